@@ -1,0 +1,157 @@
+package topo
+
+import (
+	"net/netip"
+	"strconv"
+)
+
+// Kind is what a network namespace is for.
+type Kind uint8
+
+// The kinds of namespaces. The zero value is a namespace nobody claimed.
+const (
+	KindOther     Kind = iota
+	KindHost           // the namespace of a host, where its physical devices are
+	KindNamed          // made by `ip netns add`
+	KindContainer      // a container's sandbox
+	KindHidden         // one that Docker keeps for an overlay network, a load balancer or the ingress
+)
+
+// String returns the kind as a word.
+func (k Kind) String() string {
+	switch k {
+	case KindHost:
+		return "host"
+	case KindNamed:
+		return "named"
+	case KindContainer:
+		return "container"
+	case KindHidden:
+		return "docker"
+	}
+	return "other"
+}
+
+// NetNS is one network namespace.
+type NetNS struct {
+	// Inode is its number in the nsfs, which is how events name it.
+	Inode uint32
+	// Name is the best name known: one given by SetName, else that of its pin, else of a process.
+	Name string
+	// Path opens the namespace; empty if nothing that refers to it can be reached. For a namespace
+	// that is Gone it is the last one known.
+	Path string
+	// PID is the lowest process in it, 0 if there is none.
+	PID  int
+	Kind Kind
+	// Gone is set once nothing refers to the namespace any more; its names stay known.
+	Gone bool
+}
+
+// Link is one network device.
+type Link struct {
+	NetNS uint32
+	Index uint32
+	Name  string
+	// Kind is the device_kind of the contract: veth, bridge, vxlan, loopback, physical, tun, …
+	Kind string
+	// PeerIndex is the other end of a veth pair, or the device below a macvlan, ipvlan or vlan; 0 if
+	// there is none. PeerNetNS is the namespace it is in, 0 if that could not be found.
+	PeerNetNS uint32
+	PeerIndex uint32
+	// Master is the index of the bridge, bond or VRF that the link is a port of; 0 if none.
+	Master uint32
+	// MTU is in bytes, without the link-layer header.
+	MTU uint32
+	// Up is the administrative state (IFF_UP), Carrier what IFF_LOWER_UP says.
+	Up, Carrier bool
+	// HardwareAddr is in colon form; empty if the device has none.
+	HardwareAddr string
+	// Addrs are the addresses of the device with their prefix length.
+	Addrs []netip.Prefix
+	// VNI and VXLANPort are valid iff Kind is vxlan.
+	VNI       uint32
+	VXLANPort uint16
+	// BridgePortState is disabled, listening, learning, forwarding or blocking; empty for a link
+	// that is no bridge port.
+	BridgePortState string
+	// Alias is what `ip link set alias` stored.
+	Alias string
+	// Gone is set once the device vanished or moved to another namespace.
+	Gone bool
+}
+
+// Owner is a link that carries an address.
+type Owner struct {
+	NetNS NetNS
+	Link  Link
+}
+
+// Route is the answer of the kernel to "how would you reach this address".
+type Route struct {
+	// Dev is the device the packet would leave by.
+	Dev   string
+	Index uint32
+	// Gateway is the next hop, invalid if the destination is on the link.
+	Gateway netip.Addr
+	// Src is the source address the kernel would choose.
+	Src netip.Addr
+	// Local is set if the destination is an address of the namespace itself.
+	Local bool
+}
+
+// Direct reports whether the destination is on a link of the namespace, without a gateway.
+func (r Route) Direct() bool { return !r.Local && !r.Gateway.IsValid() }
+
+// Neighbour is an entry of the ARP or ND cache.
+type Neighbour struct {
+	Addr netip.Addr
+	// HardwareAddr is empty while unresolved.
+	HardwareAddr string
+	// State is REACHABLE, STALE, DELAY, PROBE, INCOMPLETE, FAILED, NOARP, PERMANENT or NONE.
+	State string
+	// Proxy marks an entry this host answers for on behalf of another.
+	Proxy bool
+}
+
+// FDBEntry is an entry of the forwarding database of a bridge port or a VXLAN device.
+type FDBEntry struct {
+	HardwareAddr string
+	// Dst is the tunnel endpoint behind which the address is; valid on VXLAN devices only.
+	Dst netip.Addr
+	// VNI and VLAN are 0 if the entry does not say.
+	VNI  uint32
+	VLAN uint16
+	// Master is the bridge of a bridge port's entry, 0 if none.
+	Master uint32
+	// State as in Neighbour.
+	State string
+}
+
+// ChangeKind tells what happened in a Change.
+type ChangeKind uint8
+
+// The changes that are reported.
+const (
+	NamespaceAdded ChangeKind = iota + 1
+	NamespaceGone
+	LinkAdded
+	LinkChanged
+	LinkGone
+)
+
+// Change is something that appeared, changed or vanished. Links of namespaces that nobody asked
+// about are not watched, so nothing is reported of them.
+type Change struct {
+	Kind  ChangeKind
+	NetNS NetNS
+	Link  Link // valid iff Kind is one of the Link kinds
+}
+
+// processName is the name of a namespace that only processes refer to.
+func processName(pid int, comm string) string {
+	if comm == "" {
+		return "pid " + strconv.Itoa(pid)
+	}
+	return comm + "[" + strconv.Itoa(pid) + "]"
+}

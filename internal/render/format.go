@@ -1,0 +1,108 @@
+package render
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Duration formats nanoseconds for people: three significant digits, whole microseconds below a
+// millisecond.
+func Duration(ns int64) string {
+	if ns < 0 {
+		return "-" + Duration(-ns)
+	}
+	µs := time.Duration(ns).Round(time.Microsecond)
+	switch {
+	case ns == 0 || µs > 0 && µs < time.Millisecond:
+		return strconv.FormatInt(µs.Microseconds(), 10) + " µs"
+	case µs == 0:
+		return fmt.Sprintf("%.1f µs", float64(ns)/1e3)
+	case µs < 999500*time.Microsecond:
+		return significant(float64(ns)/1e6) + " ms"
+	}
+	return significant(float64(ns)/1e9) + " s"
+}
+
+// significant formats f >= 0 with three significant digits, more before the point if needed.
+func significant(f float64) string {
+	switch {
+	case f < 9.995:
+		return strconv.FormatFloat(f, 'f', 2, 64)
+	case f < 99.95:
+		return strconv.FormatFloat(f, 'f', 1, 64)
+	}
+	return strconv.FormatFloat(f, 'f', 0, 64)
+}
+
+// offset formats a time since the flow's first observation.
+func offset(ns int64) string {
+	if ns < 0 {
+		return Duration(ns)
+	}
+	return "+" + Duration(ns)
+}
+
+// ordinal returns "2nd" for 2.
+func ordinal(n int) string {
+	suffix := "th"
+	if n%100 < 11 || n%100 > 13 {
+		switch n % 10 {
+		case 1:
+			suffix = "st"
+		case 2:
+			suffix = "nd"
+		case 3:
+			suffix = "rd"
+		}
+	}
+	return strconv.Itoa(n) + suffix
+}
+
+// count formats a number with its noun: "1 packet", "3 packets".
+func count[T int | uint64](n T, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return thousands(uint64(n)) + " " + noun + "s"
+}
+
+// thousands groups digits by comma.
+func thousands(n uint64) string {
+	s := strconv.FormatUint(n, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// endpoint formats an address, with its port if it has one.
+func endpoint(a netip.AddrPort) string {
+	switch {
+	case !a.Addr().IsValid():
+		return ""
+	case a.Port() == 0:
+		return a.Addr().String()
+	}
+	return a.String()
+}
+
+// hostOf returns the address of "addr:port" without the port and brackets.
+func hostOf(s string) string {
+	if a, err := netip.ParseAddrPort(s); err == nil {
+		return a.Addr().String()
+	}
+	return strings.Trim(s, "[]")
+}
+
+// first returns the first of its arguments that is not empty.
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}

@@ -1,0 +1,100 @@
+package render
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// JSON writes JSON Lines: one object per line, one Write per object, each flushed if the writer
+// has a method Flush() error. It may be used by several goroutines. After an error every further
+// call returns that error and writes nothing, so a broken pipe is noticed once.
+type JSON struct {
+	mu  sync.Mutex
+	w   io.Writer
+	err error
+}
+
+// NewJSON returns a JSON that writes to w.
+func NewJSON(w io.Writer) *JSON { return &JSON{w: w} }
+
+// Meta writes the description of the trace; it belongs first. Type and Schema are filled in.
+func (j *JSON) Meta(m path.Meta) error {
+	m.Type, m.Schema = "meta", path.Schema
+	if m.Hooks == nil {
+		m.Hooks = []string{}
+	}
+	return j.write(m.Type, m)
+}
+
+// Hop writes one observation. Type is filled in.
+func (j *JSON) Hop(h path.Hop) error {
+	h.Type = "hop"
+	return j.write(h.Type, h)
+}
+
+// Path writes the hops of a flow's packets: those that Packets selects. Drops that every healthy
+// flow has (path.Hop.Noise) are left out unless all is set.
+func (j *JSON) Path(p *path.Path, all bool) error {
+	for _, pkt := range Packets(p, all) {
+		for i := range pkt.Hops {
+			if pkt.Hops[i].Noise && !all {
+				continue
+			}
+			if err := j.Hop(pkt.Hops[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Verdict writes the conclusion about one flow. Type is filled in.
+func (j *JSON) Verdict(v path.Verdict) error {
+	v.Type = "verdict"
+	return j.write(v.Type, v)
+}
+
+// Stats writes what the trace cost and lost; it belongs last. Type is filled in.
+func (j *JSON) Stats(s path.Stats) error {
+	s.Type = "stats"
+	if s.Hooks == nil {
+		s.Hooks = map[string]uint64{}
+	}
+	return j.write(s.Type, s)
+}
+
+// Hook writes one row of the table of hooks. Type is filled in.
+func (j *JSON) Hook(r HookRow) error {
+	r.Type = "hook"
+	return j.write(r.Type, r)
+}
+
+// write encodes v as one line.
+func (j *JSON) write(kind string, v any) error {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("encode %s: %w", kind, err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return j.err
+	}
+	if _, err := j.w.Write(buf.Bytes()); err != nil {
+		j.err = fmt.Errorf("write %s: %w", kind, err)
+		return j.err
+	}
+	if f, ok := j.w.(interface{ Flush() error }); ok {
+		if err := f.Flush(); err != nil {
+			j.err = fmt.Errorf("flush %s: %w", kind, err)
+		}
+	}
+	return j.err
+}

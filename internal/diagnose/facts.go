@@ -1,0 +1,172 @@
+package diagnose
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// Facts is what the caller knows about the surroundings of a flow after the flow has ended. The zero
+// value knows nothing. Nil slices, nil maps and nil pointers mean "not read"; an empty but non-nil
+// slice means "read, and there is none".
+type Facts struct {
+	// Probe is the result of the one probe that was sent; nil in passive mode.
+	Probe *Probe
+	// Target and Source are the two ends as the user named them; Source is zero without --from.
+	Target, Source Endpoint
+	// Namespaces holds what was read, by inode number of the network namespace.
+	Namespaces map[uint32]*Namespace
+	// Waited is how long traffic was watched for in passive mode; 0 if unknown.
+	Waited time.Duration
+	// LostEvents counts observations that were lost; Complete says that none was lost and that
+	// every hook of the path was attached.
+	LostEvents uint64
+	Complete   bool
+	// MissingHooks names the hooks that could not be attached.
+	MissingHooks []string
+}
+
+// Probe is what came of the probe.
+type Probe struct {
+	Kind ProbeKind
+	// ICMPType and ICMPCode are valid for ProbeICMPError; MTU (bytes) if the error carried one;
+	// From is the address that sent the error, invalid if unknown.
+	ICMPType, ICMPCode uint8
+	MTU                uint32
+	From               netip.Addr
+	// Errno names the error of the system call for ProbeLocalError: "ENETUNREACH".
+	Errno string
+	// RoundTrip is the time from sending to the answer or the error; 0 if there was none.
+	RoundTrip time.Duration
+	// Timeout is how long an answer was waited for.
+	Timeout time.Duration
+}
+
+// ProbeKind says how a probe ended.
+type ProbeKind string
+
+// The ends of a probe.
+const (
+	// ProbeNone: no probe was sent.
+	ProbeNone ProbeKind = ""
+	// ProbeConnected: the TCP connection was established.
+	ProbeConnected ProbeKind = "connected"
+	// ProbeAnswered: a UDP datagram or an ICMP echo reply came back.
+	ProbeAnswered ProbeKind = "answered"
+	// ProbeRefused: a TCP reset came back.
+	ProbeRefused ProbeKind = "refused-rst"
+	// ProbeICMPError: an ICMP error came back.
+	ProbeICMPError ProbeKind = "icmp-error"
+	// ProbeLocalError: the sender's own kernel refused to send, or gave up before the timeout.
+	ProbeLocalError ProbeKind = "local-error"
+	// ProbeSilence: nothing came back within the timeout.
+	ProbeSilence ProbeKind = "silence"
+)
+
+// Endpoint is one end of the question, as far as names and the engine tell.
+type Endpoint struct {
+	// Label is how people call it: "web", "host", "10.99.0.1". It appears in sentences.
+	Label string
+	// Container is the container's name; empty if it is none.
+	Container string
+	// State is the engine's word for it: running, paused, exited, created, restarting, dead; ""
+	// if unknown or not a container.
+	State string
+	// NetNS lists the network namespaces it lives in; empty if unknown or not running.
+	NetNS []uint32
+	// HostNetNS lists the host namespaces of its engine.
+	HostNetNS []uint32
+	// Networks it is attached to; nil if unknown.
+	Networks []Network
+	// Published lists its published ports; nil if unknown.
+	Published []Published
+	// Port is the port that was asked for; 0 if none. PortKind says what kind of port that is.
+	Port     uint16
+	PortKind PortKind
+}
+
+// PortKind says which port number the user gave.
+type PortKind uint8
+
+// The kinds of ports.
+const (
+	PortUnknown   PortKind = iota
+	PortContainer          // a port inside the container
+	PortHost               // a port of the host, published or meant to be
+)
+
+// Network is one attachment to a Docker network.
+type Network struct {
+	Name  string
+	Addrs []netip.Addr
+}
+
+// Published is one published port.
+type Published struct {
+	HostIP        netip.Addr // unspecified or invalid: every address of the host
+	HostPort      uint16
+	ContainerPort uint16
+	Proto         path.Proto
+}
+
+// Namespace is what was read of one network namespace.
+type Namespace struct {
+	// Name is its name for people, Container the name of the container that lives in it, if any.
+	Name, Container string
+	// Path is a file through which it can be entered, such as /run/netns/x; "" if unknown.
+	Path string
+	// Self marks the namespace pathtrace itself runs in: commands there need no prefix.
+	Self bool
+
+	Links      []Link
+	Neighbours []Neighbour
+	Listeners  []Listener
+	// Counters holds by how much kernel counters grew during the flow, such as
+	// "TcpExtListenOverflows" and "UdpRcvbufErrors" (names as in `nstat`); nil if not read.
+	Counters map[string]uint64
+	// Routes holds the results of route look-ups made in this namespace.
+	Routes []Route
+	// Sysctls holds settings by name: "net.ipv4.ip_forward": "1".
+	Sysctls map[string]string
+}
+
+// Link is a network device.
+type Link struct {
+	Index uint32
+	Name  string
+	Kind  string // veth, bridge, vxlan, …; "" for hardware
+	Up    bool   // administratively up
+	// Carrier is the operational state: false if the peer or the cable is down.
+	Carrier bool
+	Master  uint32 // ifindex of its bridge; 0 if none
+	// PeerNetNS and PeerIndex name the other end of a veth pair; 0 if unknown.
+	PeerNetNS, PeerIndex uint32
+	MTU                  uint32 // bytes; 0 if unknown
+}
+
+// Neighbour is an entry of the ARP or ND table.
+type Neighbour struct {
+	Ifindex uint32
+	Addr    netip.Addr
+	State   string // as `ip neigh` prints it: REACHABLE, STALE, INCOMPLETE, FAILED, …
+}
+
+// Listener is a socket that takes requests.
+type Listener struct {
+	Proto path.Proto
+	Addr  netip.AddrPort // unspecified address: every address
+	// Queue and QueueMax are the accept queue's length and limit (TCP), or bytes queued and the
+	// buffer size (UDP); QueueMax 0 means unknown.
+	Queue, QueueMax uint32
+	Process         string // "" if unknown
+}
+
+// Route is the result of a route look-up.
+type Route struct {
+	Dst     netip.Addr
+	Gateway netip.Addr // invalid if on-link
+	Ifindex uint32
+	Device  string
+	Err     string // error name such as "ENETUNREACH"; "" if there is a route
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * Devices: every packet that a device is given, transmits or receives.
+ *
+ * net_dev_queue is in __dev_queue_xmit before the queueing discipline, net_dev_start_xmit right
+ * before the driver, netif_receive_skb in __netif_receive_skb_core before taps and the bridge
+ * (net/core/dev.c). All three exist since 3.12 or earlier, and as BTF tracepoints since 5.5. They
+ * see every device, also veth, bridge and VXLAN, in every namespace, and they cannot be skipped by
+ * recursion as kprobes can.
+ *
+ * Not seen here: XDP (before the skb exists), packets that a driver drops after start_xmit, and
+ * hardware offload. At netif_receive_skb the network header is not set yet; it is where data points.
+ */
+#include "include/emit.h"
+#include <bpf/bpf_tracing.h>
+
+static __always_inline int device(struct sk_buff *skb, __u32 l3, struct net_device *dev, __u8 hook)
+{
+	struct packet p;
+	struct event *e;
+
+	if (!match(skb, l3, &p) || !in_detail(&p))
+		return 0;
+	e = event_new(hook);
+	if (!e)
+		return 0;
+	fill_skb(e, skb, &p);
+	if (dev)
+		fill_dev(e, dev);
+	e->in_ifindex = KREAD(skb, skb_iif);
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+SEC("tp_btf/net_dev_queue")
+int BPF_PROG(net_dev_queue, struct sk_buff *skb)
+{
+	return device(skb, skb->network_header, NULL, HOOK_DEV_QUEUE);
+}
+
+SEC("tp_btf/net_dev_start_xmit")
+int BPF_PROG(net_dev_start_xmit, struct sk_buff *skb, struct net_device *dev)
+{
+	return device(skb, skb->network_header, dev, HOOK_DEV_XMIT);
+}
+
+SEC("tp_btf/netif_receive_skb")
+int BPF_PROG(netif_receive_skb, struct sk_buff *skb)
+{
+	return device(skb, skb->data - skb->head, NULL, HOOK_DEV_RECEIVE);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

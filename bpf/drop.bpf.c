@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * Drops: kfree_skb, the tracepoint of every packet that is freed because something went wrong.
+ *
+ * Since 5.17 it carries the reason, since 6.11 the receiving socket; user space looks at the
+ * running kernel's BTF and loads the program with the right number of arguments. The location is
+ * the return address in the function that gave up.
+ *
+ * Not seen here: packets that are consumed without being wanted (a full accept queue ends in
+ * consume_skb), packets that wait (unresolved neighbours, for seconds), and drops in hardware.
+ */
+#include "include/conntrack.h"
+#include <bpf/bpf_tracing.h>
+
+static __always_inline int drop(struct sk_buff *skb, void *location, __u32 reason,
+				struct sock *rx_sk)
+{
+	struct packet p;
+	struct event *e;
+
+	if (!match(skb, skb->network_header, &p))
+		return 0;
+	e = event_new(HOOK_DROP);
+	if (!e)
+		return 0;
+	fill_skb(e, skb, &p);
+	fill_ct(e, skb_ct(skb), skb->_nfct);
+	e->location = (__u64)location;
+	e->reason = reason;
+	if (rx_sk)
+		e->sock = (__u64)rx_sk;
+	if (!e->netns)
+		e->netns = sock_netns(rx_sk ? rx_sk : skb->sk);
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(kfree_skb_socket, struct sk_buff *skb, void *location, __u32 reason,
+	     struct sock *rx_sk)
+{
+	return drop(skb, location, reason, rx_sk);
+}
+
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(kfree_skb_reason, struct sk_buff *skb, void *location, __u32 reason)
+{
+	return drop(skb, location, reason, NULL);
+}
+
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(kfree_skb_plain, struct sk_buff *skb, void *location)
+{
+	return drop(skb, location, 0, NULL);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The maps that all objects share (user space replaces those of the second and later objects by
+ * those of the first), and the settings.
+ */
+#ifndef PATHTRACE_MAPS_H
+#define PATHTRACE_MAPS_H
+
+#include "event.h"
+#include <bpf/bpf_helpers.h>
+
+#define MARKS_SIZE 65536
+#define MAX_FLOW_TUPLES 65536
+#define MAX_ENDPOINTS 16384
+#define MAX_FRAGMENTS 4096
+#define NR_VXLAN_PORTS 4
+
+struct settings {
+	__u16 vxlan_ports[NR_VXLAN_PORTS]; /* host order, 0 = unused */
+	__u8 all_packets; /* else: TCP segments with SYN, FIN or RST, and whatever is dropped */
+	__u8 exact; /* follow the tuples in `flows` only: route look-ups must name both ends */
+	__u8 pad[6];
+};
+
+const volatile struct settings config = {};
+
+/* One end of a flow; port and proto 0 mark an address for route look-ups. */
+struct endpoint {
+	__u32 addr[4];
+	__u16 port;
+	__u8 proto;
+	__u8 pad;
+};
+
+struct fragment_key {
+	__u32 saddr[4];
+	__u32 daddr[4];
+	__u32 id;
+	__u32 proto;
+};
+
+/* The last packet of ours that entered a netfilter hook on this processor. */
+struct current {
+	__u64 skb;
+	__u64 head;
+	__u32 seq;
+	__u32 netns;
+	__u16 ip_id;
+	__u8 nf_hook;
+	__u8 pad[5];
+	__u64 time; /* of leaving LOCAL_IN, 0 otherwise */
+	struct packet pkt;
+};
+
+struct marks {
+	__u8 byte[MARKS_SIZE];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 << 20);
+	__type(value, struct event);
+} events SEC(".maps");
+
+/*
+ * A byte per hash of an endpoint: 0 means that no packet from or to it is ours. It makes the miss,
+ * the common case, one array access. Bytes, not bits, so that setting needs no atomic (5.12).
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct marks);
+} marks SEC(".maps");
+
+/* Ends that make a packet ours whoever is at the other end. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_ENDPOINTS);
+	__type(key, struct endpoint);
+	__type(value, __u32);
+} endpoints SEC(".maps");
+
+/* Exact tuples that are ours: the probe's, and those that address translation produced. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_FLOW_TUPLES);
+	__type(key, struct tuple);
+	__type(value, __u32);
+} flows SEC(".maps");
+
+/* First fragment -> tuple, for the fragments after it, which carry no ports. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_FRAGMENTS);
+	__type(key, struct fragment_key);
+	__type(value, struct tuple);
+} fragments SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct current);
+} current_packet SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, NR_LOST);
+	__type(key, __u32);
+	__type(value, __u64);
+} lost SEC(".maps");
+
+static __always_inline void count_lost(__u32 slot)
+{
+	__u64 *n = bpf_map_lookup_elem(&lost, &slot);
+
+	if (n)
+		*n += 1;
+}
+
+#endif

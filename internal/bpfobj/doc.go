@@ -1,0 +1,16 @@
+// Package bpfobj holds the compiled BPF objects of bpf/, one per family of hooks, and the Go code
+// that bpf2go generates for them. Both are committed, so that building needs no clang.
+//
+// To regenerate: make generate (clang 19 and libbpf's headers).
+package bpfobj
+
+// The compiler and the strip tool are pinned by the Makefile through BPF2GO_CC and BPF2GO_STRIP.
+// Only the first object emits the Go form of the shared types.
+
+//go:generate go tool bpf2go -target amd64,arm64 -output-stem device Device ../../bpf/device.bpf.c -- -I../../bpf
+//go:generate go tool bpf2go -target amd64,arm64 -output-stem drop -no-global-types Drop ../../bpf/drop.bpf.c -- -I../../bpf
+//go:generate go tool bpf2go -target amd64,arm64 -output-stem socket -no-global-types Socket ../../bpf/socket.bpf.c -- -I../../bpf
+//go:generate go tool bpf2go -target amd64,arm64 -output-stem ready -no-global-types Ready ../../bpf/ready.bpf.c -- -I../../bpf
+//go:generate go tool bpf2go -target amd64,arm64 -output-stem icmp -no-global-types ICMP ../../bpf/icmp.bpf.c -- -I../../bpf
+//go:generate go tool bpf2go -target amd64,arm64 -output-stem route -no-global-types Route ../../bpf/route.bpf.c -- -I../../bpf
+//go:generate go tool bpf2go -target amd64,arm64 -output-stem netfilter -no-global-types Netfilter ../../bpf/netfilter.bpf.c -- -I../../bpf

@@ -1,0 +1,80 @@
+package wire
+
+import "strconv"
+
+// hookNames lists the names of the hooks as `pathtrace hooks` shows them.
+func hookNames() [hookEnd]string {
+	return [hookEnd]string{
+		HookUnknown:     "unknown",
+		DevQueue:        "dev_queue",
+		DevXmit:         "dev_xmit",
+		DevReceive:      "dev_receive",
+		Drop:            "drop",
+		NetfilterEnter:  "nf_enter",
+		NetfilterLeave:  "nf_leave",
+		TCPState:        "tcp_state",
+		TCPReset:        "tcp_reset",
+		ICMPSend:        "icmp_send",
+		TCPRetransmit:   "tcp_retransmit",
+		RouteLookup:     "route",
+		SocketRead:      "socket_read",
+		SocketDataReady: "socket_ready",
+	}
+}
+
+// String returns the hook's name, such as "nf_enter"; "hook(N)" for a number that is not known.
+func (h Hook) String() string {
+	if h < hookEnd {
+		return hookNames()[h]
+	}
+	return "hook(" + strconv.Itoa(int(h)) + ")"
+}
+
+// ParseHook returns the hook of that name; ok is false if there is none.
+func ParseHook(name string) (h Hook, ok bool) {
+	for i, n := range hookNames() {
+		if n == name {
+			return Hook(i), true
+		}
+	}
+	return HookUnknown, false
+}
+
+// NFHookName returns the name of a netfilter hook number (include/uapi/linux/netfilter.h), such as
+// "prerouting"; the number itself if it is not known.
+func NFHookName(n uint8) string {
+	switch n {
+	case NFPrerouting:
+		return "prerouting"
+	case NFInput:
+		return "input"
+	case NFForward:
+		return "forward"
+	case NFOutput:
+		return "output"
+	case NFPostrouting:
+		return "postrouting"
+	}
+	return strconv.Itoa(int(n))
+}
+
+// tcpFlagLetters are the flags from bit 0 on: FIN, SYN, RST, PSH, ACK, URG, ECE, CWR.
+const tcpFlagLetters = "FSRPAUEC"
+
+// TCPFlagString returns the flags as letters, such as "S", "SA", "FA"; "" for none.
+func TCPFlagString(flags uint8) string {
+	var buf [8]byte
+	n := 0
+	for i := range len(tcpFlagLetters) {
+		if flags&(1<<i) != 0 {
+			buf[n] = tcpFlagLetters[i]
+			n++
+		}
+	}
+	return string(buf[:n])
+}
+
+// eventFlagNames are the names of the Flag bits from bit 0 on, as the text form writes them.
+func eventFlagNames() [9]string {
+	return [9]string{"icmperror", "encap", "fragment", "truncated", "tracked", "bridgenf", "vlan", "gso", "cloned"}
+}

@@ -1,6 +1,11 @@
 package render
 
-import "github.com/pathtrace/pathtrace/tracer/path"
+import (
+	"slices"
+	"strconv"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
 
 // StepKind tells what a step means for the packet.
 type StepKind uint8
@@ -19,7 +24,7 @@ const (
 type Step struct {
 	// OffsetNS is the time since the flow's first observation, ns.
 	OffsetNS int64
-	// Device on which it happened, the one it left for if there are two; may be empty.
+	// Device on which it happened, the one it left by if there are two; may be empty.
 	Device string
 	Text   string
 	Kind   StepKind
@@ -40,8 +45,108 @@ type Group struct {
 // Steps compresses the hops of a path to steps grouped by place, in the order in which they
 // happened. Packets that neither open, close nor reset the flow, nor were dropped, are only counted
 // in a note.
-func Steps(p *path.Path) []Group { return nil }
+func Steps(p *path.Path) []Group { return steps(p, false) }
+
+// steps is Steps; with all every packet is shown on its own and nothing is folded.
+func steps(p *path.Path, all bool) []Group {
+	if p == nil {
+		return nil
+	}
+	e := newExchange(p)
+	for _, pkt := range inOrder(p.Packets) {
+		if all {
+			e.show(pkt, string(pkt.Direction)+", packet "+strconv.Itoa(pkt.ID)+": "+noun(p, pkt))
+			continue
+		}
+		e.packet(pkt)
+	}
+	if !all {
+		e.finish()
+	}
+	return e.groups()
+}
 
 // Packets selects the packets of a path to show: with all every one, else those that open the
 // flow, close or reset it, ICMP errors about it, and every dropped one.
-func Packets(p *path.Path, all bool) []*path.Packet { return p.Packets }
+func Packets(p *path.Path, all bool) []*path.Packet {
+	if p == nil {
+		return nil
+	}
+	var out []*path.Packet
+	r := roles{proto: p.Proto, midstream: p.Midstream}
+	for _, pkt := range inOrder(p.Packets) {
+		if role := r.of(pkt); all || role != roleData || failed(pkt) {
+			out = append(out, pkt)
+		}
+	}
+	return out
+}
+
+// inOrder returns the packets by the time they were first seen.
+func inOrder(packets []*path.Packet) []*path.Packet {
+	out := slices.DeleteFunc(slices.Clone(packets), func(p *path.Packet) bool { return p == nil || len(p.Hops) == 0 })
+	slices.SortStableFunc(out, func(a, b *path.Packet) int {
+		switch at, bt := a.Hops[0].TimeNS, b.Hops[0].TimeNS; {
+		case at < bt:
+			return -1
+		case at > bt:
+			return 1
+		}
+		return 0
+	})
+	return out
+}
+
+// failed reports whether the packet was discarded, rejected or found no way.
+func failed(pkt *path.Packet) bool {
+	for i := range pkt.Hops {
+		h := &pkt.Hops[i]
+		if h.Copy || h.Noise {
+			continue
+		}
+		if h.Action == path.ActionDrop || h.Action == path.ActionReject || h.Error != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// roles gives the packets of a flow their roles, in order.
+type roles struct {
+	proto                       path.Proto
+	midstream                   bool
+	opened, answered, confirmed bool
+}
+
+// of returns the role of the next packet.
+func (r *roles) of(pkt *path.Packet) role {
+	if pkt.ICMPError {
+		return roleError
+	}
+	if r.proto != path.TCP {
+		return r.datagram(pkt)
+	}
+	got := tcpRole(pkt.TCPFlags)
+	switch {
+	case got == roleAnswer:
+		r.answered = true
+	case got == roleData && r.answered && !r.confirmed && pkt.Direction == path.Request:
+		r.confirmed = true
+		return roleConfirm
+	}
+	return got
+}
+
+// datagram returns the role of a packet of a protocol without connections: the first one each way
+// opens and answers, unless the flow was there before.
+func (r *roles) datagram(pkt *path.Packet) role {
+	switch {
+	case pkt.Direction == path.Request && !r.opened:
+		r.opened = true
+		return roleOpen
+	case pkt.Direction == path.Reply && !r.answered:
+		r.answered = true
+		return roleAnswer
+	}
+	return roleData
+}

@@ -1,6 +1,25 @@
 package render
 
-import "github.com/pathtrace/pathtrace/tracer/path"
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// Widths of the columns of steps.
+const (
+	stepIndent = 4
+	// offsetWidth fits "+999 µs" and "+9.99 ms"; longer ones push the line.
+	offsetWidth = 9
+	// maxDevice is the longest name of a device (IFNAMSIZ - 1).
+	maxDevice = 15
+	// labelWidth fits "because".
+	labelWidth = 7
+)
 
 // Text writes flows for people: the path step by step, then the verdict.
 type Text struct{ o Options }
@@ -8,9 +27,298 @@ type Text struct{ o Options }
 // NewText returns a Text. It is not safe for concurrent use.
 func NewText(o Options) *Text { return &Text{o: o} }
 
-// Flow writes one flow. p may be nil if nothing of it was seen.
-func (t *Text) Flow(p *path.Path, v path.Verdict) error { return nil }
+// Flow writes one flow: its ends, its path, the verdict. p may be nil if nothing of it was seen.
+func (t *Text) Flow(p *path.Path, v path.Verdict) error {
+	out := newPrinter(t.o)
+	writeTitle(out, p, v)
+	if p != nil && len(p.Packets) > 0 {
+		out.line()
+		if p.Midstream {
+			out.paragraph("this flow existed before the trace began", dim)
+		}
+		if t.o.Verbose {
+			writeHops(out, p, t.o.AllPackets)
+		} else {
+			writeGroups(out, steps(p, t.o.AllPackets))
+		}
+	}
+	out.line()
+	writeVerdict(out, v)
+	writeLosses(out, p, v)
+	if v.Cause != "" {
+		labelled(out, "more:", cyan, "docs/causes/"+string(v.Cause)+".md")
+	}
+	return out.flush()
+}
+
+// writeTitle names the ends: "cli (172.18.0.3) → web:80  tcp  172.18.0.3:40312 → 10.99.0.11:8080".
+func writeTitle(out *printer, p *path.Path, v path.Verdict) {
+	e := endsOf(p, v)
+	src := first(e.srcName, hostOf(e.src))
+	if e.srcName != "" && e.src != "" {
+		src += " (" + hostOf(e.src) + ")"
+	}
+	title := src + " → " + e.target()
+	if src == "" {
+		title = e.target()
+	}
+	addrs := strings.TrimSpace(string(e.proto) + "  " + e.addrs())
+	if columns(title)+2+columns(addrs) <= out.width {
+		out.line(span{title, bold}, span{"  " + addrs, plain})
+		return
+	}
+	out.paragraph(title, bold)
+	out.paragraph(addrs, plain, span{"  ", plain})
+}
+
+// ends are the two ends of a flow as strings.
+type ends struct {
+	proto            path.Proto
+	src, dst         string // addr:port as the client used them
+	srcName, dstName string
+	port             uint16 // the target's own port, 0 if none
+}
+
+// endsOf takes the ends from the verdict, and what it lacks from the path.
+func endsOf(p *path.Path, v path.Verdict) ends {
+	e := ends{proto: v.Proto, src: v.Src, dst: v.Dst, srcName: v.SrcName, dstName: v.DstName}
+	if a, err := netip.ParseAddrPort(v.Dst); err == nil {
+		e.port = a.Port()
+	}
+	if p == nil {
+		return e
+	}
+	e.proto = path.Proto(first(string(e.proto), string(p.Proto)))
+	e.src, e.dst = first(e.src, endpoint(p.Client)), first(e.dst, endpoint(p.Server))
+	client, server := names(p)
+	if client != endpoint(p.Client) {
+		e.srcName = first(e.srcName, client)
+	}
+	if server != endpoint(p.Server) {
+		e.dstName = first(e.dstName, server)
+	}
+	if p.Target.Port() != 0 {
+		e.port = p.Target.Port()
+	}
+	return e
+}
+
+// target names what was asked for, with the target's own port: "web:80".
+func (e ends) target() string {
+	if e.dstName == "" {
+		return e.dst
+	}
+	port := ":" + strconv.Itoa(int(e.port))
+	if e.port == 0 || strings.HasSuffix(e.dstName, port) {
+		return e.dstName
+	}
+	return e.dstName + port
+}
+
+// source names the asker with its port: "cli:40312".
+func (e ends) source() string {
+	if e.srcName == "" {
+		return e.src
+	}
+	if a, err := netip.ParseAddrPort(e.src); err == nil && a.Port() != 0 {
+		return e.srcName + ":" + strconv.Itoa(int(a.Port()))
+	}
+	return e.srcName
+}
+
+// addrs returns both addresses.
+func (e ends) addrs() string {
+	if e.src == "" || e.dst == "" {
+		return e.src + e.dst
+	}
+	return e.src + " → " + e.dst
+}
+
+// writeGroups writes the steps of a flow.
+func writeGroups(out *printer, groups []Group) {
+	device := 0
+	for _, g := range groups {
+		for _, s := range g.Steps {
+			device = max(device, columns(s.Device))
+		}
+	}
+	device = min(device, maxDevice)
+	section, where := "", ""
+	for i, g := range groups {
+		if i == 0 || g.Section != section {
+			out.line(span{g.Section, bold})
+			where = ""
+		}
+		section = g.Section
+		if g.Where != "" && g.Where != where {
+			out.line(span{"  " + shorten(g.Where, out.width-2), cyan})
+		}
+		where = g.Where
+		for _, s := range g.Steps {
+			writeStep(out, g, s, device)
+		}
+	}
+}
+
+// writeStep writes one step; device is the width of the column of devices.
+func writeStep(out *printer, g Group, s Step, device int) {
+	prefix := []span{
+		{strings.Repeat(" ", stepIndent), plain},
+		{pad(offset(s.OffsetNS), offsetWidth) + "  ", dim},
+	}
+	if g.Where != "" && device > 0 {
+		prefix = append(prefix, span{pad(shorten(s.Device, device), device) + "  ", plain})
+	}
+	out.paragraph(s.Text, stepStyle(s.Kind), prefix...)
+}
+
+// stepStyle returns the colour of a kind of step.
+func stepStyle(k StepKind) style {
+	switch k {
+	case StepNAT:
+		return cyan
+	case StepDeliver:
+		return green
+	case StepRefuse:
+		return yellow
+	case StepDrop:
+		return red
+	}
+	return plain
+}
+
+// writeVerdict writes the sentence, the rule, the evidence, the remedy and the warnings.
+func writeVerdict(out *printer, v path.Verdict) {
+	word := strings.ReplaceAll(string(v.Outcome), "-", " ")
+	text := strings.TrimSpace(v.Summary)
+	if rest, ok := cutPrefixFold(text, word); ok {
+		text = strings.TrimSpace(strings.TrimPrefix(rest, ":"))
+	}
+	if word != "" {
+		text = word + ": " + text
+	}
+	out.paragraph(text, outcomeStyle(v.Outcome))
+	if l := latencyText(v); l != "" {
+		labelled(out, "took", plain, l)
+	}
+	if w := v.Where; w != nil && w.Rule != nil {
+		labelled(out, "rule", plain, ruleText(w.Rule))
+	}
+	for _, e := range v.Evidence {
+		labelled(out, "because", plain, e)
+	}
+	for _, r := range v.Remedy {
+		labelled(out, "do:", green, r)
+	}
+	for _, w := range v.Warnings {
+		labelled(out, "warning", yellow, string(w.Cause)+": "+w.Summary)
+	}
+}
+
+// labelled writes a paragraph behind a label.
+func labelled(out *printer, label string, st style, text string) {
+	out.paragraph(text, st, span{"  " + pad(label, labelWidth) + "  ", dim})
+}
+
+// cutPrefixFold is strings.CutPrefix for a whole word in any case, hyphens being spaces.
+func cutPrefixFold(s, prefix string) (rest string, ok bool) {
+	if prefix == "" || len(s) <= len(prefix) {
+		return s, false
+	}
+	head := strings.ReplaceAll(s[:len(prefix)], "-", " ")
+	if !strings.EqualFold(head, prefix) || s[len(prefix)] != ':' {
+		return s, false
+	}
+	return s[len(prefix):], true
+}
+
+// outcomeStyle returns the colour of an outcome.
+func outcomeStyle(o path.Outcome) style {
+	switch o {
+	case path.Delivered:
+		return green
+	case path.Refused, path.NoTraffic:
+		return yellow
+	}
+	return red
+}
+
+// latencyText says how long a flow took, unless its sentence does.
+func latencyText(v path.Verdict) string {
+	l := v.LatencyNS
+	if l == nil || l.RoundTrip == 0 || strings.Contains(v.Summary, Duration(l.RoundTrip)) {
+		return ""
+	}
+	text := Duration(l.RoundTrip) + " there and back"
+	if l.Request != 0 && l.Reply != 0 {
+		text += " (request " + Duration(l.Request) + ", reply " + Duration(l.Reply) + ")"
+	}
+	return text
+}
+
+// ruleText shows a firewall rule and where it is.
+func ruleText(r *path.Rule) string {
+	text := strings.TrimSpace(r.Family + " " + r.Table + " " + r.Chain)
+	if r.Number > 0 {
+		text += ", rule " + strconv.Itoa(r.Number)
+	}
+	if r.Handle != 0 {
+		text += ", handle " + strconv.FormatUint(r.Handle, 10)
+	}
+	if r.Owner != "" {
+		text += " (owner " + r.Owner + ")"
+	}
+	return text + colon(r.Text)
+}
+
+// writeLosses says what of the flow was not seen or not kept.
+func writeLosses(out *printer, p *path.Path, v path.Verdict) {
+	switch {
+	case v.LostEvents > 0:
+		labelled(out, "lost", red, count(v.LostEvents, "observation")+
+			": the path above may have gaps")
+	case !v.Complete:
+		labelled(out, "lost", red, "not everything could be observed: the path above may have gaps")
+	}
+	if p != nil && p.OmittedPackets > 0 {
+		labelled(out, "lost", red, count(p.OmittedPackets, "further packet")+" of this flow not kept")
+	}
+}
 
 // Stats writes what the whole trace lost, skipped and warns of; nothing if there is nothing to say.
 // With Verbose it adds the observations per hook and the cost.
-func (t *Text) Stats(s path.Stats) error { return nil }
+func (t *Text) Stats(s path.Stats) error {
+	out := newPrinter(t.o)
+	writeStats(out, s)
+	if t.o.Verbose {
+		writeCost(out, s)
+	}
+	return out.flush()
+}
+
+// writeStats writes what a trace lost, skipped and warns of.
+func writeStats(out *printer, s path.Stats) {
+	for _, w := range s.Warnings {
+		labelled(out, "warning", yellow, w)
+	}
+	for _, w := range s.Skipped {
+		labelled(out, "skipped", yellow, w)
+	}
+	if s.LostEvents == 0 && len(s.Lost) == 0 {
+		return
+	}
+	text := count(s.LostEvents, "event") + " lost in all"
+	for _, name := range slices.Sorted(maps.Keys(s.Lost)) {
+		text += ", " + name + " " + thousands(s.Lost[name])
+	}
+	labelled(out, "lost", red, text)
+}
+
+// writeCost writes the observations per hook and what the trace cost.
+func writeCost(out *printer, s path.Stats) {
+	out.paragraph(count(s.Packets, "packet")+", "+count(s.Events, "event")+", "+
+		Duration(s.WallNS)+" (processor "+Duration(s.CPUNS)+")", dim)
+	for _, name := range slices.Sorted(maps.Keys(s.Hooks)) {
+		out.line(span{"  " + padLeft(thousands(s.Hooks[name]), 12) + "  " + name, dim})
+	}
+}

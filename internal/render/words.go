@@ -1,0 +1,239 @@
+package render
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// hasFlag reports whether the flags of a packet, in any of the usual spellings ("SYN-ACK",
+// "SYN|ACK", "SYN,ACK"), include one.
+func hasFlag(flags, name string) bool { return strings.Contains(strings.ToUpper(flags), name) }
+
+// role is what a packet does for its flow.
+type role uint8
+
+const (
+	roleData    role = iota
+	roleOpen         // SYN; first datagram or echo request
+	roleAnswer       // SYN-ACK; first datagram or echo reply back
+	roleConfirm      // the ACK that ends the handshake
+	roleClose        // FIN
+	roleReset        // RST
+	roleError        // an ICMP error about the flow
+)
+
+// tcpRole returns the role of a TCP packet as its flags tell it.
+func tcpRole(flags string) role {
+	switch {
+	case hasFlag(flags, "RST"):
+		return roleReset
+	case hasFlag(flags, "SYN") && hasFlag(flags, "ACK"):
+		return roleAnswer
+	case hasFlag(flags, "SYN"):
+		return roleOpen
+	case hasFlag(flags, "FIN"):
+		return roleClose
+	}
+	return roleData
+}
+
+// noun says what a packet is: "SYN", "datagram", "echo reply", "ICMP error".
+func noun(p *path.Path, pkt *path.Packet) string {
+	if pkt.ICMPError {
+		return "ICMP error"
+	}
+	switch p.Proto {
+	case path.UDP:
+		return "datagram"
+	case path.ICMP:
+		if pkt.Direction == path.Reply {
+			return "echo reply"
+		}
+		return "echo request"
+	}
+	switch tcpRole(pkt.TCPFlags) {
+	case roleReset:
+		return "RST"
+	case roleAnswer:
+		return "SYN-ACK"
+	case roleOpen:
+		return "SYN"
+	case roleClose:
+		return "FIN"
+	}
+	if hasFlag(pkt.TCPFlags, "ACK") && !hasFlag(pkt.TCPFlags, "PSH") {
+		return "ACK"
+	}
+	return "segment"
+}
+
+// icmpText returns what an ICMP error of the packet says, or "".
+func icmpText(pkt *path.Packet) string {
+	for i := range pkt.Hops {
+		if pkt.Hops[i].ICMP != "" {
+			return pkt.Hops[i].ICMP
+		}
+	}
+	return ""
+}
+
+// sentText describes a packet that leaves its sender.
+func sentText(p *path.Path, pkt *path.Packet, h *path.Hop) string {
+	if pkt.ICMPError {
+		return "ICMP error sent to " + hostOf(h.Dst) + colon(icmpText(pkt))
+	}
+	return noun(p, pkt) + " sent to " + h.Dst
+}
+
+// arrivedText describes a packet that comes from where nothing can be seen.
+func arrivedText(p *path.Path, pkt *path.Packet, h *path.Hop) string {
+	if pkt.ICMPError {
+		return "ICMP error received from " + hostOf(h.Src) + colon(icmpText(pkt))
+	}
+	return noun(p, pkt) + " received from " + h.Src
+}
+
+// deliverText describes what the socket of a namespace does with the packet.
+func deliverText(p *path.Path, pkt *path.Packet) string {
+	switch {
+	case pkt.ICMPError:
+		return "delivered to the asker's socket"
+	case p.Proto == path.ICMP && pkt.Direction == path.Request:
+		return "accepted, to be answered"
+	case p.Proto == path.ICMP:
+		return "delivered to the asker"
+	case p.Proto == path.TCP && tcpRole(pkt.TCPFlags) == roleOpen:
+		return "accepted by the listening socket"
+	case p.Proto == path.TCP && tcpRole(pkt.TCPFlags) == roleAnswer && p.ClientEstablished != 0:
+		return "connection established"
+	}
+	return "delivered to the socket"
+}
+
+// dropText says where, by what and why a packet was discarded.
+func dropText(h *path.Hop) string {
+	text := "DROPPED"
+	if h.Stage != "" {
+		text += " in " + string(h.Stage)
+	}
+	if h.Function != "" {
+		text += " by " + h.Function
+	}
+	if h.Reason != "" {
+		text += " (" + h.Reason + ")"
+	}
+	return text
+}
+
+// refuseText describes a rejection (with an ICMP error) or a reset as an answer.
+func refuseText(h *path.Hop) string {
+	var text string
+	switch {
+	case h.Action == path.ActionReset:
+		text = "answered with an RST"
+	case strings.Contains(string(h.Stage), "netfilter"):
+		text = "REJECTED in " + string(h.Stage)
+	default:
+		text = "answered with an ICMP error"
+	}
+	text += colon(h.ICMP)
+	if h.Reason != "" {
+		text += " (" + h.Reason + ")"
+	}
+	return text
+}
+
+// natText describes a translation. Those of a reply undo what was done to the request, and are
+// named by what they undo.
+func natText(p *path.Path, h *path.Hop) string {
+	src := h.PrevSrc != "" && h.PrevSrc != h.Src
+	dst := h.PrevDst != "" && h.PrevDst != h.Dst
+	if src && dst {
+		src, dst = h.Action != path.ActionDNAT, h.Action == path.ActionDNAT
+	}
+	from, to := h.PrevSrc, h.Src
+	if dst || !src && h.Action == path.ActionDNAT {
+		from, to = h.PrevDst, h.Dst
+	}
+	name := natName(h.Action)
+	if h.Direction == path.Reply {
+		name = "undo " + undone(p, from, src)
+	}
+	if from == "" {
+		return name + " to " + to
+	}
+	return name + " " + from + " → " + to
+}
+
+// natName returns the usual name of a kind of translation.
+func natName(a path.Action) string {
+	switch a {
+	case path.ActionDNAT:
+		return "DNAT"
+	case path.ActionSNAT:
+		return "SNAT"
+	}
+	return string(a)
+}
+
+// undone names the translation of the request that the reply's one undoes: its result is what the
+// reply carries before.
+func undone(p *path.Path, from string, source bool) string {
+	for _, t := range p.NAT {
+		if t.Direction == path.Request && t.To == from && t.Kind == path.ActionMasquerade {
+			return "masquerade"
+		}
+	}
+	if source {
+		return "DNAT"
+	}
+	return "SNAT"
+}
+
+// tunnelText describes encapsulation in, or the taking off of, an outer header.
+func tunnelText(o *path.Outer, stage path.Stage, decap bool) string {
+	name := "IPsec"
+	if stage != path.StageXfrm {
+		name = "VXLAN"
+	}
+	if o == nil {
+		if decap {
+			return name + " header removed"
+		}
+		return "encapsulated in " + name
+	}
+	if stage != path.StageXfrm {
+		name += " " + strconv.FormatUint(uint64(o.VNI), 10)
+	}
+	if decap {
+		return name + " decapsulated, came from " + hostOf(o.Src)
+	}
+	return name + ": " + hostOf(o.Src) + " → " + hostOf(o.Dst)
+}
+
+// routeText describes a failed route look-up.
+func routeText(h *path.Hop) string {
+	text := "no way to " + hostOf(h.Dst)
+	if h.Gateway != "" {
+		text += " by " + h.Gateway
+	}
+	return text + colon(h.Error)
+}
+
+// deviceText names a device for a chain: a bridge by its Docker network if that is known.
+func deviceText(h *path.Hop) string {
+	if h.DeviceKind == "bridge" && h.Network != "" {
+		return "bridge " + h.Network
+	}
+	return h.Device
+}
+
+// colon returns ": text", or "" for an empty text.
+func colon(text string) string {
+	if text == "" {
+		return ""
+	}
+	return ": " + text
+}

@@ -67,7 +67,7 @@ type Link struct {
 	Up, Carrier bool
 	// HardwareAddr is in colon form; empty if the device has none.
 	HardwareAddr string
-	// Addrs are the addresses of the device with their prefix length.
+	// Addrs are the addresses of the device with their prefix length; not to be modified.
 	Addrs []netip.Prefix
 	// VNI and VXLANPort are valid iff Kind is vxlan.
 	VNI       uint32
@@ -105,7 +105,9 @@ func (r Route) Direct() bool { return !r.Local && !r.Gateway.IsValid() }
 
 // Neighbour is an entry of the ARP or ND cache.
 type Neighbour struct {
-	Addr netip.Addr
+	// Ifindex is the device it is on.
+	Ifindex uint32
+	Addr    netip.Addr
 	// HardwareAddr is empty while unresolved.
 	HardwareAddr string
 	// State is REACHABLE, STALE, DELAY, PROBE, INCOMPLETE, FAILED, NOARP, PERMANENT or NONE.
@@ -116,6 +118,8 @@ type Neighbour struct {
 
 // FDBEntry is an entry of the forwarding database of a bridge port or a VXLAN device.
 type FDBEntry struct {
+	// Ifindex is the bridge port or VXLAN device it is on.
+	Ifindex      uint32
 	HardwareAddr string
 	// Dst is the tunnel endpoint behind which the address is; valid on VXLAN devices only.
 	Dst netip.Addr

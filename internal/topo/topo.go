@@ -1,9 +1,23 @@
 package topo
 
 import (
+	"fmt"
 	"log/slog"
-	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
 )
+
+// How often an unknown inode may lead to a scan. A scan costs about a millisecond on a host with a
+// few hundred processes; a deep one reads the mounts of every mount namespace.
+const (
+	scanInterval     = 50 * time.Millisecond
+	deepScanInterval = time.Second
+)
+
+// maxGone bounds how many vanished namespaces, and vanished links per namespace, keep their names.
+const maxGone = 4096
 
 // Options of New. The zero value is ready to use.
 type Options struct {
@@ -11,79 +25,113 @@ type Options struct {
 	Procfs string
 	// Log takes what goes wrong in the background; nil discards it.
 	Log *slog.Logger
+	// Now is the clock that limits how often the kernel is asked again, time.Now if nil.
+	Now func() time.Time
 }
 
 // Topology is a view of the namespaces of this kernel. It is safe for concurrent use.
-type Topology struct{}
+type Topology struct {
+	procfs string
+	log    *slog.Logger
+	now    func() time.Time
+	self   uint32
+	selfFD *os.File
+	watch  *watcher
+	events *dispatcher
+
+	// scanMu serialises scans; it is taken before mu. A space's own lock may be held when taking
+	// either, never the other way round.
+	scanMu     sync.Mutex
+	deepScan   time.Time
+	mu         sync.RWMutex
+	lastScan   time.Time
+	spaces     map[uint32]*space
+	goneOrder  []uint32
+	given      map[uint32]givenName
+	pinHolders map[int]struct{}
+
+	diagOnce sync.Once
+	tcpDiag  bool
+}
+
+// givenName is what SetName was told.
+type givenName struct {
+	name string
+	kind Kind
+}
 
 // New reads which namespaces there are and starts to watch for new ones.
-func New(opts Options) (*Topology, error) { return &Topology{}, nil }
+func New(opts Options) (*Topology, error) {
+	t := &Topology{
+		procfs:     opts.Procfs,
+		log:        opts.Log,
+		now:        opts.Now,
+		spaces:     map[uint32]*space{},
+		given:      map[uint32]givenName{},
+		pinHolders: map[int]struct{}{},
+	}
+	if t.procfs == "" {
+		t.procfs = "/proc"
+	}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	if t.now == nil {
+		t.now = time.Now
+	}
+	if err := t.openSelf(); err != nil {
+		return nil, err
+	}
+	t.events = newDispatcher()
+	if err := t.Rescan(); err != nil {
+		t.closeFiles()
+		return nil, err
+	}
+	watch, err := newWatcher(t)
+	if err != nil {
+		t.closeFiles()
+		return nil, err
+	}
+	t.watch = watch
+	go watch.loop()
+	return t, nil
+}
+
+// openSelf keeps a descriptor of our own namespace. /proc/self/ns/net is that of the main thread,
+// which the runtime may lend to a goroutine that enters another namespace, so it is read once.
+func (t *Topology) openSelf() error {
+	link := filepath.Join(t.procfs, "thread-self/ns/net")
+	inode, err := readNetNS(link)
+	if err != nil {
+		return fmt.Errorf("read own network namespace: %w", err)
+	}
+	// A copied proc file system, as tests use, has links that lead nowhere.
+	t.selfFD, _ = os.Open(link)
+	t.self = inode
+	return nil
+}
 
 // Close stops watching and releases everything. It is idempotent.
-func (t *Topology) Close() error { return nil }
+func (t *Topology) Close() error {
+	t.watch.close()
+	t.closeFiles()
+	return nil
+}
+
+func (t *Topology) closeFiles() {
+	t.events.close()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.selfFD != nil {
+		t.selfFD.Close()
+		t.selfFD = nil
+	}
+}
 
 // Self is the namespace of this process.
-func (t *Topology) Self() uint32 { return 0 }
-
-// Namespaces returns the namespaces that exist, by name.
-func (t *Topology) Namespaces() []NetNS { return nil }
-
-// Namespace returns what is known of a namespace, also of one that is gone. An unknown inode leads
-// to a new scan, unless there was one a moment ago.
-func (t *Topology) Namespace(inode uint32) (NetNS, bool) { return NetNS{}, false }
-
-// NamespaceByName returns the namespaces that exist under a name.
-func (t *Topology) NamespaceByName(name string) []NetNS { return nil }
-
-// SetName gives a namespace the name of what lives in it, which wins over every name found by
-// scanning, and may be called before the namespace was seen.
-func (t *Topology) SetName(inode uint32, name string, kind Kind) {}
-
-// AddPins also looks for pinned namespaces in the mount namespace of process pid, where a dockerd
-// with private mounts keeps them.
-func (t *Topology) AddPins(pid int) {}
-
-// Rescan looks for new and vanished namespaces now.
-func (t *Topology) Rescan() error { return nil }
-
-// InodeOf returns the inode of the namespace that path refers to.
-func (t *Topology) InodeOf(path string) (uint32, error) { return 0, nil }
-
-// PathOf returns a path that opens the namespace.
-func (t *Topology) PathOf(inode uint32) (string, error) { return "", nil }
-
-// InNamespace runs fn on an operating-system thread that is inside the namespace.
-func (t *Topology) InNamespace(inode uint32, fn func() error) error { return nil }
-
-// Do runs fn on an operating-system thread inside the network namespace that path refers to. The
-// goroutine fn runs on is not the caller's.
-func Do(path string, fn func() error) error { return nil }
-
-// Link returns a device, also one that is gone.
-func (t *Topology) Link(netns, ifindex uint32) (Link, bool) { return Link{}, false }
-
-// LinkByName returns the device that has the name now.
-func (t *Topology) LinkByName(netns uint32, name string) (Link, bool) { return Link{}, false }
-
-// Links returns the devices of a namespace that exist, by index.
-func (t *Topology) Links(netns uint32) ([]Link, error) { return nil, nil }
-
-// HostAddrs returns the addresses of a namespace, loopback included, link-local ones not.
-func (t *Topology) HostAddrs(netns uint32) ([]netip.Addr, error) { return nil, nil }
-
-// AddrOwner returns the links of all namespaces that carry an address. It reads every namespace.
-func (t *Topology) AddrOwner(addr netip.Addr) []Owner { return nil }
-
-// RouteTo asks the namespace how it would reach dst. The error of an unreachable destination is the
-// kernel's: unix.ENETUNREACH, EHOSTUNREACH, EACCES (prohibit) or EINVAL (blackhole).
-func (t *Topology) RouteTo(netns uint32, dst netip.Addr) (Route, error) { return Route{}, nil }
-
-// Neighbours returns the neighbour entries of a device (of all devices if ifindex is 0).
-func (t *Topology) Neighbours(netns, ifindex uint32) ([]Neighbour, error) { return nil, nil }
-
-// FDB returns the forwarding entries of a bridge port or VXLAN device (of all if ifindex is 0).
-func (t *Topology) FDB(netns, ifindex uint32) ([]FDBEntry, error) { return nil, nil }
+func (t *Topology) Self() uint32 { return t.self }
 
 // OnChange calls fn for every change from now on, from one goroutine, in order, until the returned
-// function is called. fn may use the Topology and must not block for long.
-func (t *Topology) OnChange(fn func(Change)) (cancel func()) { return func() {} }
+// function is called. fn may use the Topology and should not block for long: up to 65536 changes
+// wait, the oldest are forgotten beyond that.
+func (t *Topology) OnChange(fn func(Change)) (cancel func()) { return t.events.add(fn) }

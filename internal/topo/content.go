@@ -1,0 +1,248 @@
+package topo
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// rereadInterval is how soon an unknown ifindex may lead to another dump of a namespace, which
+// costs about 100 µs.
+const rereadInterval = 20 * time.Millisecond
+
+// content is what is in a namespace. It is empty until somebody asks.
+type content struct {
+	mu sync.RWMutex
+	// loaded is set once links were read, stale when notifications were lost since.
+	loaded, stale bool
+	lastRead      time.Time
+	links         map[uint32]*linkState
+	goneLinks     []uint32
+	// nsids maps this namespace's identifiers of other namespaces to their inodes.
+	nsids      map[int]uint32
+	nsidFailed time.Time
+}
+
+// Link returns a device, also one that is gone.
+func (t *Topology) Link(netns, ifindex uint32) (Link, bool) {
+	s := t.space(netns)
+	if s == nil || ifindex == 0 {
+		return Link{}, false
+	}
+	l, ok := s.link(ifindex)
+	if !ok && t.ensure(s, true) == nil {
+		l, ok = s.link(ifindex)
+	}
+	if !ok {
+		return Link{}, false
+	}
+	return t.finish(s, l), true
+}
+
+// LinkByName returns the device that has the name now.
+func (t *Topology) LinkByName(netns uint32, name string) (Link, bool) {
+	find := func() (Link, bool) {
+		links, _ := t.Links(netns)
+		i := slices.IndexFunc(links, func(l Link) bool { return l.Name == name })
+		if i < 0 {
+			return Link{}, false
+		}
+		return links[i], true
+	}
+	l, ok := find()
+	if s := t.space(netns); !ok && s != nil && t.ensure(s, true) == nil {
+		l, ok = find()
+	}
+	return l, ok
+}
+
+// Links returns the devices of a namespace that exist, by index.
+func (t *Topology) Links(netns uint32) ([]Link, error) {
+	s := t.space(netns)
+	if s == nil {
+		return nil, fmt.Errorf("list links of network namespace %d: %w", netns, unix.ENOENT)
+	}
+	if err := t.ensure(s, false); err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	s.content.mu.RLock()
+	states := make([]linkState, 0, len(s.links))
+	for _, l := range s.links {
+		if !l.Gone {
+			states = append(states, *l)
+		}
+	}
+	s.content.mu.RUnlock()
+	slices.SortFunc(states, func(a, b linkState) int { return cmp.Compare(a.Index, b.Index) })
+	out := make([]Link, len(states))
+	for i, l := range states {
+		out[i] = t.finish(s, l)
+	}
+	return out, nil
+}
+
+// HostAddrs returns the addresses of a namespace, loopback included, link-local ones not.
+func (t *Topology) HostAddrs(netns uint32) ([]netip.Addr, error) {
+	s := t.space(netns)
+	if s == nil {
+		return nil, fmt.Errorf("list addresses of network namespace %d: %w", netns, unix.ENOENT)
+	}
+	if err := t.ensure(s, false); err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	var out []netip.Addr
+	s.content.mu.RLock()
+	for _, l := range s.links {
+		for _, p := range l.Addrs {
+			if !l.Gone && !p.Addr().IsLinkLocalUnicast() && !slices.Contains(out, p.Addr()) {
+				out = append(out, p.Addr())
+			}
+		}
+	}
+	s.content.mu.RUnlock()
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out, nil
+}
+
+// AddrOwner returns the links of all namespaces that carry an address. It reads every namespace.
+func (t *Topology) AddrOwner(addr netip.Addr) []Owner {
+	addr = addr.Unmap().WithZone("")
+	var out []Owner
+	for _, ns := range t.Namespaces() {
+		links, err := t.Links(ns.Inode)
+		if err != nil {
+			t.log.Debug("look for address", "address", addr, "error", err)
+			continue
+		}
+		for _, l := range links {
+			if slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr() == addr }) {
+				out = append(out, Owner{NetNS: ns, Link: l})
+			}
+		}
+	}
+	return out
+}
+
+// link looks a device up without asking the kernel.
+func (s *space) link(ifindex uint32) (linkState, bool) {
+	s.content.mu.RLock()
+	defer s.content.mu.RUnlock()
+	l := s.links[ifindex]
+	if l == nil || s.stale {
+		return linkState{}, false
+	}
+	return *l, true
+}
+
+// finish completes a link that leaves the package.
+func (t *Topology) finish(s *space, l linkState) Link {
+	switch {
+	case l.PeerIndex == 0:
+	case l.nsid == sameNS:
+		l.PeerNetNS = l.NetNS
+	case l.nsid >= 0:
+		l.PeerNetNS = t.nsid(s, l.nsid)
+	}
+	t.mu.RLock()
+	l.Gone = l.Gone || s.gone
+	t.mu.RUnlock()
+	return l.Link
+}
+
+// ensure reads the content of a namespace if that was not done yet, if it is out of date, or if
+// again is set and the last reading was not just now. What is known of a namespace that is gone
+// stays as it is.
+func (t *Topology) ensure(s *space, again bool) error {
+	s.content.mu.RLock()
+	fresh := s.loaded && !s.stale && (!again || t.now().Sub(s.lastRead) < rereadInterval)
+	loaded := s.loaded
+	s.content.mu.RUnlock()
+	if fresh {
+		return nil
+	}
+	t.mu.RLock()
+	gone := s.gone
+	t.mu.RUnlock()
+	if gone && loaded {
+		return nil
+	}
+	return t.read(s)
+}
+
+// read dumps links and addresses. The subscription comes first, so that no change falls between;
+// a change applied twice does no harm.
+func (t *Topology) read(s *space) error {
+	if err := t.watch.follow(s); err != nil {
+		t.log.Debug("watch namespace", "netns", s.inode, "error", err)
+	}
+	s.content.mu.Lock()
+	defer s.content.mu.Unlock()
+	var links, addrs [][]byte
+	err := t.InNamespace(s.inode, func() (err error) {
+		if links, err = dumpLinks(); err != nil {
+			return fmt.Errorf("list links: %w", err)
+		}
+		if addrs, err = dumpAddrs(); err != nil {
+			return fmt.Errorf("list addresses: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.replace(t.decode(s.inode, links, addrs))
+	s.loaded, s.stale, s.lastRead = true, false, t.now()
+	return nil
+}
+
+func (t *Topology) decode(netns uint32, links, addrs [][]byte) map[uint32]*linkState {
+	out := make(map[uint32]*linkState, len(links))
+	for _, msg := range links {
+		l, err := parseLink(netns, msg)
+		if err != nil {
+			t.log.Debug("read link", "netns", netns, "error", err)
+			continue
+		}
+		out[l.Index] = &l
+	}
+	for _, msg := range addrs {
+		if ifindex, prefix, ok := parseAddr(msg); ok && out[ifindex] != nil {
+			out[ifindex].Addrs = append(out[ifindex].Addrs, prefix)
+		}
+	}
+	return out
+}
+
+// replace makes a dump the truth; links it does not have are gone. s.content.mu is held.
+func (s *space) replace(now map[uint32]*linkState) {
+	for index, l := range s.links {
+		if now[index] == nil {
+			now[index] = l
+			s.buryLink(l)
+		}
+	}
+	s.links = now
+	s.trimGone()
+}
+
+func (s *space) buryLink(l *linkState) {
+	if !l.Gone {
+		l.Gone = true
+		s.goneLinks = append(s.goneLinks, l.Index)
+	}
+}
+
+func (s *space) trimGone() {
+	for len(s.goneLinks) > maxGone {
+		oldest := s.goneLinks[0]
+		s.goneLinks = s.goneLinks[1:]
+		if l := s.links[oldest]; l != nil && l.Gone {
+			delete(s.links, oldest)
+		}
+	}
+}

@@ -1,0 +1,576 @@
+package topo
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// needRoot skips where namespaces cannot be made, and fails in CI, where they must be.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("this test makes network namespaces and must run as root in CI")
+	}
+	t.Skip("making network namespaces needs root")
+}
+
+// newNS makes a namespace as `ip netns add` does and removes it with the test.
+func newNS(t *testing.T, suffix string) string {
+	t.Helper()
+	needRoot(t)
+	name := fmt.Sprintf("topotest%d%s", os.Getpid(), suffix)
+	made := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends in the new namespace
+		ns, err := netns.NewNamed(name)
+		if err == nil {
+			ns.Close()
+		}
+		made <- err
+	}()
+	if err := <-made; err != nil {
+		t.Fatalf("make namespace %s: %v", name, err)
+	}
+	t.Cleanup(func() { netns.DeleteNamed(name) })
+	return name
+}
+
+func nsPath(name string) string { return "/run/netns/" + name }
+
+// in runs fn with a netlink handle of a named namespace.
+func in(t *testing.T, name string, fn func(h *netlink.Handle) error) {
+	t.Helper()
+	err := Do(nsPath(name), func() error {
+		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		return fn(h)
+	})
+	if err != nil {
+		t.Fatalf("in %s: %v", name, err)
+	}
+}
+
+// linkUp adds an address, if any, and sets a link up.
+func linkUp(h *netlink.Handle, name string, prefix string) error {
+	l, err := h.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	if prefix != "" {
+		addr, err := netlink.ParseAddr(prefix)
+		if err != nil {
+			return err
+		}
+		addr.Flags = unix.IFA_F_NODAD
+		if err := h.AddrAdd(l, addr); err != nil {
+			return err
+		}
+	}
+	return h.LinkSetUp(l)
+}
+
+// veth joins two named namespaces, which may be the same.
+func veth(t *testing.T, ns1, dev1, ns2, dev2 string) {
+	t.Helper()
+	f, err := os.Open(nsPath(ns2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	in(t, ns1, func(h *netlink.Handle) error {
+		return h.LinkAdd(&netlink.Veth{
+			LinkAttrs:     netlink.LinkAttrs{Name: dev1},
+			PeerName:      dev2,
+			PeerNamespace: netlink.NsFd(int(f.Fd())),
+		})
+	})
+}
+
+func newTopology(t *testing.T) *Topology {
+	t.Helper()
+	needRoot(t)
+	topo, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { topo.Close() })
+	return topo
+}
+
+func inodeOf(t *testing.T, topo *Topology, name string) uint32 {
+	t.Helper()
+	inode, err := topo.InodeOf(nsPath(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inode
+}
+
+// eventually waits until ok, which is asked whenever something changed and every few milliseconds.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("timed out: %s", what)
+		}
+	}
+}
+
+func TestNamespaces(t *testing.T) {
+	name := newNS(t, "a")
+	topo := newTopology(t)
+	inode := inodeOf(t, topo, name)
+
+	got, ok := topo.Namespace(inode)
+	if !ok || got.Name != name || got.Kind != KindNamed || got.Path != nsPath(name) || got.Gone {
+		t.Errorf("got %+v, want a named namespace %s", got, name)
+	}
+	if self, ok := topo.Namespace(topo.Self()); !ok {
+		t.Errorf("own namespace unknown: %+v", self)
+	}
+	if byName := topo.NamespaceByName(name); len(byName) != 1 || byName[0].Inode != inode {
+		t.Errorf("by name: got %+v", byName)
+	}
+
+	topo.SetName(inode, "web", KindContainer)
+	if got, _ := topo.Namespace(inode); got.Name != "web" || got.Kind != KindContainer {
+		t.Errorf("after SetName: got %+v", got)
+	}
+
+	if err := netns.DeleteNamed(name); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "namespace is gone", func() bool {
+		got, ok := topo.Namespace(inode)
+		return ok && got.Gone && got.Name == "web"
+	})
+	if _, err := topo.PathOf(inode); err == nil {
+		t.Error("a path to a namespace that is gone")
+	}
+}
+
+func TestNamespaceOfProcess(t *testing.T) {
+	topo := newTopology(t)
+	added := make(chan NetNS, 64)
+	topo.OnChange(func(c Change) {
+		if c.Kind == NamespaceAdded {
+			added <- c.NetNS
+		}
+	})
+	cmd := exec.Command("sleep", "60")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	inode, err := topo.InodeOf(fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "namespace is found", func() bool {
+		got, ok := topo.Namespace(inode)
+		return ok && got.PID == cmd.Process.Pid
+	})
+	for deadline := time.After(10 * time.Second); ; {
+		select {
+		case n := <-added:
+			if n.Inode == inode {
+				return
+			}
+		case <-deadline:
+			t.Fatal("the new namespace was not reported")
+		}
+	}
+}
+
+func TestVethAcrossNamespaces(t *testing.T) {
+	a, b := newNS(t, "a"), newNS(t, "b")
+	veth(t, a, "eth0", b, "vethx")
+	in(t, a, func(h *netlink.Handle) error {
+		return errors.Join(linkUp(h, "eth0", "192.0.2.1/24"), linkUp(h, "eth0", "2001:db8::1/64"))
+	})
+	in(t, b, func(h *netlink.Handle) error { return linkUp(h, "vethx", "192.0.2.2/24") })
+	topo := newTopology(t)
+	ia, ib := inodeOf(t, topo, a), inodeOf(t, topo, b)
+
+	l, ok := topo.LinkByName(ia, "eth0")
+	if !ok || l.Kind != "veth" || !l.Up || !l.Carrier || l.MTU != 1500 || l.HardwareAddr == "" {
+		t.Fatalf("got %+v", l)
+	}
+	peer, ok := topo.Link(l.PeerNetNS, l.PeerIndex)
+	if !ok || l.PeerNetNS != ib || peer.Name != "vethx" {
+		t.Errorf("peer: got %+v in %d, want vethx in %d", peer, l.PeerNetNS, ib)
+	}
+	if peer.PeerNetNS != ia || peer.PeerIndex != l.Index {
+		t.Errorf("peer of peer: got %d:%d, want %d:%d", peer.PeerNetNS, peer.PeerIndex, ia, l.Index)
+	}
+	for _, addr := range []string{"192.0.2.1", "2001:db8::1"} {
+		owners := topo.AddrOwner(netip.MustParseAddr(addr))
+		if len(owners) != 1 || owners[0].NetNS.Inode != ia || owners[0].Link.Name != "eth0" {
+			t.Errorf("owner of %s: got %+v", addr, owners)
+		}
+	}
+	addrs, err := topo.HostAddrs(ia)
+	want := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
+	if err != nil || !slices.Equal(addrs, want) {
+		t.Errorf("addresses: got %v %v, want %v", addrs, err, want)
+	}
+	checkRoutes(t, topo, ia)
+}
+
+func checkRoutes(t *testing.T, topo *Topology, netns uint32) {
+	t.Helper()
+	r, err := topo.RouteTo(netns, netip.MustParseAddr("192.0.2.2"))
+	if err != nil || r.Dev != "eth0" || !r.Direct() || r.Src != netip.MustParseAddr("192.0.2.1") {
+		t.Errorf("direct route: got %+v %v", r, err)
+	}
+	if r, err := topo.RouteTo(netns, netip.MustParseAddr("192.0.2.1")); err != nil || !r.Local {
+		t.Errorf("local route: got %+v %v", r, err)
+	}
+	if _, err := topo.RouteTo(netns, netip.MustParseAddr("198.51.100.1")); !errors.Is(err, unix.ENETUNREACH) {
+		t.Errorf("no route: got %v, want ENETUNREACH", err)
+	}
+}
+
+func TestLinksFollowChanges(t *testing.T) {
+	a, b := newNS(t, "a"), newNS(t, "b")
+	topo := newTopology(t)
+	ia := inodeOf(t, topo, a)
+	if _, err := topo.Links(ia); err != nil {
+		t.Fatal(err)
+	}
+	changes := make(chan Change, 1024)
+	topo.OnChange(func(c Change) {
+		select {
+		case changes <- c:
+		default:
+		}
+	})
+	veth(t, a, "first", b, "peer")
+	l, ok := topo.LinkByName(ia, "first")
+	if !ok {
+		eventually(t, "new link", func() bool { l, ok = topo.LinkByName(ia, "first"); return ok })
+	}
+	in(t, a, func(h *netlink.Handle) error {
+		link, err := h.LinkByName("first")
+		if err != nil {
+			return err
+		}
+		return errors.Join(h.LinkSetName(link, "second"), linkUp(h, "second", "192.0.2.9/32"))
+	})
+	eventually(t, "renamed link with address", func() bool {
+		got, ok := topo.Link(ia, l.Index)
+		return ok && got.Name == "second" && len(got.Addrs) > 0
+	})
+	in(t, a, func(h *netlink.Handle) error {
+		link, err := h.LinkByName("second")
+		if err != nil {
+			return err
+		}
+		return h.LinkDel(link)
+	})
+	eventually(t, "link is gone", func() bool {
+		got, ok := topo.Link(ia, l.Index)
+		return ok && got.Gone && got.Name == "second"
+	})
+	if _, ok := topo.LinkByName(ia, "second"); ok {
+		t.Error("a link that is gone was found by name")
+	}
+	waitChanges(t, changes, l.Index, LinkAdded, LinkChanged, LinkGone)
+}
+
+// waitChanges expects kinds of changes of a link, in order, with others between them.
+func waitChanges(t *testing.T, changes <-chan Change, index uint32, want ...ChangeKind) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for _, kind := range want {
+		for found := false; !found; {
+			select {
+			case c := <-changes:
+				found = c.Kind == kind && c.Link.Index == index
+			case <-deadline:
+				t.Fatalf("change %d was not reported", kind)
+			}
+		}
+	}
+}
+
+func TestSubscriptionDoesNotKeepNamespace(t *testing.T) {
+	a, b := newNS(t, "a"), newNS(t, "b")
+	veth(t, a, "eth0", b, "vethx")
+	topo := newTopology(t)
+	ia, ib := inodeOf(t, topo, a), inodeOf(t, topo, b)
+	if _, err := topo.Links(ia); err != nil {
+		t.Fatal(err)
+	}
+	peer, ok := topo.LinkByName(ib, "vethx")
+	if !ok {
+		t.Fatal("no vethx")
+	}
+	if err := netns.DeleteNamed(a); err != nil {
+		t.Fatal(err)
+	}
+	// The kernel deletes both ends of the pair once nothing holds the namespace.
+	eventually(t, "the peer's end vanished with the namespace", func() bool {
+		got, ok := topo.Link(ib, peer.Index)
+		return ok && got.Gone
+	})
+	if got, ok := topo.Link(ia, 1); !ok || got.Name != "lo" || !got.Gone {
+		t.Errorf("lo of the namespace that is gone: got %+v", got)
+	}
+}
+
+func TestBridgeAndVXLAN(t *testing.T) {
+	a := newNS(t, "a")
+	veth(t, a, "port", a, "eth0")
+	in(t, a, func(h *netlink.Handle) error {
+		br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
+		vx := &netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: "vx0"}, VxlanId: 4097, Port: 4789}
+		if err := errors.Join(h.LinkAdd(br), h.LinkAdd(vx)); err != nil {
+			return err
+		}
+		port, err := h.LinkByName("port")
+		if err != nil {
+			return err
+		}
+		return errors.Join(
+			h.LinkSetMaster(port, br), h.LinkSetAlias(vx, "overlay"), linkUp(h, "br0", "192.0.2.1/24"), linkUp(h, "vx0", ""),
+			linkUp(h, "port", ""), linkUp(h, "eth0", ""), linkUp(h, "lo", ""),
+			h.NeighAdd(&netlink.Neigh{
+				LinkIndex: vx.Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_SELF, State: netlink.NUD_PERMANENT,
+				IP: []byte{198, 51, 100, 7}, HardwareAddr: []byte{2, 0, 0, 0, 0, 7},
+			}),
+			h.NeighAdd(&netlink.Neigh{
+				LinkIndex: br.Index, State: netlink.NUD_PERMANENT,
+				IP: []byte{192, 0, 2, 77}, HardwareAddr: []byte{2, 0, 0, 0, 0, 9},
+			}),
+		)
+	})
+	topo := newTopology(t)
+	netns := inodeOf(t, topo, a)
+	br, _ := topo.LinkByName(netns, "br0")
+	vx, _ := topo.LinkByName(netns, "vx0")
+	port, _ := topo.LinkByName(netns, "port")
+	if br.Kind != "bridge" || vx.Kind != "vxlan" || vx.VNI != 4097 || vx.VXLANPort != 4789 || vx.Alias != "overlay" {
+		t.Errorf("got %+v and %+v", br, vx)
+	}
+	if port.Master != br.Index || port.BridgePortState == "" || port.PeerNetNS != netns {
+		t.Errorf("port: got %+v", port)
+	}
+	if lo, _ := topo.Link(netns, 1); lo.Kind != "loopback" || lo.BridgePortState != "" {
+		t.Errorf("lo: got %+v", lo)
+	}
+	eventually(t, "port is forwarding", func() bool {
+		port, _ := topo.LinkByName(netns, "port")
+		return port.BridgePortState == "forwarding"
+	})
+	fdb, err := topo.FDB(netns, vx.Index)
+	if err != nil || !slices.ContainsFunc(fdb, func(e FDBEntry) bool {
+		return e.Dst == netip.MustParseAddr("198.51.100.7") && e.HardwareAddr == "02:00:00:00:00:07" && e.State == "PERMANENT"
+	}) {
+		t.Errorf("fdb: got %+v %v", fdb, err)
+	}
+	neigh, err := topo.Neighbours(netns, br.Index)
+	if err != nil || !slices.ContainsFunc(neigh, func(n Neighbour) bool {
+		return n.Addr == netip.MustParseAddr("192.0.2.77") && n.State == "PERMANENT"
+	}) {
+		t.Errorf("neighbours: got %+v %v", neigh, err)
+	}
+}
+
+func TestInNamespaceReturns(t *testing.T) {
+	a := newNS(t, "a")
+	topo := newTopology(t)
+	inode := inodeOf(t, topo, a)
+	for range 50 {
+		var inside uint32
+		err := topo.InNamespace(inode, func() (err error) {
+			inside, err = readNetNS("/proc/thread-self/ns/net")
+			return err
+		})
+		if err != nil || inside != inode {
+			t.Fatalf("inside: got %d %v, want %d", inside, err, inode)
+		}
+		runtime.LockOSThread()
+		outside, err := readNetNS("/proc/thread-self/ns/net")
+		runtime.UnlockOSThread()
+		if err != nil || outside != topo.Self() {
+			t.Fatalf("outside: got %d %v, want %d", outside, err, topo.Self())
+		}
+	}
+	if err := topo.InNamespace(inode, func() error { return unix.EBUSY }); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("got %v, want EBUSY", err)
+	}
+	if err := topo.InNamespace(inode, func() error { runtime.Goexit(); return nil }); !errors.Is(err, errGoexit) {
+		t.Errorf("got %v, want %v", err, errGoexit)
+	}
+	if err := topo.InNamespace(1, func() error { return nil }); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("unknown namespace: got %v, want ENOENT", err)
+	}
+}
+
+func TestSocketsCountersSysctl(t *testing.T) {
+	a := newNS(t, "a")
+	in(t, a, func(h *netlink.Handle) error { return linkUp(h, "lo", "") })
+	topo := newTopology(t)
+	netns := inodeOf(t, topo, a)
+	var fds []int
+	defer func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}()
+	err := topo.InNamespace(netns, func() error {
+		tcp, err1 := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		udp, err2 := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		fds = append(fds, tcp, udp)
+		return errors.Join(err1, err2,
+			unix.Bind(tcp, &unix.SockaddrInet4{Port: 80, Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(tcp, 7),
+			unix.Bind(udp, &unix.SockaddrInet6{Port: 53}),
+			os.WriteFile("/proc/sys/net/ipv4/ip_default_ttl", []byte("77"), 0))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for proto, want := range map[string]string{"tcp": "127.0.0.1:80", "udp": "[::]:53"} {
+		ls, err := topo.Listeners(netns, proto)
+		if err != nil || len(ls) != 1 || ls[0].Addr.String() != want {
+			t.Fatalf("%s: got %+v %v, want %s", proto, ls, err, want)
+		}
+		if proto == "tcp" && topo.hasTCPDiag() && ls[0].Backlog != 7 {
+			t.Errorf("backlog: got %d, want 7", ls[0].Backlog)
+		}
+		if err := topo.ListenerOwners(ls); err != nil || ls[0].PID != os.Getpid() || ls[0].Process == "" {
+			t.Errorf("owner of %s: got %+v %v", proto, ls[0], err)
+		}
+	}
+	counters, err := topo.Counters(netns)
+	for _, name := range []string{"TcpExtListenOverflows", "IpExtInNoRoutes", "UdpRcvbufErrors", "Ip6InNoRoutes"} {
+		if _, ok := counters[name]; !ok {
+			t.Errorf("no counter %s (%v)", name, err)
+		}
+	}
+	if got, err := topo.Sysctl(netns, "net/ipv4/ip_default_ttl"); got != "77" {
+		t.Errorf("sysctl: got %q %v, want 77", got, err)
+	}
+	if got, err := topo.Sysctl(topo.Self(), "net/ipv4/ip_default_ttl"); got == "77" {
+		t.Errorf("own sysctl: got %q %v", got, err)
+	}
+}
+
+func TestPrivateMounts(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	pin := dir + "/netns/1-abcdefghij"
+	// A process in a mount namespace of its own pins a namespace there and leaves it.
+	script := fmt.Sprintf("mkdir -p %[1]s/netns; : > %[2]s; mount --make-rprivate /; unshare --net=%[2]s true; echo; exec sleep 60", dir, pin)
+	cmd := exec.Command("sh", "-c", script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Skip("no mount namespaces with pins here: ", err)
+	}
+	topo := newTopology(t)
+	if _, err := topo.InodeOf(pin); err == nil {
+		t.Fatal("the pin is visible here, the test shows nothing")
+	}
+	inode, err := topo.InodeOf(fmt.Sprintf("/proc/%d/root%s", cmd.Process.Pid, pin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "hidden namespace is found", func() bool {
+		got, ok := topo.Namespace(inode)
+		return ok && got.Name == "1-abcdefghij" && got.Kind == KindHidden
+	})
+	if _, err := topo.Links(inode); err != nil {
+		t.Error(err)
+	}
+	if err := topo.Rescan(); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := topo.Namespace(inode); !ok || got.Gone {
+		t.Errorf("after the next scan: got %+v", got)
+	}
+}
+
+func TestCloseReleases(t *testing.T) {
+	needRoot(t)
+	a := newNS(t, "a")
+	count := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(fds)
+	}
+	before := count()
+	for range 5 {
+		topo, err := New(Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := topo.Links(inodeOf(t, topo, a)); err != nil {
+			t.Fatal(err)
+		}
+		topo.Close()
+		topo.Close()
+	}
+	if after := count(); after > before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+func BenchmarkNew(b *testing.B) {
+	for range b.N {
+		topo, err := New(Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		topo.Close()
+	}
+}
+
+func BenchmarkLink(b *testing.B) {
+	topo, err := New(Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer topo.Close()
+	for range b.N {
+		if _, ok := topo.Link(topo.Self(), 1); !ok {
+			b.Fatal("no link 1")
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package topo
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// linkState is a link with what is needed to find its peer's namespace.
+type linkState struct {
+	Link
+	// nsid is the identifier, valid in the link's namespace, of the namespace PeerIndex is in;
+	// sameNS if it is the same one, -1 if the kernel does not say.
+	nsid int
+}
+
+const sameNS = -2
+
+// Attribute numbers of include/uapi/linux/if_link.h that the libraries do not export.
+const (
+	extMaskSkipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS
+	brportState      = 1      // IFLA_BRPORT_STATE
+)
+
+// dumpLinks reads all links of the namespace the calling thread is in.
+func dumpLinks() ([][]byte, error) {
+	return dump(func() *nl.NetlinkRequest {
+		req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
+		req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+		req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(extMaskSkipStats)))
+		return req
+	}, unix.RTM_NEWLINK)
+}
+
+// dumpAddrs reads all addresses of the namespace the calling thread is in.
+func dumpAddrs() ([][]byte, error) {
+	return dump(func() *nl.NetlinkRequest {
+		req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
+		req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+		return req
+	}, unix.RTM_NEWADDR)
+}
+
+// dump repeats a request that a change interrupted; the third answer is taken as it is.
+func dump(request func() *nl.NetlinkRequest, reply uint16) (msgs [][]byte, err error) {
+	for range 3 {
+		msgs, err = request().Execute(unix.NETLINK_ROUTE, reply)
+		if err != nl.ErrDumpInterrupted {
+			return msgs, err
+		}
+	}
+	return msgs, nil
+}
+
+// parseLink decodes the payload of an RTM_NEWLINK message read in namespace netns.
+func parseLink(netns uint32, msg []byte) (linkState, error) {
+	if len(msg) < unix.SizeofIfInfomsg {
+		return linkState{}, fmt.Errorf("decode link: %d bytes", len(msg))
+	}
+	link, err := netlink.LinkDeserialize(nil, msg)
+	if err != nil {
+		return linkState{}, fmt.Errorf("decode link: %w", err)
+	}
+	a := link.Attrs()
+	s := linkState{nsid: sameNS, Link: Link{
+		NetNS:           netns,
+		Index:           uint32(a.Index),
+		Name:            a.Name,
+		Kind:            linkKind(link),
+		PeerIndex:       uint32(a.ParentIndex),
+		Master:          uint32(a.MasterIndex),
+		MTU:             uint32(a.MTU),
+		Up:              a.RawFlags&unix.IFF_UP != 0,
+		Carrier:         a.RawFlags&unix.IFF_LOWER_UP != 0,
+		HardwareAddr:    a.HardwareAddr.String(),
+		Alias:           a.Alias,
+		BridgePortState: bridgePortState(msg[unix.SizeofIfInfomsg:]),
+	}}
+	// -1 without the attribute; with it, -1 again in 32 bits if no identifier was assigned.
+	if a.NetNsID != -1 {
+		s.nsid = int(int32(a.NetNsID))
+	}
+	if v, ok := link.(*netlink.Vxlan); ok {
+		s.VNI, s.VXLANPort = uint32(v.VxlanId), uint16(v.Port)
+	}
+	return s, nil
+}
+
+// linkKind maps the kernel's kind to device_kind of the contract.
+func linkKind(link netlink.Link) string {
+	switch kind := link.Type(); kind {
+	case "device", "":
+		if link.Attrs().RawFlags&unix.IFF_LOOPBACK != 0 {
+			return "loopback"
+		}
+		return "physical"
+	case "tuntap":
+		return "tun"
+	default:
+		return kind
+	}
+}
+
+// bridgePortState finds IFLA_LINKINFO / IFLA_INFO_SLAVE_DATA / IFLA_BRPORT_STATE.
+func bridgePortState(attrs []byte) string {
+	info := attr(attrs, unix.IFLA_LINKINFO)
+	if string(trimNul(attr(info, nl.IFLA_INFO_SLAVE_KIND))) != "bridge" {
+		return ""
+	}
+	state := attr(attr(info, nl.IFLA_INFO_SLAVE_DATA), brportState)
+	if len(state) != 1 {
+		return ""
+	}
+	// BR_STATE_* of include/uapi/linux/if_bridge.h.
+	switch state[0] {
+	case 0:
+		return "disabled"
+	case 1:
+		return "listening"
+	case 2:
+		return "learning"
+	case 3:
+		return "forwarding"
+	case 4:
+		return "blocking"
+	}
+	return ""
+}
+
+// attr returns the value of the first netlink attribute of a type, nil if there is none.
+func attr(b []byte, typ uint16) []byte {
+	const header, typeMask = 4, 0x3fff // NLA_TYPE_MASK
+	for len(b) >= header {
+		n := int(binary.NativeEndian.Uint16(b))
+		if n < header || n > len(b) {
+			return nil
+		}
+		if binary.NativeEndian.Uint16(b[2:])&typeMask == typ {
+			return b[header:n]
+		}
+		b = b[min(len(b), (n+3)&^3):]
+	}
+	return nil
+}
+
+func trimNul(b []byte) []byte {
+	for len(b) > 0 && b[len(b)-1] == 0 {
+		b = b[:len(b)-1]
+	}
+	return b
+}
+
+// parseAddr decodes the payload of an RTM_NEWADDR or RTM_DELADDR message (struct ifaddrmsg).
+func parseAddr(msg []byte) (ifindex uint32, prefix netip.Prefix, ok bool) {
+	if len(msg) < unix.SizeofIfAddrmsg {
+		return 0, netip.Prefix{}, false
+	}
+	bits := int(msg[1])
+	ifindex = binary.NativeEndian.Uint32(msg[4:])
+	attrs := msg[unix.SizeofIfAddrmsg:]
+	// On point-to-point links IFA_ADDRESS is the other end.
+	value := attr(attrs, unix.IFA_LOCAL)
+	if value == nil {
+		value = attr(attrs, unix.IFA_ADDRESS)
+	}
+	addr, ok := netip.AddrFromSlice(value)
+	if !ok || bits > addr.BitLen() {
+		return 0, netip.Prefix{}, false
+	}
+	return ifindex, netip.PrefixFrom(addr, bits), true
+}

@@ -1,6 +1,7 @@
 package prober
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -16,6 +17,9 @@ type NamespaceError struct {
 
 // Error implements error.
 func (e *NamespaceError) Error() string {
+	if errors.Is(e.Err, unix.EPERM) || errors.Is(e.Err, unix.EACCES) {
+		return fmt.Sprintf("enter the probe's network namespace: %v: run as root or with CAP_SYS_ADMIN and CAP_SYS_PTRACE", e.Err)
+	}
 	return fmt.Sprintf("enter the probe's network namespace: %v", e.Err)
 }
 

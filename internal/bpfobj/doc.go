@@ -14,3 +14,4 @@ package bpfobj
 //go:generate go tool bpf2go -target amd64,arm64 -output-stem icmp -no-global-types ICMP ../../bpf/icmp.bpf.c -- -I../../bpf
 //go:generate go tool bpf2go -target amd64,arm64 -output-stem route -no-global-types Route ../../bpf/route.bpf.c -- -I../../bpf
 //go:generate go tool bpf2go -target amd64,arm64 -output-stem netfilter -no-global-types Netfilter ../../bpf/netfilter.bpf.c -- -I../../bpf
+//go:generate go tool bpf2go -target amd64,arm64 -output-stem function -no-global-types Function ../../bpf/function.bpf.c -- -I../../bpf

@@ -1,0 +1,71 @@
+package kernel
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestParseSymbols(t *testing.T) {
+	table := parseSymbols(strings.NewReader(strings.Join([]string{
+		"ffffffff81000200 T ip_rcv",
+		"ffffffff81000100 t nf_hook_slow.part.0",
+		"ffffffff81000300 D some_data",
+		"ffffffffc0000000 t br_forward\t[bridge]",
+		"0000000000000000 T hidden",
+		"garbage",
+		"",
+	}, "\n")))
+	for addr, want := range map[uint64]string{
+		0:                  "",
+		0xffffffff81000000: "",
+		0xffffffff81000100: "nf_hook_slow",
+		0xffffffff810001ff: "nf_hook_slow",
+		0xffffffff81000250: "ip_rcv",
+		0xffffffffc0000010: "br_forward",
+	} {
+		if got := table.find(addr); got != want {
+			t.Errorf("find(%#x) = %q, want %q", addr, got, want)
+		}
+	}
+}
+
+func TestMissingNamesCapabilities(t *testing.T) {
+	if err := missing(^uint64(0)); err != nil {
+		t.Errorf("missing(all) = %v, want nil", err)
+	}
+	err := missing(0)
+	if err == nil || !strings.Contains(err.Error(), "CAP_BPF") || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
+		t.Errorf("missing(none) = %v, want it to name the capabilities", err)
+	}
+}
+
+func TestParseLockdown(t *testing.T) {
+	for text, want := range map[string]string{
+		"[none] integrity confidentiality": "none",
+		"none integrity [confidentiality]": "confidentiality",
+		"":                                 "",
+	} {
+		if got := parseLockdown(text); got != want {
+			t.Errorf("parseLockdown(%q) = %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestRunningKernel(t *testing.T) {
+	f, err := Load()
+	if err != nil {
+		t.Skipf("no kernel type information: %v", err)
+	}
+	if n, ok := f.TracepointArgs("kfree_skb"); !ok || n < 2 {
+		t.Errorf("TracepointArgs(kfree_skb) = %d, %v, want at least 2", n, ok)
+	}
+	if _, ok := f.TracepointArgs("no_such_tracepoint"); ok {
+		t.Error("TracepointArgs(no_such_tracepoint) = true, want false")
+	}
+	if got := f.DropReason(0); got != "" {
+		t.Errorf("DropReason(0) = %q, want none", got)
+	}
+	if got := f.DropReason(0xfffffff0); got != "reason 4294967280" {
+		t.Errorf("DropReason(unknown) = %q, want its number", got)
+	}
+}

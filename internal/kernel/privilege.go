@@ -1,0 +1,50 @@
+package kernel
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// capability is one that tracing needs, and what for.
+type capability struct {
+	bit  uint
+	name string
+	why  string
+}
+
+func needed() []capability {
+	return []capability{
+		{unix.CAP_BPF, "CAP_BPF", "load BPF programs"},
+		{unix.CAP_PERFMON, "CAP_PERFMON", "attach to tracepoints and read kernel memory"},
+		{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", "attach to netfilter hooks"},
+		{unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "enter network namespaces"},
+		{unix.CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "see the namespaces of other processes"},
+	}
+}
+
+// CheckPrivilege returns an error that names the capabilities this process lacks.
+func CheckPrivilege() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return fmt.Errorf("read this process's capabilities: %w", err)
+	}
+	return missing(uint64(data[1].Effective)<<32 | uint64(data[0].Effective))
+}
+
+func missing(effective uint64) error {
+	var names, whys []string
+	for _, c := range needed() {
+		if effective&(1<<c.bit) == 0 {
+			names = append(names, c.name)
+			whys = append(whys, c.why)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return fmt.Errorf("no permission to trace: %s missing (to %s); run it as root",
+		strings.Join(names, ", "), strings.Join(whys, ", to "))
+}

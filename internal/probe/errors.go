@@ -1,0 +1,42 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/pathtrace/pathtrace/internal/kernel"
+)
+
+// explain turns the kernel's refusal into a sentence that says what to do. The verifier's log stays
+// reachable through errors.As for verbose output.
+func explain(err error) error {
+	var verifier *ebpf.VerifierError
+	switch {
+	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES):
+		if mode := kernel.Lockdown(); mode == "confidentiality" {
+			return fmt.Errorf("the kernel is locked down (%s mode), which forbids reading kernel memory "+
+				"with BPF: boot without lockdown=confidentiality to trace", mode)
+		}
+		if missing := kernel.CheckPrivilege(); missing != nil {
+			return missing
+		}
+		return fmt.Errorf("the kernel refused it although all capabilities are there "+
+			"(a security module, or a container's seccomp profile): %w", err)
+	case errors.As(err, &verifier):
+		return shortVerifierError{verifier}
+	}
+	return err
+}
+
+// shortVerifierError is a verifier error whose text is one line.
+type shortVerifierError struct{ err *ebpf.VerifierError }
+
+func (e shortVerifierError) Error() string {
+	return fmt.Sprintf("the kernel's verifier rejected the program (%v); run again with -v for its log",
+		e.err.Cause)
+}
+
+func (e shortVerifierError) Unwrap() error { return e.err }

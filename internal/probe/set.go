@@ -1,0 +1,311 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pathtrace/pathtrace/internal/bpfobj"
+	"github.com/pathtrace/pathtrace/internal/kernel"
+)
+
+// Config says what to load and how.
+type Config struct {
+	Facts *kernel.Facts
+	// AllPackets reports every packet of a flow; else, of TCP, those that open, close or reset.
+	AllPackets bool
+	// Exact: only tuples given to Follow are of interest, not endpoints.
+	Exact bool
+	// VXLANPorts are the UDP ports whose packets are looked into; empty means 4789.
+	VXLANPorts []uint16
+	// RingSize is the size of the ring buffer in bytes, a power of two; 0 means 8 MiB.
+	RingSize uint32
+}
+
+// Status says how a hook is watched.
+type Status struct {
+	Hook
+	Kind Kind  // empty if not attached
+	Err  error // why not
+}
+
+// Set is the loaded programs and their attachments. Its methods are safe for concurrent use, but
+// for Close, which comes last.
+type Set struct {
+	maps  map[string]*ebpf.Map
+	marks *ebpf.Memory
+
+	mu       sync.Mutex
+	programs map[string]*ebpf.Program // by name
+	links    []link.Link
+	status   []Status
+	netns    map[uint32][]link.Link // netfilter links per namespace
+}
+
+// choice is a hook with the variants that this kernel offers, the best first.
+type choice struct {
+	hook     Hook
+	variants []Variant
+	err      error // why there is none, or why the last one failed
+}
+
+// Load loads and attaches every hook of the table that this kernel offers. It returns an error if a
+// required one cannot be had; others are reported by Hooks. Netfilter links, which belong to a
+// namespace, are attached by AttachNetNS.
+func Load(cfg Config) (*Set, error) {
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("lift the limit on locked memory: %w", err)
+	}
+	choices := choose(Table(), cfg.Facts)
+	for _, c := range choices {
+		if c.err != nil && c.hook.Required {
+			return nil, fmt.Errorf("this kernel (%s) cannot be traced: %w", kernel.Release(), c.err)
+		}
+	}
+	s := &Set{
+		maps:     map[string]*ebpf.Map{},
+		programs: map[string]*ebpf.Program{},
+		netns:    map[uint32][]link.Link{},
+	}
+	if err := s.load(cfg, choices); err != nil {
+		s.Close()
+		return nil, err
+	}
+	if err := s.attach(choices); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func choose(table []Hook, facts *kernel.Facts) []choice {
+	choices := make([]choice, 0, len(table))
+	for _, h := range table {
+		choices = append(choices, pick(h, facts))
+	}
+	return choices
+}
+
+func pick(h Hook, facts *kernel.Facts) choice {
+	c := choice{hook: h}
+	for _, v := range h.Variants {
+		ok, reason := v.Fits(facts)
+		if ok {
+			c.variants = append(c.variants, v)
+		} else if len(c.variants) == 0 {
+			c.err = errors.New(reason)
+		}
+	}
+	if len(c.variants) > 0 {
+		c.err = nil
+	}
+	return c
+}
+
+// load loads the objects of the chosen variants over one set of maps. A variant that the kernel
+// refuses after all gives way to the next.
+func (s *Set) load(cfg Config, choices []choice) error {
+	if err := s.createMaps(cfg); err != nil {
+		return err
+	}
+	pending := make([]*choice, 0, len(choices))
+	for i := range choices {
+		pending = append(pending, &choices[i])
+	}
+	for len(pending) > 0 {
+		failed := s.loadFamilies(cfg, pending)
+		var again []*choice
+		for _, c := range pending {
+			if c.err != nil || len(c.variants) == 0 {
+				continue
+			}
+			err := failed[c.variants[0].Family]
+			if err == nil {
+				continue
+			}
+			if c.variants = c.variants[1:]; len(c.variants) > 0 {
+				again = append(again, c)
+				continue
+			}
+			if c.err = err; c.hook.Required {
+				return fmt.Errorf("load %s: %w", c.hook.Name, explain(err))
+			}
+		}
+		pending = again
+	}
+	return nil
+}
+
+// loadFamilies loads the objects of the best variants, side by side, and returns the errors by
+// family.
+func (s *Set) loadFamilies(cfg Config, choices []*choice) map[string]error {
+	wanted := map[string][]string{} // family -> programs
+	for _, c := range choices {
+		if c.err == nil {
+			v := c.variants[0]
+			wanted[v.Family] = append(wanted[v.Family], v.Programs...)
+		}
+	}
+	var group errgroup.Group
+	var mu sync.Mutex
+	failed := map[string]error{}
+	for family, programs := range wanted {
+		group.Go(func() error {
+			if err := s.loadFamily(cfg, family, programs); err != nil {
+				mu.Lock()
+				failed[family] = err
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // the goroutines report through failed
+	return failed
+}
+
+// createMaps creates the maps that the objects share.
+func (s *Set) createMaps(cfg Config) error {
+	spec, err := bpfobj.LoadNetfilter() // it uses all of them
+	if err != nil {
+		return fmt.Errorf("read BPF object: %w", err)
+	}
+	if cfg.RingSize != 0 {
+		spec.Maps["events"].MaxEntries = cfg.RingSize
+	}
+	for name, m := range spec.Maps {
+		if name[0] == '.' {
+			continue // an object's own data
+		}
+		if s.maps[name], err = ebpf.NewMap(m); err != nil {
+			delete(s.maps, name)
+			return fmt.Errorf("create map %s: %w", name, explain(err))
+		}
+	}
+	if s.marks, err = s.maps["marks"].Memory(); err != nil {
+		return fmt.Errorf("map marks: %w", err)
+	}
+	return nil
+}
+
+func (s *Set) loadFamily(cfg Config, family string, programs []string) error {
+	spec, err := families()[family]()
+	if err != nil {
+		return fmt.Errorf("read BPF object %s: %w", family, err)
+	}
+	keep := map[string]bool{}
+	for _, p := range programs {
+		keep[p] = true
+	}
+	for name := range spec.Programs {
+		if !keep[name] {
+			delete(spec.Programs, name)
+		}
+	}
+	if v := spec.Variables["config"]; v != nil {
+		if err := v.Set(settings(cfg)); err != nil {
+			return fmt.Errorf("configure %s: %w", family, err)
+		}
+	}
+	replace := map[string]*ebpf.Map{}
+	for name := range spec.Maps {
+		if m, ok := s.maps[name]; ok {
+			spec.Maps[name].MaxEntries = m.MaxEntries()
+			replace[name] = m
+		}
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+		MapReplacements: replace, Cache: cfg.Facts.Cache(),
+	})
+	if err != nil {
+		return err
+	}
+	defer coll.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range programs {
+		s.programs[p] = coll.DetachProgram(p)
+	}
+	return nil
+}
+
+func settings(cfg Config) bpfobj.DeviceSettings {
+	var out bpfobj.DeviceSettings
+	ports := cfg.VXLANPorts
+	if len(ports) == 0 {
+		ports = []uint16{4789}
+	}
+	copy(out.VxlanPorts[:], ports)
+	if cfg.AllPackets {
+		out.AllPackets = 1
+	}
+	if cfg.Exact {
+		out.Exact = 1
+	}
+	return out
+}
+
+// attach attaches everything that is not bound to a namespace.
+func (s *Set) attach(choices []choice) error {
+	for _, c := range choices {
+		st := Status{Hook: c.hook, Err: c.err}
+		if c.err == nil && c.variants[0].Kind != KindNetfilter {
+			st.Err = s.attachTracing(c.variants[0])
+		}
+		if st.Err == nil {
+			st.Kind = c.variants[0].Kind
+		} else if c.hook.Required {
+			return fmt.Errorf("attach %s: %w", c.hook.Name, explain(st.Err))
+		}
+		s.status = append(s.status, st)
+	}
+	return nil
+}
+
+func (s *Set) attachTracing(v Variant) error {
+	for _, name := range v.Programs {
+		l, err := link.AttachTracing(link.TracingOptions{Program: s.programs[name]})
+		if err != nil {
+			return err
+		}
+		s.links = append(s.links, l)
+	}
+	return nil
+}
+
+// Hooks returns the state of every hook of the table, in its order.
+func (s *Set) Hooks() []Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Status(nil), s.status...)
+}
+
+// Programs returns the loaded programs by name, for measuring their run time.
+func (s *Set) Programs() map[string]*ebpf.Program { return s.programs }
+
+// Close detaches everything. It may be called more than once.
+func (s *Set) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, links := range s.netns {
+		for _, l := range links {
+			errs = append(errs, l.Close())
+		}
+	}
+	for i := len(s.links) - 1; i >= 0; i-- {
+		errs = append(errs, s.links[i].Close())
+	}
+	for _, p := range s.programs {
+		errs = append(errs, p.Close())
+	}
+	for _, m := range s.maps {
+		errs = append(errs, m.Close())
+	}
+	s.netns, s.links, s.programs = nil, nil, nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,160 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+)
+
+// Size is the length of a record in bytes, sizeof(struct event).
+const Size = 320
+
+// Offsets of struct event's fields; a test holds them to the BTF of the compiled objects.
+const (
+	offTime     = 0
+	offSkb      = 8
+	offHead     = 16
+	offLocation = 24
+	offSock     = 32
+	offCT       = 40
+	offPacket   = 48
+	offCTOrig   = 160
+	offCTReply  = 200
+	offCTStatus = 240
+	offNetNS    = 244
+	offIfindex  = 248
+	offIn       = 252
+	offOut      = 256
+	offReason   = 260
+	offMark     = 264
+	offTable    = 268
+	offErr      = 272
+	offGateway  = 276
+	offDev      = 292
+	offCPU      = 308
+	offHook     = 310
+	offNFHook   = 311
+	offOldState = 312
+	offNewState = 313
+	offPktType  = 314
+	offCTInfo   = 315
+	lenDev      = 16
+	pktTuple    = 0
+	pktOuter    = 40
+	pktVNI      = 80
+	pktFlags    = 84
+	pktLength   = 88
+	pktSeq      = 92
+	pktAck      = 96
+	pktMTU      = 100
+	pktIPID     = 104
+	pktPayload  = 106
+	pktTCPFlags = 108
+	pktTTL      = 109
+	pktICMPType = 110
+	pktICMPCode = 111
+	tupleDaddr  = 16
+	tupleSport  = 32
+	tupleDport  = 34
+	tupleProto  = 36
+	addrSize    = 16
+)
+
+// Decode fills e from a record. It keeps nothing of record. The error says what is wrong with the
+// record; e is then not valid.
+func Decode(record []byte, e *Event) error {
+	if len(record) != Size {
+		return fmt.Errorf("decode event: %d bytes, want %d", len(record), Size)
+	}
+	hook := Hook(record[offHook])
+	if hook == HookUnknown || hook >= hookEnd {
+		return fmt.Errorf("decode event: unknown hook %d", hook)
+	}
+	*e = Event{
+		Time:       u64(record[offTime:]),
+		Skb:        u64(record[offSkb:]),
+		Head:       u64(record[offHead:]),
+		Location:   u64(record[offLocation:]),
+		Sock:       u64(record[offSock:]),
+		CT:         u64(record[offCT:]),
+		CTStatus:   u32(record[offCTStatus:]),
+		NetNS:      u32(record[offNetNS:]),
+		Ifindex:    u32(record[offIfindex:]),
+		InIfindex:  u32(record[offIn:]),
+		OutIfindex: u32(record[offOut:]),
+		Reason:     u32(record[offReason:]),
+		Mark:       u32(record[offMark:]),
+		Table:      u32(record[offTable:]),
+		Err:        int32(u32(record[offErr:])),
+		Dev:        cString(record[offDev : offDev+lenDev]),
+		CPU:        u16(record[offCPU:]),
+		Hook:       hook,
+		NFHook:     record[offNFHook],
+		OldState:   record[offOldState],
+		NewState:   record[offNewState],
+		PktType:    record[offPktType],
+		CTInfo:     record[offCTInfo],
+	}
+	decodePacket(record[offPacket:offCTOrig], e)
+	if e.CT != 0 {
+		e.CTOrig = decodeTuple(record[offCTOrig:])
+		e.CTReply = decodeTuple(record[offCTReply:])
+	}
+	if hook == RouteLookup {
+		e.Gateway = validAddr(record[offGateway:])
+	}
+	return nil
+}
+
+func decodePacket(p []byte, e *Event) {
+	e.Tuple = decodeTuple(p[pktTuple:])
+	e.VNI = u32(p[pktVNI:])
+	e.Flags = u32(p[pktFlags:])
+	e.Length = u32(p[pktLength:])
+	e.Seq = u32(p[pktSeq:])
+	e.Ack = u32(p[pktAck:])
+	e.MTU = u32(p[pktMTU:])
+	e.IPID = u16(p[pktIPID:])
+	e.Payload = u16(p[pktPayload:])
+	e.TCPFlags = p[pktTCPFlags]
+	e.TTL = p[pktTTL]
+	e.ICMPType = p[pktICMPType]
+	e.ICMPCode = p[pktICMPCode]
+	if e.Flags&(FlagICMPError|FlagEncapsulated) != 0 {
+		outer := decodeTuple(p[pktOuter:])
+		e.OuterSrc, e.OuterDst = outer.Src, outer.Dst
+	}
+}
+
+func decodeTuple(b []byte) Tuple {
+	return Tuple{
+		Src:   netip.AddrPortFrom(addr(b), u16(b[tupleSport:])),
+		Dst:   netip.AddrPortFrom(addr(b[tupleDaddr:]), u16(b[tupleDport:])),
+		Proto: b[tupleProto],
+	}
+}
+
+func addr(b []byte) netip.Addr {
+	return netip.AddrFrom16([addrSize]byte(b[:addrSize])).Unmap()
+}
+
+// validAddr returns the zero Addr for an all-zero address.
+func validAddr(b []byte) netip.Addr {
+	if a := addr(b); a != netip.IPv6Unspecified() {
+		return a
+	}
+	return netip.Addr{}
+}
+
+func cString(b []byte) string {
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		b = b[:i]
+	}
+	return string(b)
+}
+
+// Host byte order: the record is written by the same machine, or one of the same order.
+func u16(b []byte) uint16 { return binary.NativeEndian.Uint16(b) }
+func u32(b []byte) uint32 { return binary.NativeEndian.Uint32(b) }
+func u64(b []byte) uint64 { return binary.NativeEndian.Uint64(b) }

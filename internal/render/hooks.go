@@ -1,5 +1,10 @@
 package render
 
+import (
+	"strconv"
+	"strings"
+)
+
 // HookRow is one row of the table of hooks.
 type HookRow struct {
 	Type string `json:"type"` // always "hook"
@@ -17,7 +22,44 @@ type HookRow struct {
 	Unseen string `json:"unseen"`
 }
 
-// Hooks writes the table of hooks as text.
+// maxHookColumn is how wide the columns of names and kinds may get.
+const maxHookColumn = 24
+
+// Hooks writes the table of hooks as text. What is not seen without a hook is said of those that
+// are missing, with Verbose of all.
 func Hooks(o Options, rows []HookRow) error {
-	return nil
+	out := newPrinter(o)
+	name, kind, attached := columns("hook"), columns("kind"), 0
+	for _, r := range rows {
+		name, kind = max(name, columns(r.Name)), max(kind, columns(r.Kind))
+		if r.Attached {
+			attached++
+		}
+	}
+	name, kind = min(name, maxHookColumn), min(kind, maxHookColumn)
+	out.line(span{pad("hook", name) + "  " + pad("kind", kind) + "  what it sees", bold})
+	for _, r := range rows {
+		writeHook(out, o, r, name, kind)
+	}
+	out.line()
+	out.line(span{strconv.Itoa(attached) + " of " + count(len(rows), "hook") + " attached", bold})
+	return out.flush()
+}
+
+// writeHook writes one row; name and kind are the widths of their columns.
+func writeHook(out *printer, o Options, r HookRow, name, kind int) {
+	st := green
+	if !r.Attached {
+		st = yellow
+	}
+	out.paragraph(r.Sees, plain,
+		span{pad(shorten(r.Name, name), name) + "  ", plain},
+		span{pad(shorten(first(r.Kind, "-"), kind), kind) + "  ", st})
+	indent := span{strings.Repeat(" ", name+2+kind+2), plain}
+	if !r.Attached {
+		out.paragraph("not attached: "+first(r.Status, "unknown reason"), yellow, indent)
+	}
+	if r.Unseen != "" && (!r.Attached || o.Verbose) {
+		out.paragraph("without it: "+r.Unseen, dim, indent)
+	}
 }

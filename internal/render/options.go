@@ -6,7 +6,7 @@ import "io"
 const (
 	// MaxWidth is the width that text never exceeds, whatever the terminal offers, and the default.
 	MaxWidth = 100
-	minWidth = 40
+	minWidth = 60
 )
 
 // Options say how text is written.
@@ -20,7 +20,7 @@ type Options struct {
 	// AllPackets shows every packet instead of those that open, close or reset the flow or were
 	// dropped.
 	AllPackets bool
-	// Width is the number of columns, 40 to MaxWidth; 0 means MaxWidth, other values are clamped.
+	// Width is the number of columns, 60 to MaxWidth; 0 means MaxWidth, other values are clamped.
 	Width int
 }
 

@@ -3,6 +3,7 @@ package prober
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -418,4 +419,61 @@ func TestSendAfterClose(t *testing.T) {
 	if r := p.Send(t.Context()); !errors.Is(r.Err, os.ErrClosed) {
 		t.Errorf("got %+v, want error %v", r, os.ErrClosed)
 	}
+}
+
+// TestPoliteClose: the server sees an end of file, not a reset, even if it spoke first and unasked.
+func TestPoliteClose(t *testing.T) {
+	d := labtest.Demo(t, lab.Options{})
+	ended := make(chan error, 1)
+	dst := netip.AddrPortFrom(d.RouterAddr, 5022)
+	_, err := d.Router.TCPServer(dst.String(), func(c net.Conn) {
+		_, err := c.Write([]byte("220 a greeting\r\n"))
+		if err == nil {
+			_, err = io.Copy(io.Discard, c)
+		}
+		ended <- err
+	})
+	labtest.Must(t, err)
+	p := open(t, Config{NetNSPath: d.Client.Path, Proto: path.TCP, Dst: dst})
+	if got, want := send(t, p), (Result{Kind: Connected}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	labtest.Must(t, p.Close())
+	if err := <-ended; err != nil {
+		t.Errorf("end of the connection at the server: got %v, want end of file", err)
+	}
+}
+
+// TestCloseFreesNamespace: neither a closed connection nor one whose FIN was lost keeps a namespace.
+func TestCloseFreesNamespace(t *testing.T) {
+	labtest.NeedsRoot(t)
+	for _, lost := range []bool{false, true} {
+		d, err := lab.NewDemo(t.Context(), lab.Options{})
+		labtest.Must(t, err)
+		freed := labtest.Watch(t, d.Client.Path)
+		p := open(t, Config{NetNSPath: d.Client.Path, Proto: path.TCP, Dst: d.Published(false)})
+		if lost {
+			p.sock = &brokenSocket{socket: p.sock, connected: func() { addRule(t, d.Router, lab.Rule{Hook: lab.Prerouting, Action: lab.Drop}) }}
+		}
+		if r := p.Send(t.Context()); r.Kind != Connected {
+			t.Errorf("got %+v, want kind %v", r, Connected)
+		}
+		labtest.Must(t, p.Close())
+		labtest.Must(t, d.Close())
+		freed(5 * time.Second)
+	}
+}
+
+// brokenSocket calls connected once, before the connection is closed.
+type brokenSocket struct {
+	socket
+	connected func()
+}
+
+func (s *brokenSocket) receive() (Result, bool) {
+	r, ok := s.socket.receive()
+	if ok {
+		s.connected()
+	}
+	return r, ok
 }

@@ -35,6 +35,9 @@ type Container struct {
 	NetNS     uint32
 	// NetworkMode is bridge, host, none, default, container:ID or the name of a network.
 	NetworkMode string
+	// JoinedID is the ID of the container whose network namespace this one joined (network mode
+	// container:ID); empty otherwise. Endpoints and ports are then those of the other.
+	JoinedID string
 	// Project, Service and Number are the labels of Docker Compose; empty and 0 without.
 	Project, Service string
 	Number           int

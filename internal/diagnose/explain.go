@@ -3,12 +3,137 @@ package diagnose
 import "github.com/pathtrace/pathtrace/tracer/path"
 
 // Explain concludes how a flow ended and why. A nil f means that nothing is known but the path; a nil
-// or empty p is explained by ExplainNoTraffic.
+// or empty p is explained by ExplainNoTraffic. Neither is changed.
 func Explain(p *path.Path, f *Facts) path.Verdict {
-	return path.Verdict{}
+	if f == nil {
+		f = &Facts{}
+	}
+	if p == nil {
+		return ExplainNoTraffic(f)
+	}
+	a := &analysis{p: p, f: f}
+	if !a.seen() {
+		return a.finish(a.noTraffic(), end{})
+	}
+	return a.conclude()
 }
 
-// ExplainNoTraffic concludes why nothing of a flow was seen, or why nothing could be sent.
+// ExplainNoTraffic concludes why nothing of a flow was seen, or why nothing could be sent. A nil f
+// means that nothing is known.
 func ExplainNoTraffic(f *Facts) path.Verdict {
-	return path.Verdict{}
+	if f == nil {
+		f = &Facts{}
+	}
+	a := &analysis{p: &path.Path{}, f: f}
+	return a.finish(a.noTraffic(), end{})
+}
+
+// seen reports whether anything of the flow was observed.
+func (a *analysis) seen() bool {
+	if a.p.ServerEstablished != 0 || a.p.ClientEstablished != 0 || a.p.DeliverNetNS != 0 {
+		return true
+	}
+	for _, p := range a.p.Packets {
+		if p != nil && firstHop(p) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// conclude judges a flow of which something was seen.
+func (a *analysis) conclude() path.Verdict {
+	s := a.served()
+	if a.isForeign(s.netns) {
+		if f := a.misdelivered(s); f != nil {
+			return a.finish(*f, a.decisive())
+		}
+	}
+	if s.ok {
+		if e, bad := a.lateFailure(); bad {
+			return a.explainEnd(e)
+		}
+		return a.finish(a.delivered(s), end{})
+	}
+	if e, bad := a.lateFailure(); bad && a.p.Proto != path.TCP {
+		return a.explainEnd(e)
+	}
+	return a.explainEnd(a.decisive())
+}
+
+// finding is a hypothesis that the facts support.
+type finding struct {
+	outcome path.Outcome // "" if the end alone decides it
+	cause   path.Cause
+	says    string // the summary without the outcome in front; it can stand as evidence
+	// where is the place, if it is not that of the end.
+	where    *path.Where
+	evidence []string
+	remedy   []string
+}
+
+// explainer tests one hypothesis on the end of a flow and returns nil if the facts do not support it.
+type explainer func(*analysis, *end) *finding
+
+// explainers lists the hypotheses, the one nearest to the packet first, except that a container that
+// does not run precedes all: whatever else is repaired, the flow cannot succeed.
+func explainers() []explainer {
+	return []explainer{
+		explainNotRunning,
+		explainFirewallReject, explainFirewallDrop,
+		explainForwardingOff, explainReversePath, explainNoRoute, explainNeighbour,
+		explainTooBig, explainTTL, explainLinkDown,
+		explainNotPublished, explainNotListening,
+		explainReceiveBuffer, explainAcceptQueue,
+		explainNoSharedNetwork,
+	}
+}
+
+// explainEnd finds the cause of a flow that ended at e.
+func (a *analysis) explainEnd(e end) path.Verdict {
+	outcome := a.outcomeOf(&e)
+	var best *finding
+	for _, explain := range explainers() {
+		f := explain(a, &e)
+		switch {
+		case f == nil:
+		case best == nil:
+			best = f
+		default:
+			best.evidence = append(best.evidence, "also seen: "+f.says)
+		}
+	}
+	if best == nil {
+		best = a.unexplained(&e, outcome)
+	}
+	if best.outcome == "" {
+		best.outcome = outcome
+	}
+	return a.finish(*best, e)
+}
+
+// finish turns a finding into the verdict.
+func (a *analysis) finish(f finding, e end) path.Verdict {
+	v := path.Verdict{
+		Type: "verdict", Flow: a.p.Flow, Outcome: f.outcome, Cause: f.cause,
+		Where: f.where, Remedy: f.remedy, NAT: a.p.NAT,
+		Complete:   a.f.Complete && a.f.LostEvents == 0,
+		LostEvents: a.f.LostEvents,
+		Proto:      a.p.Proto,
+		Src:        address(a.p.Client), Dst: address(a.p.Server),
+		SrcName: a.f.Source.Label, DstName: a.f.Target.Label,
+	}
+	v.Summary = oneLine(string(f.outcome) + ": " + f.says + a.doubt(f.outcome))
+	v.Evidence = a.evidence(&e, f)
+	switch f.outcome {
+	case path.Delivered:
+		v.Cause, v.Where, v.LatencyNS = "", nil, a.latency()
+		v.Warnings = a.warnings()
+	case path.NoTraffic:
+	default:
+		if v.Where == nil {
+			v.Where = whereOf(e.at(), e.direction())
+		}
+	}
+	return v
 }

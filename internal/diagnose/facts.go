@@ -100,6 +100,8 @@ const (
 type Network struct {
 	Name  string
 	Addrs []netip.Addr
+	// Gateways are the addresses that the network gives its containers as default gateway.
+	Gateways []netip.Addr
 }
 
 // Published is one published port.

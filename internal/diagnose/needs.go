@@ -2,6 +2,8 @@ package diagnose
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -23,7 +25,7 @@ type Want struct {
 // RouteQuery asks for one route look-up.
 type RouteQuery struct {
 	NetNS    uint32
-	Dst, Src netip.Addr // Src may be invalid
+	Dst, Src netip.Addr // Src may be invalid; an unspecified Dst asks for the default route
 }
 
 // SysctlQuery asks for one setting, such as "net.ipv4.conf.eth0.rp_filter".
@@ -32,7 +34,125 @@ type SysctlQuery struct {
 	Name  string
 }
 
-// Needs says which facts should be read for p before Explain is called.
+// Needs says which facts should be read for p before Explain is called. A flow that was delivered
+// needs only the owner of the socket that took it.
 func Needs(p *path.Path) Want {
-	return Want{}
+	var w want
+	if p == nil {
+		return w.Want
+	}
+	a := &analysis{p: p, f: &Facts{}}
+	s := a.served()
+	w.listeners(s.netns)
+	e, late := a.lateFailure()
+	if s.ok && !late {
+		if p.Proto == path.UDP && !s.answered {
+			w.routes(s.netns, p.Source.Addr())
+		}
+		return w.sorted()
+	}
+	if !late {
+		e = a.decisive()
+	}
+	w.forEnd(a, &e)
+	return w.sorted()
+}
+
+// want collects a Want.
+type want struct{ Want }
+
+// forEnd adds what may explain why a packet ended at e.
+func (w *want) forEnd(a *analysis, e *end) {
+	if h := a.reached(e); h != nil {
+		w.listeners(h.NetNS)
+		w.counters(h.NetNS)
+		w.routes(h.NetNS, a.p.Source.Addr())
+	}
+	for _, h := range []*path.Hop{e.drop, e.reset, e.icmp, e.last} {
+		if h == nil || h.NetNS == 0 {
+			continue
+		}
+		w.Links = append(w.Links, h.NetNS)
+		w.Neighbours = append(w.Neighbours, h.NetNS)
+		if h.DstAddr.IsValid() {
+			w.Routes = append(w.Routes, RouteQuery{NetNS: h.NetNS, Dst: h.DstAddr.Addr()})
+		}
+	}
+	for _, h := range []*path.Hop{e.reset, e.icmp} {
+		if h != nil {
+			w.listeners(h.NetNS)
+		}
+	}
+	w.forDrop(a, e)
+}
+
+// forDrop adds what the reason of a drop asks for.
+func (w *want) forDrop(a *analysis, e *end) {
+	h := e.drop
+	if h == nil || h.NetNS == 0 {
+		return
+	}
+	sysctl := func(names ...string) {
+		for _, n := range names {
+			if !strings.Contains(n, "..") { // the device is not known
+				w.Sysctls = append(w.Sysctls, SysctlQuery{NetNS: h.NetNS, Name: n})
+			}
+		}
+	}
+	switch {
+	case h.Reason == "IP_RPFILTER":
+		sysctl("net.ipv4.conf."+h.Device+".rp_filter", "net.ipv4.conf.all.rp_filter")
+	case h.Function == "ip_error":
+		sysctl("net.ipv4.conf."+h.Device+".forwarding", "net.ipv4.ip_forward")
+	case h.Function == "ip6_forward":
+		sysctl("net.ipv6.conf."+h.Device+".forwarding", "net.ipv6.conf.all.forwarding")
+	case e.hook() != "" && !isRuleFunction(h.Function):
+		sysctl("net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max")
+	case h.Reason == "SOCKET_RCVBUFF", isUDPQueue(h), h.Reason == "NO_SOCKET":
+		w.listeners(h.NetNS)
+		w.counters(h.NetNS)
+	}
+}
+
+func (w *want) listeners(ns uint32) { w.Listeners = append(w.Listeners, ns) }
+
+func (w *want) counters(ns uint32) { w.Counters = append(w.Counters, ns) }
+
+// routes asks for the route back to dst and for the default route of its family.
+func (w *want) routes(ns uint32, dst netip.Addr) {
+	if ns == 0 || !dst.IsValid() {
+		return
+	}
+	any4, any6 := netip.IPv4Unspecified(), netip.IPv6Unspecified()
+	def := any4
+	if dst.Is6() {
+		def = any6
+	}
+	w.Routes = append(w.Routes, RouteQuery{NetNS: ns, Dst: dst}, RouteQuery{NetNS: ns, Dst: def})
+}
+
+// sorted returns the result with each item once, in order, and without unknown namespaces.
+func (w *want) sorted() Want {
+	spaces := func(list []uint32) []uint32 {
+		list = slices.DeleteFunc(list, func(ns uint32) bool { return ns == 0 })
+		slices.Sort(list)
+		return slices.Compact(list)
+	}
+	w.Links, w.Neighbours = spaces(w.Links), spaces(w.Neighbours)
+	w.Listeners, w.Counters = spaces(w.Listeners), spaces(w.Counters)
+	slices.SortFunc(w.Routes, func(x, y RouteQuery) int {
+		if x.NetNS != y.NetNS {
+			return int(int64(x.NetNS) - int64(y.NetNS))
+		}
+		return x.Dst.Compare(y.Dst)
+	})
+	w.Routes = slices.Compact(w.Routes)
+	slices.SortFunc(w.Sysctls, func(x, y SysctlQuery) int {
+		if x.NetNS != y.NetNS {
+			return int(int64(x.NetNS) - int64(y.NetNS))
+		}
+		return strings.Compare(x.Name, y.Name)
+	})
+	w.Sysctls = slices.Compact(w.Sysctls)
+	return w.Want
 }

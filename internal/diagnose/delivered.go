@@ -1,0 +1,174 @@
+package diagnose
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// Causes of the contract that are concluded here and are not yet constants of package path.
+const (
+	causeNATMissing          path.Cause = "nat-missing"
+	causeListeningOnLoopback path.Cause = "listening-on-loopback"
+	causeMTUBlackhole        path.Cause = "mtu-blackhole"
+)
+
+// Names of the processes of a Docker engine that hold published ports on the host.
+const (
+	processProxy  = "docker-proxy"
+	processEngine = "dockerd"
+)
+
+// delivered words a success.
+func (a *analysis) delivered(s served) finding {
+	f := finding{outcome: path.Delivered}
+	switch {
+	case !s.answered:
+		f.says = fmt.Sprintf("%s took the datagram from %s, and no answer came%s",
+			a.target(), a.asker(), a.within())
+	case a.roundTrip() > 0:
+		f.says = fmt.Sprintf("%s answered %s in %s", a.target(), a.asker(), span(a.roundTrip()))
+	default:
+		f.says = fmt.Sprintf("%s answered %s", a.target(), a.asker())
+	}
+	return f
+}
+
+// within says " within 2 s" if it is known how long an answer was waited for.
+func (a *analysis) within() string {
+	if pr := a.f.Probe; pr != nil && pr.Timeout > 0 {
+		return " within " + span(pr.Timeout)
+	}
+	return " while it was watched"
+}
+
+// misdelivered explains a flow that a socket outside the target's namespaces took. It returns nil if
+// that socket did not keep it or nothing more is known than for any other flow.
+func (a *analysis) misdelivered(s served) *finding {
+	if !s.ok && !a.tookIt(s.netns) {
+		return nil
+	}
+	l := a.listenerAt(s.netns, a.p.Server)
+	if l != nil && l.Process == processProxy && len(a.f.Target.Published) > 0 {
+		return a.proxied(s)
+	}
+	who := "a socket"
+	if l != nil && l.Process != "" {
+		who = "process " + l.Process
+	}
+	at := a.spaceName(s.netns)
+	f := &finding{
+		outcome: path.Misdelivered, cause: path.CauseUnexplainedDrop,
+		says: fmt.Sprintf("%s in %s took the request from %s, not %s",
+			who, at, a.asker(), a.target()),
+		where: &path.Where{Namespace: a.spaceLabel(s.netns), Container: a.spaceContainer(s.netns),
+			Stage: path.StageSocket, Direction: path.Request},
+		remedy: []string{a.commandIn(s.netns, "", "ss -lnp "+ssPort(a.p.Proto, a.p.Server.Port()))},
+	}
+	if l != nil && l.Process == processEngine && a.isPublished() && !a.hasDNAT() {
+		f.cause = causeNATMissing
+		f.says = fmt.Sprintf("dockerd in %s only holds the published port %d and never answers on it,"+
+			" and no DNAT rule took the request to %s", at, a.p.Server.Port(), a.target())
+		f.remedy = a.restoreRules(s.netns)
+	}
+	return f
+}
+
+// tookIt reports whether a socket of the namespace is known to have taken the request.
+func (a *analysis) tookIt(ns uint32) bool {
+	return a.p.DeliverNetNS == ns || a.p.ServerNetNS == ns && a.p.ServerEstablished != 0
+}
+
+// proxied explains a flow that Docker's userland proxy took for the target.
+func (a *analysis) proxied(s served) *finding {
+	if f := a.proxyRefused(); f != nil {
+		return f
+	}
+	if !s.ok {
+		return nil
+	}
+	f := a.delivered(s)
+	f.says += ", through docker-proxy"
+	f.evidence = []string{fmt.Sprintf("docker-proxy in %s took the request on %s and carries it to %s "+
+		"over a connection of its own", a.spaceName(s.netns), address(a.p.Server), a.target())}
+	return &f
+}
+
+// proxyRefused explains a connection that docker-proxy took and then had to reset.
+func (a *analysis) proxyRefused() *finding {
+	rst := first(a.resets(path.Reply))
+	if a.p.Proto != path.TCP || rst == nil || a.repliedData() {
+		return nil
+	}
+	port := a.publishedTo()
+	f := &finding{
+		outcome: path.Refused, cause: path.CauseUnexplainedDrop,
+		says:   fmt.Sprintf("docker-proxy took the connection for %s and then reset it", a.target()),
+		where:  whereOf(firstHop(rst), path.Reply),
+		remedy: []string{"docker logs --tail 50 " + quote(a.target())},
+	}
+	if ns, ok := a.nobodyListens(port); ok {
+		f.cause = path.CauseNotListening
+		f.says += fmt.Sprintf(", since nothing listens on port %d in %s", port, a.spaceName(ns))
+		f.remedy = []string{a.commandIn(ns, a.targetContainer(), listCommand(a.p.Proto))}
+	}
+	return f
+}
+
+// repliedData reports whether the server sent data.
+func (a *analysis) repliedData() bool {
+	for _, p := range a.packets(path.Reply) {
+		if !flagsOf(p.TCPFlags).syn && carriesData(p) {
+			return true
+		}
+	}
+	return false
+}
+
+// nobodyListens returns the target's namespace if its listeners are known and none has the port.
+func (a *analysis) nobodyListens(port uint16) (uint32, bool) {
+	if port == 0 || len(a.f.Target.NetNS) == 0 {
+		return 0, false
+	}
+	for _, ns := range a.f.Target.NetNS {
+		n := a.space(ns)
+		if n.Listeners == nil || len(portListeners(n, a.p.Proto, port)) > 0 {
+			return 0, false
+		}
+	}
+	return a.f.Target.NetNS[0], true
+}
+
+// hasDNAT reports whether the request's destination was translated.
+func (a *analysis) hasDNAT() bool {
+	for _, t := range a.p.NAT {
+		if t.Kind == path.ActionDNAT {
+			return true
+		}
+	}
+	return a.p.Target.IsValid() && a.p.Server.IsValid() && a.p.Target != a.p.Server
+}
+
+// roundTrip returns the time from the request to the arrival of its answer; 0 if unknown.
+func (a *analysis) roundTrip() time.Duration {
+	if l := a.latency(); l != nil && l.RoundTrip > 0 {
+		return time.Duration(l.RoundTrip)
+	}
+	if pr := a.f.Probe; pr != nil && (pr.Kind == ProbeConnected || pr.Kind == ProbeAnswered) {
+		return pr.RoundTrip
+	}
+	return 0
+}
+
+// address writes an end of the flow, without the port if there is none; "" if it is not known.
+func address(ap netip.AddrPort) string {
+	switch {
+	case !ap.IsValid():
+		return ""
+	case ap.Port() == 0:
+		return ap.Addr().String()
+	}
+	return ap.String()
+}

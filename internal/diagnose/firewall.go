@@ -1,0 +1,173 @@
+package diagnose
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// isNetfilterDrop reports whether a netfilter hook discarded the packet. Kernels before 5.17 give no
+// reason, only the function.
+func isNetfilterDrop(h *path.Hop) bool {
+	switch h.Reason {
+	case "NETFILTER_DROP":
+		return true
+	case "", "NOT_SPECIFIED":
+		return isRuleFunction(h.Function) || h.Function == "nf_hook_slow"
+	}
+	return false
+}
+
+// isRuleFunction reports whether the function is one that walks rules, so that a drop in it is the
+// verdict of a rule or of a chain's policy.
+func isRuleFunction(fn string) bool {
+	switch fn {
+	case "nft_do_chain", "ipt_do_table", "ip6t_do_table":
+		return true
+	}
+	return false
+}
+
+// explainFirewallDrop: a netfilter hook discarded the packet.
+func explainFirewallDrop(a *analysis, e *end) *finding {
+	hook := e.hook()
+	if hook == "" || e.drop == nil || !isNetfilterDrop(e.drop) || e.pkt == nil {
+		return nil
+	}
+	if e.icmp != nil || a.resetFrom(e) != nil {
+		return nil // explainFirewallReject
+	}
+	if !isRuleFunction(e.drop.Function) && !a.onlyRulesDrop(hook, e.drop) {
+		return nil
+	}
+	f := &finding{
+		cause: path.CauseFirewallDrop,
+		says: fmt.Sprintf("%s was dropped in the %s hook (netfilter) of %s%s",
+			a.subject(e), hookName(hook), a.place(e.drop), wayThrough(e)),
+		where:  whereOf(e.drop, e.direction()),
+		remedy: a.listRules(hook, e.drop),
+	}
+	f.where.Stage = hook
+	if e.drop.Outer != nil {
+		f.evidence = append(f.evidence, fmt.Sprintf("what was dropped is the VXLAN packet that carried "+
+			"it: %s to %s, VNI %d", e.drop.Outer.Src, e.drop.Outer.Dst, e.drop.Outer.VNI))
+	}
+	return f
+}
+
+// onlyRulesDrop reports whether a drop whose location is nf_hook_slow can only be a rule's or a
+// policy's. From there the kernel reports legacy tables, but also connection tracking (first hooks of
+// a packet's way when its table is full, last ones when an entry cannot be confirmed) and NAT.
+func (a *analysis) onlyRulesDrop(hook path.Stage, h *path.Hop) bool {
+	switch hookName(hook) {
+	case "FORWARD":
+		return true
+	case "INPUT":
+		grew, _ := a.counter(h.NetNS, "nf_conntrack_insert_failed", "nf_conntrack_drop")
+		return !grew
+	case "PREROUTING":
+		return a.conntrackHasRoom(h.NetNS)
+	case "OUTPUT":
+		// A packet that was marked or translated here is routed again, and dropped if it cannot be.
+		return a.conntrackHasRoom(h.NetNS) && h.Outer == nil && !a.hasDNAT()
+	}
+	return false
+}
+
+// conntrackHasRoom reports whether the connection tracking table is known not to be full.
+func (a *analysis) conntrackHasRoom(ns uint32) bool {
+	count, ok1 := a.sysctl(ns, "net.netfilter.nf_conntrack_count")
+	limit, ok2 := a.sysctl(ns, "net.netfilter.nf_conntrack_max")
+	return ok1 && ok2 && (limit == 0 || count < limit-limit/10)
+}
+
+// explainFirewallReject: a netfilter hook discarded the packet and sent a refusal.
+func explainFirewallReject(a *analysis, e *end) *finding {
+	hook := e.hook()
+	if hook == "" || e.pkt == nil || e.drop != nil && !isNetfilterDrop(e.drop) {
+		return nil
+	}
+	var with string
+	switch rst := a.resetFrom(e); {
+	case e.icmp != nil && a.icmpOf(e.icmp) != icmpTooBig:
+		with = "an ICMP error"
+		if m := a.icmpOf(e.icmp); m.isError() {
+			with += " (" + m.meaning() + ")"
+		}
+	case rst != nil:
+		with = "a TCP reset"
+	default:
+		return nil
+	}
+	at := e.at()
+	f := &finding{
+		cause: path.CauseFirewallReject,
+		says: fmt.Sprintf("%s was rejected in the %s hook (netfilter) of %s%s",
+			a.subject(e), hookName(hook), a.place(at), wayThrough(e)),
+		where:    whereOf(at, e.direction()),
+		evidence: []string{fmt.Sprintf("%s sent back %s from inside the hook", a.place(at), with)},
+		remedy:   a.listRules(hook, at),
+	}
+	f.where.Stage = hook
+	return f
+}
+
+// resetFrom returns the RST that the place of the drop sent itself, or nil. A reset that came later,
+// for another attempt, from another place or from a socket says nothing about the hook.
+func (a *analysis) resetFrom(e *end) *path.Hop {
+	if e.drop == nil || e.last == nil || a.p.Proto != path.TCP {
+		return nil
+	}
+	for _, p := range a.resets(e.direction().Opposite()) {
+		h := firstHop(p)
+		if h != nil && h.NetNS != 0 && h.NetNS == e.drop.NetNS && isLocalStart(h) &&
+			hopTime(h) >= hopTime(e.last) && hopTime(h) <= hopTime(e.drop) {
+			return h
+		}
+	}
+	return nil
+}
+
+// wayThrough says " on its way eth0 → br-app" or " on eth0", as far as devices are known.
+func wayThrough(e *end) string {
+	in, out := "", ""
+	for _, h := range []*path.Hop{e.last, e.drop} {
+		if h != nil && (h.InDevice != "" || h.OutDevice != "") {
+			in, out = h.InDevice, h.OutDevice
+		}
+	}
+	switch {
+	case in != "" && out != "":
+		return " on its way " + in + " → " + out
+	case in != "":
+		return ", coming in on " + in
+	case out != "":
+		return ", going out on " + out
+	}
+	return onDevice(e.at())
+}
+
+// listRules are the commands that show the rules of a hook with their counters. They change nothing.
+func (a *analysis) listRules(hook path.Stage, h *path.Hop) []string {
+	tool := "iptables"
+	if a.isV6(h) {
+		tool = "ip6tables"
+	}
+	table := ""
+	switch hookName(hook) {
+	case "PREROUTING":
+		table = " -t raw"
+	case "POSTROUTING":
+		table = " -t mangle"
+	}
+	cmds := []string{
+		a.command(h, fmt.Sprintf("%s%s -L %s -vn --line-numbers", tool, table, hookName(hook))),
+		a.command(h, "nft -a list ruleset"),
+	}
+	if strings.HasPrefix(string(hook), "bridge-netfilter/") {
+		cmds = append(cmds, a.command(h, "sysctl net.bridge.bridge-nf-call-iptables")+
+			"  # 1: rules for routed packets also see bridged ones")
+	}
+	return cmds
+}

@@ -1,0 +1,261 @@
+package diagnose
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// portListeners returns the listeners of a namespace on a port, whatever their address.
+func portListeners(n *Namespace, proto path.Proto, port uint16) []Listener {
+	var out []Listener
+	for _, l := range n.Listeners {
+		if l.Proto == proto && l.Addr.Port() == port {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// listenerAt returns the listener of a namespace that takes requests to ap, or nil. A socket on the
+// unspecified IPv6 address takes IPv4 as well.
+func (a *analysis) listenerAt(ns uint32, ap netip.AddrPort) *Listener {
+	var wild *Listener
+	for _, l := range portListeners(a.space(ns), a.p.Proto, ap.Port()) {
+		switch {
+		case l.Addr.Addr().Unmap() == ap.Addr().Unmap():
+			return &l
+		case l.Addr.Addr().IsUnspecified() && (l.Addr.Addr().Is6() || ap.Addr().Unmap().Is4()):
+			wild = &l
+		}
+	}
+	return wild
+}
+
+// explainNotListening: the target's own stack answered that the port is closed.
+func explainNotListening(a *analysis, e *end) *finding {
+	h := a.closedPort(e)
+	if h == nil || a.isForeign(h.NetNS) || a.f.Target.Container != "" &&
+		len(a.f.Target.NetNS) == 0 && contains(a.f.Target.HostNetNS, h.NetNS) {
+		return nil
+	}
+	ap := h.DstAddr
+	if !ap.IsValid() {
+		ap = a.p.Target
+	}
+	if a.listenerAt(h.NetNS, ap) != nil {
+		return nil
+	}
+	at := a.place(h)
+	f := &finding{
+		cause:    path.CauseNotListening,
+		says:     fmt.Sprintf("nothing listens on port %d in %s", ap.Port(), at),
+		where:    mergeWhere(h, e),
+		evidence: []string{fmt.Sprintf("%s answered the request with %s", at, a.answerName(h))},
+		remedy: []string{a.command(h, listCommand(a.p.Proto)),
+			fmt.Sprintf("start the service so that it listens on port %d, or ask for the port it "+
+				"listens on", ap.Port())},
+	}
+	if h.Container != "" {
+		f.remedy = append(f.remedy, "docker logs --tail 50 "+quote(h.Container))
+	}
+	others := portListeners(a.space(h.NetNS), a.p.Proto, ap.Port())
+	for _, l := range others {
+		f.evidence = append(f.evidence, fmt.Sprintf("%s listens on %s only", process(l), l.Addr))
+	}
+	if len(others) > 0 && allLoopback(others) && !ap.Addr().IsLoopback() {
+		f.cause = causeListeningOnLoopback
+		f.says = fmt.Sprintf("%s listens on %s only in %s, not on %s",
+			process(others[0]), others[0].Addr, at, ap.Addr())
+		f.remedy[1] = fmt.Sprintf("let the service listen on 0.0.0.0:%d or [::]:%[1]d", ap.Port())
+	}
+	return f
+}
+
+func process(l Listener) string {
+	if l.Process == "" {
+		return "a process"
+	}
+	return l.Process
+}
+
+func allLoopback(list []Listener) bool {
+	for _, l := range list {
+		if !l.Addr.Addr().Unmap().IsLoopback() {
+			return false
+		}
+	}
+	return true
+}
+
+// closedPort returns the observation that a stack answered the request because no socket takes it, or
+// nil. An answer from inside a netfilter hook is a firewall's.
+func (a *analysis) closedPort(e *end) *path.Hop {
+	if e.direction() != path.Request || e.phase != phaseRequest || e.hook() != "" || e.held != "" {
+		return nil
+	}
+	if e.drop != nil && !hasString(noSocketReasons(), e.drop.Reason) {
+		return nil
+	}
+	switch {
+	case e.reset != nil && a.p.Proto == path.TCP:
+		if fl := flagsOf(e.pkt.TCPFlags); !fl.syn || fl.ack ||
+			!hasString(noSocketReasons(), e.reset.Reason) {
+			return nil
+		}
+		return e.reset
+	case e.icmp != nil && a.p.Proto == path.UDP && a.icmpOf(e.icmp) == icmpPortUnreachable:
+		return e.icmp
+	case e.drop != nil && e.drop.Reason == "NO_SOCKET" && a.cameBack(e):
+		return e.drop
+	}
+	return nil
+}
+
+// cameBack reports whether the refusal itself was seen on its way, or by the probe.
+func (a *analysis) cameBack(e *end) bool { return e.answered() || a.probeRefused() }
+
+// noSocketReasons are the drop and reset reasons that fit a closed port; older kernels give none.
+func noSocketReasons() []string { return []string{"", "NO_SOCKET", "NOT_SPECIFIED"} }
+
+func hasString(list []string, s string) bool {
+	for _, v := range list {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *analysis) answerName(h *path.Hop) string {
+	if a.p.Proto == path.TCP {
+		return "a reset"
+	}
+	if m := a.icmpOf(h); m.isError() {
+		return "an ICMP error (" + m.meaning() + ")"
+	}
+	return "a refusal"
+}
+
+// explainNotPublished: the host answered a request for the target that no published port takes over.
+func explainNotPublished(a *analysis, e *end) *finding {
+	h := a.closedPort(e)
+	t := &a.f.Target
+	if h == nil || t.Container == "" || t.Published == nil ||
+		!contains(t.HostNetNS, h.NetNS) || contains(t.NetNS, h.NetNS) || a.hasDNAT() ||
+		a.isPublished() || a.isTargetAddr(a.p.Server.Addr()) {
+		return nil
+	}
+	f := a.notPublished(a.p.Server, a.p.Proto)
+	f.where = mergeWhere(h, e)
+	f.evidence = append([]string{fmt.Sprintf("%s itself answered with %s: nothing there listens on "+
+		"port %d, and no DNAT took the request", a.place(h), a.answerName(h), a.p.Server.Port())},
+		f.evidence...)
+	return f
+}
+
+// notPublished words the finding that the target does not publish ap.
+func (a *analysis) notPublished(ap netip.AddrPort, proto path.Proto) *finding {
+	t := &a.f.Target
+	asked := fmt.Sprintf("%d/%s", ap.Port(), proto)
+	f := &finding{cause: path.CauseNotPublished}
+	f.says = fmt.Sprintf("port %s is not published by container %s", asked, t.Container)
+	if ap.Addr().IsValid() {
+		f.says += " on " + ap.Addr().String()
+	}
+	for _, p := range t.Published {
+		f.evidence = append(f.evidence, "container "+t.Container+" publishes "+p.String())
+	}
+	if len(t.Published) == 0 {
+		f.evidence = append(f.evidence, "container "+t.Container+" publishes no port")
+	}
+	f.remedy = []string{
+		"docker port " + quote(t.Container),
+		fmt.Sprintf("create the container again with -p %d:CONTAINER_PORT/%s (its writable layer is lost)",
+			ap.Port(), proto),
+	}
+	return f
+}
+
+// String writes a published port as docker does: "0.0.0.0:8080 -> 80/tcp".
+func (p Published) String() string {
+	ip := "0.0.0.0"
+	if p.HostIP.IsValid() {
+		ip = p.HostIP.String()
+	}
+	if strings.Contains(ip, ":") {
+		ip = "[" + ip + "]"
+	}
+	return fmt.Sprintf("%s:%d -> %d/%s", ip, p.HostPort, p.ContainerPort, p.Proto)
+}
+
+// takes reports whether the published port is for a request to ap.
+func (p Published) takes(ap netip.AddrPort, proto path.Proto) bool {
+	anyAddr := !p.HostIP.IsValid() || p.HostIP.IsUnspecified() || !ap.Addr().IsValid()
+	return p.HostPort == ap.Port() && p.Proto == proto &&
+		(anyAddr || p.HostIP.Unmap() == ap.Addr().Unmap())
+}
+
+// isPublished reports whether the target publishes what the client asked for.
+func (a *analysis) isPublished() bool { return a.publishedTo() != 0 }
+
+// publishedTo returns the container port that the asked port is published for; 0 if it is not.
+func (a *analysis) publishedTo() uint16 {
+	for _, p := range a.f.Target.Published {
+		if p.takes(a.p.Server, a.p.Proto) {
+			return p.ContainerPort
+		}
+	}
+	return 0
+}
+
+// isTargetAddr reports whether addr is known to be the target's own on one of its networks.
+func (a *analysis) isTargetAddr(addr netip.Addr) bool {
+	for _, n := range a.f.Target.Networks {
+		for _, x := range n.Addrs {
+			if x.Unmap() == addr.Unmap() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// mergeWhere is the place of h, with the kernel's function and reason of the drop that went with it.
+func mergeWhere(h *path.Hop, e *end) *path.Where {
+	w := whereOf(h, e.direction())
+	if e.drop != nil && sameSpace(h, e.drop) {
+		w.Function, w.Reason = e.drop.Function, e.drop.Reason
+		if w.Device == "" {
+			w.Device = e.drop.Device
+		}
+	}
+	return w
+}
+
+// listCommand lists the listening sockets of a protocol.
+func listCommand(proto path.Proto) string {
+	if proto == path.UDP {
+		return "ss -lunp"
+	}
+	return "ss -ltnp"
+}
+
+// ssPort is the filter of ss for a local port.
+func ssPort(proto path.Proto, port uint16) string {
+	flag := "-t"
+	if proto == path.UDP {
+		flag = "-u"
+	}
+	return fmt.Sprintf("%s sport = :%d", flag, port)
+}
+
+// restoreRules is the remedy for Docker rules that are gone.
+func (a *analysis) restoreRules(ns uint32) []string {
+	return []string{
+		a.commandIn(ns, "", "iptables -t nat -L DOCKER -vn --line-numbers"),
+		"systemctl restart docker  # puts Docker's rules back; restarts the containers unless live-restore is on",
+	}
+}

@@ -1,0 +1,154 @@
+package diagnose
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// isNeighbourReason reports whether the reason says that the next hop's MAC address was not found.
+func isNeighbourReason(reason string) bool {
+	switch reason {
+	case "NEIGH_FAILED", "NEIGH_QUEUEFULL", "NEIGH_DEAD":
+		return true
+	}
+	return false
+}
+
+// arpGivesUp is less than the time in which a kernel gives up asking for a MAC address (three
+// questions, one second each); an unreachable route fails at once.
+const arpGivesUp = 900 * time.Millisecond
+
+// explainNeighbour: nobody answered the question for the next hop's MAC address.
+func explainNeighbour(a *analysis, e *end) *finding {
+	h := e.drop
+	switch {
+	case h != nil && !isNeighbourReason(h.Reason):
+		return nil
+	case h == nil && (e.reset != nil || e.rst != nil || e.held != "" || !a.waitsForMAC(e)):
+		return nil
+	case h == nil:
+		h = e.last
+	}
+	hop := a.nextHop(e, h)
+	f := &finding{cause: path.CauseNeighbourUnresolved, where: whereOf(h, e.direction())}
+	f.where.Stage = path.StageNeighbour
+	question := "ARP"
+	if hop.Is6() {
+		question = "neighbour discovery"
+	}
+	dev := a.outDevice(e, h)
+	f.says = fmt.Sprintf("%s got no further than %s: nobody answered %s for %s%s",
+		a.subject(e), a.place(h), question, text(hop), dev.on())
+	if h.Outer != nil {
+		f.evidence = append(f.evidence, fmt.Sprintf("it was on its way to the tunnel endpoint %s",
+			h.Outer.Dst))
+	}
+	if n := a.neighbour(h.NetNS, hop); n != nil {
+		f.evidence = append(f.evidence, fmt.Sprintf("the neighbour entry of %s in %s is %s",
+			hop, a.place(h), n.State))
+	}
+	f.remedy = []string{a.command(h, "ip neigh show "+text(hop))}
+	if dev != "" && hop.Is4() {
+		f.remedy = append(f.remedy, a.command(h, fmt.Sprintf("arping -c 3 -I %s %s", dev, hop)))
+	}
+	f.remedy = append(f.remedy, fmt.Sprintf("check that the owner of %s runs and is connected to the same"+
+		" link", text(hop)))
+	return f
+}
+
+// waitsForMAC reports whether a packet without a drop is known to wait for a MAC address.
+func (a *analysis) waitsForMAC(e *end) bool {
+	if e.last == nil || e.deliver != nil {
+		return false
+	}
+	switch e.last.Stage {
+	case path.StagePostrouting, path.StageNeighbour, path.StageOutput, path.StageRoute:
+	default:
+		return false
+	}
+	if n := a.neighbour(e.last.NetNS, a.nextHop(e, e.last)); n != nil {
+		return isUnresolved(n.State)
+	}
+	pr := a.f.Probe
+	return pr != nil && pr.Kind == ProbeLocalError && pr.Errno == "EHOSTUNREACH" &&
+		pr.RoundTrip >= arpGivesUp && e.direction() == path.Request && e.last.Outer == nil
+}
+
+func isUnresolved(state string) bool {
+	switch strings.ToUpper(state) {
+	case "INCOMPLETE", "FAILED":
+		return true
+	}
+	return false
+}
+
+// neighbour returns the entry of an address in a namespace, an unresolved one first, or nil.
+func (a *analysis) neighbour(ns uint32, addr netip.Addr) *Neighbour {
+	var found *Neighbour
+	list := a.space(ns).Neighbours
+	for i := range list {
+		if n := &list[i]; addr.IsValid() && n.Addr == addr && (found == nil || isUnresolved(n.State)) {
+			found = n
+		}
+	}
+	return found
+}
+
+// nextHop returns the address that had to be resolved at h: the gateway of the packet's last route
+// look-up there, or the destination itself. The packet of a tunnel goes to the tunnel's endpoint.
+func (a *analysis) nextHop(e *end, h *path.Hop) netip.Addr {
+	dst := h.DstAddr.Addr()
+	if h.Outer != nil {
+		if ap, err := netip.ParseAddrPort(h.Outer.Dst); err == nil {
+			dst = ap.Addr()
+		}
+	}
+	if e.pkt != nil && h.Outer == nil {
+		for i := len(e.pkt.Hops) - 1; i >= 0; i-- {
+			r := &e.pkt.Hops[i]
+			if r.Stage == path.StageRoute && r.NetNS == h.NetNS && r.GatewayAddr.IsValid() {
+				return r.GatewayAddr
+			}
+		}
+	}
+	for _, r := range a.space(h.NetNS).Routes {
+		if r.Dst == dst && r.Gateway.IsValid() {
+			return r.Gateway
+		}
+	}
+	return dst
+}
+
+// device is the name of a device; "" if unknown.
+type device string
+
+// on says " on eth0", or "".
+func (d device) on() string {
+	if d == "" {
+		return ""
+	}
+	return " on " + string(d)
+}
+
+// outDevice returns the device by which the packet had to leave at h.
+func (a *analysis) outDevice(e *end, h *path.Hop) device {
+	if h.OutDevice != "" {
+		return device(h.OutDevice)
+	}
+	if e.pkt != nil {
+		for i := len(e.pkt.Hops) - 1; i >= 0; i-- {
+			r := &e.pkt.Hops[i]
+			if r.NetNS == h.NetNS && r.OutDevice != "" {
+				return device(r.OutDevice)
+			}
+			if r.NetNS == h.NetNS && r.Stage == path.StageRoute && r.Device != "" {
+				return device(r.Device)
+			}
+		}
+	}
+	return device(h.Device)
+}

@@ -1,0 +1,153 @@
+package diagnose
+
+import "github.com/pathtrace/pathtrace/tracer/path"
+
+// served says whether a socket took the request and, where the protocol demands it, whether its
+// answer reached the asker.
+type served struct {
+	ok       bool
+	answered bool   // an answer reached the asker
+	netns    uint32 // whose socket took it; 0 if not seen
+}
+
+// served judges the flow as a whole.
+func (a *analysis) served() served {
+	if a.p.Proto == path.TCP {
+		return a.servedTCP()
+	}
+	s := served{netns: a.p.DeliverNetNS, answered: a.replyArrived()}
+	if s.netns == 0 {
+		s.netns = a.deliveredIn()
+	}
+	s.ok = s.answered
+	if a.p.Proto == path.UDP {
+		// A datagram is delivered when the socket has it; a service need not answer. But an
+		// answer that was seen and did not arrive is a failure.
+		s.ok = s.ok || s.netns != 0 && len(a.packets(path.Reply)) == 0
+	}
+	return s
+}
+
+func (a *analysis) servedTCP() served {
+	s := served{netns: a.p.ServerNetNS}
+	if s.netns == 0 {
+		s.netns = a.p.DeliverNetNS
+	}
+	switch {
+	case a.p.ServerEstablished != 0:
+		// The child socket becomes established by the asker's ACK of the SYN-ACK.
+		s.ok = true
+	case a.p.Midstream:
+		s.ok = a.replyArrived() && a.anyPassed(a.packets(path.Request))
+	default:
+		s.ok = a.handshakeDone() && a.overflow() == nil
+	}
+	s.answered = s.ok
+	return s
+}
+
+// handshakeDone reports whether the asker got the SYN-ACK and its ACK was not stopped.
+func (a *analysis) handshakeDone() bool {
+	acks := handshakeAcks(a.packets(path.Request), a.packets(path.Reply))
+	if len(acks) > 0 {
+		return a.anyPassed(acks)
+	}
+	pr := a.f.Probe
+	return a.p.ClientEstablished != 0 || pr != nil && pr.Kind == ProbeConnected
+}
+
+// anyPassed reports whether one of the packets was not stopped anywhere.
+func (a *analysis) anyPassed(list []*path.Packet) bool {
+	for _, p := range list {
+		if e := a.endOf(p, phaseData); e.passed() {
+			return true
+		}
+	}
+	return false
+}
+
+// passed reports whether nothing is known to have stopped the packet.
+func (e *end) passed() bool {
+	return e.drop == nil && e.reset == nil && e.icmp == nil && e.held == "" && e.last != nil
+}
+
+// replyArrived reports whether an answer reached the asker.
+func (a *analysis) replyArrived() bool {
+	if pr := a.f.Probe; pr != nil && (pr.Kind == ProbeAnswered || pr.Kind == ProbeConnected) {
+		return true
+	}
+	return a.lastArrival() != nil
+}
+
+// lastArrival returns the last observation of the latest reply that reached the asker, or nil.
+func (a *analysis) lastArrival() *path.Hop {
+	var latest *path.Hop
+	for _, p := range a.packets(path.Reply) {
+		e := a.endOf(p, phaseReply)
+		if a.arrived(&e) && hopTime(e.last) >= hopTime(latest) {
+			latest = e.last
+		}
+	}
+	return latest
+}
+
+// arrived reports whether a reply came to where the request was first seen: to the asker's socket or
+// namespace, or out of the device that the request came in by.
+func (a *analysis) arrived(e *end) bool {
+	if !e.passed() {
+		return false
+	}
+	if e.deliver != nil || e.last.NetNS != 0 && contains(a.f.Source.NetNS, e.last.NetNS) {
+		return true
+	}
+	origin := a.origin()
+	if origin == nil {
+		return true
+	}
+	if origin.NetNS != e.last.NetNS {
+		return false
+	}
+	return isLocalStart(origin) || e.last.Action == path.ActionTransmit
+}
+
+// origin returns the first observation of the first request, or nil.
+func (a *analysis) origin() *path.Hop {
+	for _, p := range a.packets(path.Request) {
+		if h := firstHop(p); h != nil {
+			return h
+		}
+	}
+	return nil
+}
+
+// deliveredIn returns the namespace whose socket took a request, or 0.
+func (a *analysis) deliveredIn() uint32 {
+	for _, p := range a.packets(path.Request) {
+		if e := a.endOf(p, phaseRequest); e.deliver != nil {
+			return e.deliver.NetNS
+		}
+	}
+	return 0
+}
+
+// outcomeOf returns how a flow ended whose decisive packet ended at e.
+func (a *analysis) outcomeOf(e *end) path.Outcome {
+	if e.direction() == path.Request && e.phase != phaseData {
+		if e.drop != nil && isNeighbourReason(e.drop.Reason) {
+			return path.Dropped
+		}
+		if e.answered() || a.probeRefused() {
+			return path.Refused
+		}
+	}
+	if e.drop != nil || e.reset != nil || e.icmp != nil {
+		return path.Dropped
+	}
+	return path.Lost
+}
+
+// probeRefused reports whether the probe itself got a refusal.
+func (a *analysis) probeRefused() bool {
+	pr := a.f.Probe
+	return pr != nil && (pr.Kind == ProbeRefused || a.icmpOfProbe().isError())
+}

@@ -1,0 +1,98 @@
+package diagnose
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// whereOf describes the place of an observation.
+func whereOf(h *path.Hop, dir path.Direction) *path.Where {
+	if h == nil {
+		return nil
+	}
+	return &path.Where{
+		Host: h.Host, Namespace: h.Namespace, Container: h.Container, Device: h.Device,
+		Stage: h.Stage, Function: h.Function, Reason: h.Reason, Direction: dir,
+	}
+}
+
+// command returns a shell command as it has to be typed to run in the namespace of h.
+func (a *analysis) command(h *path.Hop, cmd string) string {
+	if h == nil {
+		return cmd
+	}
+	return a.commandIn(h.NetNS, h.Container, cmd)
+}
+
+// commandIn is command for a namespace given by inode number and, if it is known, container.
+func (a *analysis) commandIn(ns uint32, container, cmd string) string {
+	n := a.space(ns)
+	if container == "" {
+		container = n.Container
+	}
+	switch {
+	case n.Self:
+		return cmd
+	case n.Path != "":
+		return "nsenter --net=" + quote(n.Path) + " " + cmd
+	case container != "":
+		return fmt.Sprintf(`nsenter --net=/proc/"$(docker inspect -f '{{.State.Pid}}' %s)"/ns/net %s`,
+			quote(container), cmd)
+	case ns != 0 && len(a.f.Namespaces) > 0:
+		return cmd + "  # in " + a.spaceName(ns)
+	}
+	return cmd
+}
+
+// quote quotes a word for the shell if it needs it.
+func quote(s string) string {
+	safe := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+			strings.ContainsRune("/._-:@%+=,", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !safe(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// targetContainer returns the container that h or the facts name as the target, or "".
+func (a *analysis) targetContainer() string { return a.f.Target.Container }
+
+// inTarget reports whether ns is a namespace of the target. known is false if it cannot be told: an
+// address that is translated on the way belongs to whatever it is translated to.
+func (a *analysis) inTarget(ns uint32) (in, known bool) {
+	translated := a.f.Target.Container == "" && a.hasDNAT()
+	if ns == 0 || len(a.f.Target.NetNS) == 0 || translated {
+		return false, false
+	}
+	return contains(a.f.Target.NetNS, ns), true
+}
+
+// spaceContainer returns the name of the container that lives in a namespace, or "".
+func (a *analysis) spaceContainer(ns uint32) string {
+	return strings.TrimPrefix(containerPart(a.spaceName(ns)), "container ")
+}
+
+// spaceLabel returns the name of a namespace that is not a container's, or "".
+func (a *analysis) spaceLabel(ns uint32) string {
+	if name := a.spaceName(ns); containerPart(name) == "" {
+		return name
+	}
+	return a.space(ns).Name
+}
+
+func containerPart(name string) string {
+	if strings.HasPrefix(name, "container ") {
+		return name
+	}
+	return ""
+}
+
+// isForeign reports that ns is certainly not the target's.
+func (a *analysis) isForeign(ns uint32) bool {
+	in, known := a.inTarget(ns)
+	return known && !in
+}

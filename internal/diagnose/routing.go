@@ -1,0 +1,294 @@
+package diagnose
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// explainForwardingOff: the packet had to be forwarded where forwarding is switched off. ip_error
+// (net/ipv4/route.c) gives this reason then; the setting settles it.
+func explainForwardingOff(a *analysis, e *end) *finding {
+	if e.drop == nil {
+		return nil
+	}
+	h := e.drop
+	global, device := "net.ipv4.ip_forward", "net.ipv4.conf."+h.Device+".forwarding"
+	v4 := h.Function == "ip_error" && h.Reason == "IP_INADDRERRORS" || h.Reason == "" && h.Function == "ip_error"
+	v6 := h.Function == "ip6_forward" && a.isV6(h)
+	if v6 {
+		global, device = "net.ipv6.conf.all.forwarding", "net.ipv6.conf."+h.Device+".forwarding"
+	}
+	if !v4 && !v6 {
+		return nil
+	}
+	off := ""
+	for _, name := range []string{device, global} {
+		if n, ok := a.sysctl(h.NetNS, name); ok && n == 0 {
+			off = name
+		}
+	}
+	if off == "" {
+		return nil
+	}
+	return &finding{
+		cause: path.CauseForwardingOff,
+		says: fmt.Sprintf("%s had to be forwarded by %s, where forwarding is off (%s = 0)",
+			a.subject(e), a.place(h), off),
+		remedy: []string{a.command(h, "sysctl -w "+off+"=1") +
+			"  # from then on it forwards between all its devices; a firewall limits that"},
+	}
+}
+
+// explainReversePath: the source address is routed by another device than the one it came in on.
+func explainReversePath(a *analysis, e *end) *finding {
+	if e.drop == nil || e.drop.Reason != "IP_RPFILTER" {
+		return nil
+	}
+	h := e.drop
+	dev := h.Device
+	if dev == "" {
+		dev = "all"
+	}
+	name := "net.ipv4.conf." + dev + ".rp_filter"
+	src := h.SrcAddr.Addr()
+	f := &finding{
+		cause: path.CauseReversePathFilter,
+		says: fmt.Sprintf("%s was dropped in %s%s by the reverse path filter: source address %s is not"+
+			" routed by that device", a.subject(e), a.place(h), onDevice(h), text(src)),
+		remedy: []string{
+			a.command(h, "ip route get "+text(src)) + "  # shows the device that the source is routed by",
+			a.command(h, "sysctl -w "+name+"=2") +
+				"  # loose mode: then a source routed by any device is accepted on " + dev,
+		},
+	}
+	for _, n := range []string{name, "net.ipv4.conf.all.rp_filter"} {
+		if v, ok := a.sysctl(h.NetNS, n); ok {
+			f.evidence = append(f.evidence, fmt.Sprintf("%s is %d in %s", n, v, a.place(h)))
+		}
+	}
+	return f
+}
+
+// text writes an address for a sentence or a command.
+func text(addr netip.Addr) string {
+	if !addr.IsValid() {
+		return "of the packet"
+	}
+	return addr.String()
+}
+
+// noRoute is a place without a route.
+type noRoute struct {
+	h     *path.Hop
+	dst   netip.Addr
+	reply bool // it is the answer that has no route
+}
+
+// explainNoRoute: a namespace has no route to where the packet, or the answer to it, had to go.
+func explainNoRoute(a *analysis, e *end) *finding {
+	nr := a.findNoRoute(e)
+	if nr == nil {
+		return nil
+	}
+	at := a.place(nr.h)
+	f := &finding{cause: path.CauseNoRoute, where: whereOf(nr.h, e.direction()),
+		remedy: a.routeRemedy(nr)}
+	f.where.Stage = path.StageRoute
+	if nr.reply {
+		f.outcome = path.Dropped
+		f.where.Direction = path.Reply
+		f.where.Device = ""
+		f.says = fmt.Sprintf("the reply from %s never left: %s has no route to %s",
+			a.target(), at, text(nr.dst))
+		f.evidence = []string{fmt.Sprintf("the request arrived in %s", at)}
+		if a.hasNoDefault(nr.h.NetNS) {
+			f.evidence = append(f.evidence, at+" has no default route")
+		}
+		return f
+	}
+	f.says = fmt.Sprintf("%s ended in %s, which has no route to %s", a.subject(e), at, text(nr.dst))
+	return f
+}
+
+func (a *analysis) findNoRoute(e *end) *noRoute {
+	switch {
+	case e.drop != nil:
+		r := e.drop.Reason
+		if r != "IP_INNOROUTES" && r != "IP_OUTNOROUTES" {
+			return nil
+		}
+		return &noRoute{h: e.drop, dst: e.drop.DstAddr.Addr()}
+	case e.icmp != nil && e.hook() == "" && a.icmpOf(e.icmp) == icmpNetUnreachable:
+		return &noRoute{h: e.icmp, dst: e.icmp.DstAddr.Addr()}
+	case e.icmp != nil || e.reset != nil || e.last == nil || e.held != "":
+		return nil
+	case e.last.Stage == path.StageRoute && isNoRouteError(e.last.Error):
+		dst := e.last.DstAddr.Addr()
+		back := e.direction() == path.Request && dst.IsValid() &&
+			(dst == a.p.Source.Addr() || dst == a.p.Client.Addr())
+		return &noRoute{h: e.last, dst: dst, reply: back}
+	}
+	return a.noRouteBack(e)
+}
+
+// noRouteBack reports that the request arrived and that the routes read afterwards lack one for the
+// answer.
+func (a *analysis) noRouteBack(e *end) *noRoute {
+	h := a.reached(e)
+	if h == nil || e.phase != phaseRequest || !a.p.Source.IsValid() {
+		return nil
+	}
+	for _, r := range a.space(h.NetNS).Routes {
+		if r.Dst == a.p.Source.Addr() && r.Err != "" && isNoRouteError(r.Err) {
+			return &noRoute{h: h, dst: r.Dst, reply: true}
+		}
+	}
+	return nil
+}
+
+// isNoRouteError recognises the errors of a route look-up that mean "there is none".
+func isNoRouteError(s string) bool {
+	s = strings.ToLower(s)
+	return containsAny(s, []string{"no route", "unreachable", "enetunreach", "ehostunreach"})
+}
+
+// hasNoDefault reports whether a look-up of the unspecified address, which asks for the default
+// route, is known to have failed.
+func (a *analysis) hasNoDefault(ns uint32) bool {
+	for _, r := range a.space(ns).Routes {
+		if r.Dst.IsUnspecified() && r.Err != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// reached returns the observation that the request arrived at the stack it was meant for, or nil.
+func (a *analysis) reached(e *end) *path.Hop {
+	if e.direction() != path.Request || e.last == nil || e.drop != nil || e.held != "" {
+		return nil
+	}
+	if e.deliver != nil {
+		return e.deliver
+	}
+	in, known := a.inTarget(e.last.NetNS)
+	switch e.last.Stage {
+	case path.StageInput, path.StageTCP, path.StageUDP, path.StageICMP, path.StageSocket:
+		if e.last == firstHop(e.pkt) || known && !in {
+			return nil // the sender's own
+		}
+		return e.last
+	case path.StageDevice, path.StagePrerouting, path.StageRoute:
+		if in && e.last.Action != path.ActionTransmit && e.last.Action != path.ActionQueue {
+			return e.last
+		}
+	}
+	return nil
+}
+
+// routeRemedy says how to look at the routes and how to restore a container's default route.
+func (a *analysis) routeRemedy(nr *noRoute) []string {
+	ip := "ip"
+	if nr.dst.Is6() {
+		ip = "ip -6"
+	}
+	cmds := []string{a.command(nr.h, ip+" route")}
+	if nr.dst.IsValid() {
+		cmds = append(cmds, a.command(nr.h, ip+" route get "+text(nr.dst)))
+	}
+	in, _ := a.inTarget(nr.h.NetNS)
+	if gw := a.gateway(nr); gw.IsValid() {
+		cmds = append(cmds, a.command(nr.h, ip+" route add default via "+gw.String())+
+			"  # lasts until the container is restarted")
+	} else if in && a.f.Target.Container != "" {
+		cmds = append(cmds, "docker restart "+quote(a.f.Target.Container)+
+			"  # Docker sets its routes again; open connections end")
+	}
+	return cmds
+}
+
+// gateway returns the default gateway that a network of the container at nr gives; invalid if none is
+// known.
+func (a *analysis) gateway(nr *noRoute) netip.Addr {
+	for _, ep := range []*Endpoint{&a.f.Target, &a.f.Source} {
+		if !contains(ep.NetNS, nr.h.NetNS) {
+			continue
+		}
+		for _, n := range ep.Networks {
+			for _, gw := range n.Gateways {
+				if gw.Is6() == nr.dst.Is6() {
+					return gw
+				}
+			}
+		}
+	}
+	return netip.Addr{}
+}
+
+// explainTTL: a router found the hop limit used up.
+func explainTTL(a *analysis, e *end) *finding {
+	h, from := a.icmpSeen(e, icmpTimeExceeded)
+	if h == nil && from == "" || e.hook() != "" {
+		return nil
+	}
+	f := &finding{cause: path.CauseTTLExceeded, where: whereOf(e.at(), e.direction()),
+		says: fmt.Sprintf("%s used up its hop limit in %s", a.subject(e), from)}
+	f.remedy = []string{
+		a.command(a.origin(), "traceroute -n "+text(a.p.Server.Addr())) + "  # a loop repeats addresses",
+		a.command(h, "ip route get "+text(a.p.Target.Addr())),
+	}
+	return f
+}
+
+// icmpSeen reports whether the packet ended with the ICMP message m: h is the observation of the
+// kernel sending it, if it was seen, and from names who sent it; from is empty if there was none.
+func (a *analysis) icmpSeen(e *end, m icmpMessage) (h *path.Hop, from string) {
+	if a.icmpOf(e.icmp) == m {
+		return e.icmp, a.place(e.icmp)
+	}
+	if e.drop != nil && !fitsICMP(e.drop.Reason, m) {
+		return nil, ""
+	}
+	if e.err != nil {
+		if x := icmpHop(e.err); x != nil && a.icmpOf(x) == m {
+			if start := firstHop(e.err); start != nil && isLocalStart(start) {
+				return start, a.place(start)
+			}
+			return nil, a.sender(x)
+		}
+	}
+	if a.icmpOfProbe() == m {
+		return nil, text(a.f.Probe.From)
+	}
+	return nil, ""
+}
+
+// fitsICMP reports whether a drop with this reason can have gone with the message.
+func fitsICMP(reason string, m icmpMessage) bool {
+	switch reason {
+	case "", "NOT_SPECIFIED":
+		return true
+	case "IP_INHDR":
+		return m == icmpTimeExceeded
+	case "PKT_TOO_BIG":
+		return m == icmpTooBig
+	}
+	return false
+}
+
+// sender names the host that an ICMP error seen at h comes from.
+func (a *analysis) sender(h *path.Hop) string {
+	if h.SrcName != "" {
+		return bare(h.SrcName, h.SrcAddr)
+	}
+	if h.SrcAddr.IsValid() {
+		return h.SrcAddr.Addr().String()
+	}
+	if pr := a.f.Probe; pr != nil && pr.From.IsValid() {
+		return pr.From.String()
+	}
+	return "an unknown router"
+}

@@ -1,0 +1,130 @@
+package diagnose
+
+import (
+	"fmt"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// explainTooBig: the packet is larger than a link's MTU and may not be fragmented.
+func explainTooBig(a *analysis, e *end) *finding {
+	h, from := a.icmpSeen(e, icmpTooBig)
+	dropped := e.drop != nil && e.drop.Reason == "PKT_TOO_BIG"
+	if !dropped && from == "" {
+		return nil
+	}
+	at := e.at()
+	if h != nil {
+		at = h
+	}
+	if dropped {
+		at, from = e.drop, a.place(e.drop)
+	}
+	link, mtu := a.narrowLink(e, at)
+	f := &finding{cause: path.CausePacketTooBig, where: whereOf(at, e.direction())}
+	f.says = fmt.Sprintf("%s is too big for %s", a.subject(e), limit(link, mtu))
+	if from != "" {
+		f.says += " at " + from
+	}
+	if e.pkt != nil && e.pkt.Length > 0 {
+		f.evidence = append(f.evidence, fmt.Sprintf("the packet has %d bytes from the IP header on, and "+
+			"may not be fragmented", e.pkt.Length))
+	}
+	if x := a.lostError(e); x != nil {
+		f.cause = causeMTUBlackhole
+		f.says += fmt.Sprintf(", and the ICMP error that says so was dropped in %s", a.place(x))
+		f.evidence = append(f.evidence, fmt.Sprintf("the ICMP error was dropped in %s%s%s",
+			a.place(x), onDevice(x), byFunction(x)))
+	}
+	if mtu > 0 {
+		f.remedy = []string{fmt.Sprintf("give the Docker network an MTU of %d: docker network create "+
+			"--opt com.docker.network.driver.mtu=%[1]d NAME (a new network; connect the containers to it)",
+			mtu)}
+	}
+	if link != "" {
+		f.remedy = append(f.remedy, a.command(at, "ip -d link show "+quote(string(link))))
+	}
+	return f
+}
+
+func limit(link device, mtu uint32) string {
+	switch {
+	case link != "" && mtu > 0:
+		return fmt.Sprintf("%s (MTU %d)", link, mtu)
+	case link != "":
+		return string(link)
+	case mtu > 0:
+		return fmt.Sprintf("a link with MTU %d", mtu)
+	}
+	return "a link"
+}
+
+// narrowLink returns the device that limits the packet at h and its MTU, as far as they are known.
+func (a *analysis) narrowLink(e *end, h *path.Hop) (device, uint32) {
+	mtu := a.reportedMTU(e)
+	if h == nil {
+		return "", mtu
+	}
+	name := device(h.OutDevice)
+	if e.pkt != nil && name == "" {
+		for i := len(e.pkt.Hops) - 1; i >= 0 && name == ""; i-- {
+			if r := &e.pkt.Hops[i]; r.Stage == path.StageRoute && r.NetNS == h.NetNS {
+				name = device(r.Device)
+			}
+		}
+	}
+	if l := a.linkNamed(h.NetNS, string(name)); l != nil && l.MTU > 0 && mtu == 0 {
+		mtu = l.MTU
+	}
+	if name == "" && mtu > 0 {
+		name = a.onlyLinkOf(h.NetNS, mtu)
+	}
+	return name, mtu
+}
+
+// onlyLinkOf returns the device of a namespace with that MTU if there is exactly one.
+func (a *analysis) onlyLinkOf(ns, mtu uint32) device {
+	var found device
+	for _, l := range a.space(ns).Links {
+		if l.MTU != mtu {
+			continue
+		}
+		if found != "" {
+			return ""
+		}
+		found = device(l.Name)
+	}
+	return found
+}
+
+// reportedMTU returns the MTU that an ICMP error named; 0 if none did.
+func (a *analysis) reportedMTU(e *end) uint32 {
+	if e.icmp != nil && e.icmp.MTU > 0 {
+		return e.icmp.MTU
+	}
+	for _, p := range a.icmpErrors(e.direction().Opposite()) {
+		if h := icmpHop(p); h.MTU > 0 {
+			return h.MTU
+		}
+	}
+	if a.icmpOfProbe() == icmpTooBig {
+		return a.f.Probe.MTU
+	}
+	return 0
+}
+
+// lostError returns the drop of the ICMP errors that answered the packet, if each of them was dropped.
+func (a *analysis) lostError(e *end) *path.Hop {
+	if a.icmpOfProbe() == icmpTooBig {
+		return nil
+	}
+	var lost *path.Hop
+	for _, p := range a.icmpErrors(e.direction().Opposite()) {
+		x := a.endOf(p, phaseReply)
+		if x.drop == nil {
+			return nil
+		}
+		lost = x.drop
+	}
+	return lost
+}

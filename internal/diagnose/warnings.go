@@ -1,0 +1,134 @@
+package diagnose
+
+import (
+	"fmt"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// warnings lists what was wrong on the way of a flow that was delivered all the same.
+func (a *analysis) warnings() []path.Warning {
+	var out []path.Warning
+	add := func(w path.Warning) {
+		for _, x := range out {
+			if x == w {
+				return
+			}
+		}
+		out = append(out, w)
+	}
+	for _, p := range a.p.Packets {
+		if w, ok := a.dropWarning(p); ok {
+			add(w)
+		}
+	}
+	if w, ok := a.proxyWarning(); ok {
+		add(w)
+	}
+	if w, ok := a.noAnswerWarning(); ok {
+		add(w)
+	}
+	if a.f.Target.State == "paused" && a.f.Target.Container != "" {
+		add(path.Warning{Cause: path.CauseContainerPaused, Summary: fmt.Sprintf("container %s is paused: "+
+			"its kernel side takes requests, its processes do not answer", a.f.Target.Container)})
+	}
+	return out
+}
+
+// dropWarning names the drop of a packet whose loss a retransmission made up for.
+func (a *analysis) dropWarning(p *path.Packet) (path.Warning, bool) {
+	if p == nil || p.ICMPError || a.p.Proto == path.TCP && flagsOf(p.TCPFlags).rst {
+		return path.Warning{}, false
+	}
+	e := a.endOf(p, a.phaseOf(p))
+	if e.drop == nil || !a.mattered(&e) {
+		return path.Warning{}, false
+	}
+	w := path.Warning{Cause: path.CauseUnexplainedDrop, Summary: a.unexplainedDrop(&e).says}
+	for _, explain := range explainers() {
+		if f := explain(a, &e); f != nil {
+			w.Cause, w.Summary = f.cause, f.says
+			break
+		}
+	}
+	w.Summary = oneLine(w.Summary + "; a later one got through")
+	return w, true
+}
+
+// mattered reports whether the drop cost the flow something: pure acknowledgements, segments that TCP
+// itself has no use for and what comes after a reset are dropped in healthy connections.
+func (a *analysis) mattered(e *end) bool {
+	if a.p.Proto != path.TCP {
+		return true
+	}
+	switch r := e.drop.Reason; {
+	case len(r) > 4 && r[:4] == "TCP_":
+		return false
+	case flagsOf(e.pkt.TCPFlags).syn:
+		return true
+	}
+	return carriesData(e.pkt) && !a.closedBefore(e.drop)
+}
+
+// phaseOf returns the phase that a packet of a delivered flow belongs to.
+func (a *analysis) phaseOf(p *path.Packet) phase {
+	switch {
+	case a.p.Proto == path.TCP && !flagsOf(p.TCPFlags).syn:
+		return phaseData
+	case p.Direction == path.Reply:
+		return phaseReply
+	}
+	return phaseRequest
+}
+
+// proxyWarning tells that docker-proxy carried a connection that a DNAT rule should have carried.
+// Docker's rules leave three kinds of requests to the proxy on purpose: those to a loopback address,
+// those of containers on a bridge, and, without ip6tables, those over IPv6.
+func (a *analysis) proxyWarning() (path.Warning, bool) {
+	ns := a.p.ServerNetNS
+	if a.p.Proto != path.TCP || !a.isForeign(ns) || a.hasDNAT() || !a.isPublished() {
+		return path.Warning{}, false
+	}
+	l := a.listenerAt(ns, a.p.Server)
+	addr := a.p.Server.Addr().Unmap()
+	if l == nil || l.Process != processProxy || !addr.Is4() || addr.IsLoopback() || !a.cameRouted(ns) {
+		return path.Warning{}, false
+	}
+	return path.Warning{Cause: causeNATMissing, Summary: fmt.Sprintf("docker-proxy carried the connection"+
+		" because no DNAT rule in %s took port %d; %s sees the proxy's address instead of %s",
+		a.spaceName(ns), a.p.Server.Port(), a.target(), a.p.Client.Addr())}, true
+}
+
+// cameRouted reports whether the request is known to have entered the namespace by a device that is
+// neither a bridge nor a port of one, or to have been made there.
+func (a *analysis) cameRouted(ns uint32) bool {
+	known := false
+	for _, p := range a.packets(path.Request) {
+		for i := range p.Hops {
+			h := &p.Hops[i]
+			if h.NetNS != ns || !onPath(h) {
+				continue
+			}
+			if h.Bridge != "" || h.DeviceKind == "bridge" {
+				return false
+			}
+			known = known || h.DeviceKind != "" || isLocalStart(h)
+		}
+	}
+	return known
+}
+
+// noAnswerWarning tells why a datagram that was delivered can get no answer.
+func (a *analysis) noAnswerWarning() (path.Warning, bool) {
+	if a.p.Proto != path.UDP || a.replyArrived() || !a.p.Source.IsValid() {
+		return path.Warning{}, false
+	}
+	ns := a.p.DeliverNetNS
+	for _, r := range a.space(ns).Routes {
+		if r.Dst == a.p.Source.Addr() && isNoRouteError(r.Err) {
+			return path.Warning{Cause: path.CauseNoRoute, Summary: fmt.Sprintf("%s has no route to %s, so"+
+				" it cannot answer", a.spaceName(ns), r.Dst)}, true
+		}
+	}
+	return path.Warning{}, false
+}

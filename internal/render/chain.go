@@ -92,7 +92,7 @@ func (w *walker) bridge(h *path.Hop) string {
 	if w.in.Bridge == "" || w.in.Bridge != h.Bridge {
 		return ""
 	}
-	return "bridge " + first(h.Network, w.in.Network, h.Bridge)
+	return "bridge " + shorten(first(h.Network, w.in.Network, h.Bridge), maxName)
 }
 
 // dedupe drops neighbours that are equal.

@@ -256,9 +256,9 @@ func (e *exchange) close(pkt *path.Packet, role role) {
 func (e *exchange) name(to path.Direction) string {
 	client, server := names(e.p)
 	if to == path.Request {
-		return server
+		return shorten(server, maxName)
 	}
-	return client
+	return shorten(client, maxName)
 }
 
 // finish adds what is said at the end.

@@ -37,12 +37,19 @@ func significant(f float64) string {
 	return strconv.FormatFloat(f, 'f', 0, 64)
 }
 
-// offset formats a time since the flow's first observation.
+// offset formats a time since the flow's first observation, always to the microsecond: steps of a
+// packet that was sent after seconds are still microseconds apart.
 func offset(ns int64) string {
-	if ns < 0 {
-		return Duration(ns)
+	µs := time.Duration(ns).Round(time.Microsecond).Microseconds()
+	switch {
+	case µs < 0:
+		return strconv.FormatInt(µs, 10) + " µs"
+	case µs < 1e3:
+		return "+" + strconv.FormatInt(µs, 10) + " µs"
+	case µs < 1e6:
+		return fmt.Sprintf("+%.3f ms", float64(µs)/1e3)
 	}
-	return "+" + Duration(ns)
+	return fmt.Sprintf("+%.6f s", float64(µs)/1e6)
 }
 
 // ordinal returns "2nd" for 2.

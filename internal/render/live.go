@@ -84,15 +84,25 @@ func (l *Live) writeFlow(out *printer, at time.Time, e ends, v path.Verdict) {
 		out.line(append(left, span{word, outcomeStyle(v.Outcome)})...)
 	}
 	indent := span{strings.Repeat(" ", clockWidth+2), plain}
-	switch {
-	case v.Outcome != path.Delivered && !fits:
-		out.line(indent, span{result + causeText(v), outcomeStyle(v.Outcome)})
-	case v.Outcome != path.Delivered && v.Cause+path.Cause(v.Summary) != "":
-		out.line(indent, span{strings.TrimPrefix(causeText(v), "; "), outcomeStyle(v.Outcome)})
+	why := causeText(v)
+	if result != "" && !fits {
+		why = strings.TrimSuffix(result+"; "+why, "; ")
+	}
+	if why != "" {
+		l.remark(out, indent, why, outcomeStyle(v.Outcome))
 	}
 	for _, w := range v.Warnings {
-		out.line(indent, span{"warning: " + string(w.Cause) + colon(w.Summary), yellow})
+		l.remark(out, indent, "warning: "+string(w.Cause)+colon(w.Summary), yellow)
 	}
+}
+
+// remark writes one indented line; with Verbose as many as it takes.
+func (l *Live) remark(out *printer, indent span, text string, st style) {
+	if l.o.Verbose {
+		out.paragraph(text, st, indent)
+		return
+	}
+	out.line(indent, span{text, st})
 }
 
 // roundTripText is how long a delivered flow took.
@@ -108,31 +118,38 @@ func roundTripText(v path.Verdict) string {
 	return ""
 }
 
-// causeText is "; cause: summary" with what is known of it.
+// causeText is "cause: summary" of a flow that was not delivered, with what is known of it.
 func causeText(v path.Verdict) string {
+	if v.Outcome == path.Delivered {
+		return ""
+	}
 	summary := strings.TrimSpace(v.Summary)
 	if rest, ok := cutPrefixFold(summary, strings.ReplaceAll(string(v.Outcome), "-", " ")); ok {
 		summary = strings.TrimSpace(strings.TrimPrefix(rest, ":"))
 	}
 	if v.Cause == "" {
-		return "; " + summary
+		return summary
 	}
-	return "; " + string(v.Cause) + colon(summary)
+	return string(v.Cause) + colon(summary)
 }
 
-// whereText says where a flow ended: "host, netfilter/forward".
+// whereText says where a flow ended: "host netfilter/forward", "host eth0".
 func whereText(v path.Verdict) string {
 	w := v.Where
 	if w == nil {
 		return ""
 	}
 	var parts []string
-	for _, s := range []string{first(w.Container, w.Namespace, w.Host), string(w.Stage)} {
+	stage := string(w.Stage)
+	if w.Stage == path.StageDevice || w.Stage == path.StageQdisc {
+		stage = first(w.Device, stage)
+	}
+	for _, s := range []string{shorten(first(w.Container, w.Namespace, w.Host), maxName), stage} {
 		if s != "" {
 			parts = append(parts, s)
 		}
 	}
-	text := strings.Join(parts, ", ")
+	text := strings.Join(parts, " ")
 	if w.Direction == path.Reply && text != "" {
 		text += " (reply)"
 	}

@@ -120,8 +120,8 @@ type column struct {
 // summaryColumns returns the columns that fit into width: on a narrow screen no latencies.
 func summaryColumns(width int) []column {
 	all := []column{
-		{"flows", 7}, {"delivered", 11}, {"refused", 9}, {"dropped", 9}, {"lost", 6},
-		{"min", 8}, {"median", 8}, {"p99", 8}, {"max", 8},
+		{"flows", 6}, {"delivered", 11}, {"refused", 9}, {"dropped", 9}, {"lost", 6},
+		{"min", 9}, {"median", 9}, {"p99", 9}, {"max", 9},
 	}
 	if width < 2+totalWidth(all) {
 		return all[:5]

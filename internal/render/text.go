@@ -13,8 +13,8 @@ import (
 // Widths of the columns of steps.
 const (
 	stepIndent = 4
-	// offsetWidth fits "+999 µs" and "+9.99 ms"; longer ones push the line.
-	offsetWidth = 9
+	// offsetWidth fits "+999.999 ms" and "+9.999999 s"; longer ones push the line.
+	offsetWidth = 11
 	// maxDevice is the longest name of a device (IFNAMSIZ - 1).
 	maxDevice = 15
 	// labelWidth fits "because".
@@ -307,9 +307,10 @@ func writeStats(out *printer, s path.Stats) {
 	if s.LostEvents == 0 && len(s.Lost) == 0 {
 		return
 	}
-	text := count(s.LostEvents, "event") + " lost in all"
+	text, separator := count(s.LostEvents, "event")+" lost", ": "
 	for _, name := range slices.Sorted(maps.Keys(s.Lost)) {
-		text += ", " + name + " " + thousands(s.Lost[name])
+		text += separator + name + " " + thousands(s.Lost[name])
+		separator = ", "
 	}
 	labelled(out, "lost", red, text)
 }

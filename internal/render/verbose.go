@@ -24,19 +24,24 @@ func writeHops(out *printer, p *path.Path, all bool) {
 		for i := range pkt.Hops {
 			h := &pkt.Hops[i]
 			c.namespace = max(c.namespace, columns(namespaceText(h)))
-			c.device = max(c.device, columns(h.Device))
+			c.device = max(c.device, columns(deviceColumn(h)))
 			c.what = max(c.what, columns(hookText(h)))
 		}
 	}
 	c.namespace, c.device = min(c.namespace, maxNamespace), min(c.device, maxDevice)
 	for _, pkt := range packets {
-		title := "packet " + strconv.Itoa(pkt.ID) + "  " + string(pkt.Direction) + "  " + noun(p, pkt)
+		title := "packet " + strconv.Itoa(pkt.ID) + "  " + string(pkt.Direction) + "  "
+		if pkt.TCPFlags != "" && !pkt.ICMPError {
+			title += pkt.TCPFlags
+		} else {
+			title += noun(p, pkt)
+		}
 		if pkt.Retransmission {
 			title += ", sent again"
 		}
 		out.line(span{title, bold}, span{packetDetail(pkt), plain})
 		for i := range pkt.Hops {
-			writeHop(out, pkt, &pkt.Hops[i], c)
+			writeHop(out, pkt, i, c)
 		}
 		if pkt.OmittedHops > 0 {
 			out.line(span{"  " + count(pkt.OmittedHops, "more observation") + " not kept", red})
@@ -54,7 +59,7 @@ func packetDetail(pkt *path.Packet) string {
 		parts = append(parts, count(pkt.Length, "byte"))
 	}
 	if pkt.TCPFlags != "" {
-		parts = append(parts, pkt.TCPFlags, "seq "+strconv.FormatUint(uint64(pkt.Seq), 10),
+		parts = append(parts, "seq "+strconv.FormatUint(uint64(pkt.Seq), 10),
 			"ack "+strconv.FormatUint(uint64(pkt.Ack), 10))
 	}
 	if len(parts) == 0 {
@@ -75,14 +80,16 @@ func namespaceText(h *path.Hop) string {
 func hookText(h *path.Hop) string { return string(h.Stage) + " " + string(h.Action) }
 
 // writeHop writes one hook: time, namespace, device, stage, action and the rest, which starts a new
-// line if it does not fit.
-func writeHop(out *printer, pkt *path.Packet, h *path.Hop, c hookColumns) {
+// line if it does not fit. Addresses that do not fit are left out where they are those of the hop
+// before.
+func writeHop(out *printer, pkt *path.Packet, i int, c hookColumns) {
+	h := &pkt.Hops[i]
 	left := []span{
 		{"  " + pad(fineOffset(h.TimeNS), hookOffset) + "  ", dim},
 		{pad(shorten(namespaceText(h), c.namespace), c.namespace) + "  ", cyan},
-		{pad(shorten(h.Device, c.device), c.device) + "  ", plain},
+		{pad(shorten(deviceColumn(h), c.device), c.device) + "  ", plain},
 	}
-	rest := hopRest(pkt, h)
+	rest := hopRest(pkt, h, true)
 	what, width := hookText(h), 0
 	for _, s := range left {
 		width += columns(s.text)
@@ -92,16 +99,20 @@ func writeHop(out *printer, pkt *path.Packet, h *path.Hop, c hookColumns) {
 		return
 	}
 	out.line(append(left, span{what, hopStyle(h)})...)
-	if rest != "" {
+	same := i > 0 && h.Src == pkt.Hops[i-1].Src && h.Dst == pkt.Hops[i-1].Dst
+	if rest = hopRest(pkt, h, !same); rest != "" {
 		out.paragraph(rest, plain, span{strings.Repeat(" ", 2+hookOffset+2), plain})
 	}
 }
 
-// hopRest returns the addresses and what is special about a hop.
-func hopRest(pkt *path.Packet, h *path.Hop) string {
-	parts := []string{h.Src + " → " + h.Dst}
-	if h.Src == "" && h.Dst == "" {
-		parts = nil
+// deviceColumn names the device of a hop, else one that a netfilter hook was given.
+func deviceColumn(h *path.Hop) string { return first(h.Device, h.InDevice, h.OutDevice) }
+
+// hopRest returns the addresses, if wanted, and what is special about a hop.
+func hopRest(pkt *path.Packet, h *path.Hop, ends bool) string {
+	var parts []string
+	if ends && h.Src+h.Dst != "" {
+		parts = append(parts, h.Src+" → "+h.Dst)
 	}
 	add := func(name, value string) {
 		if value != "" {
@@ -118,10 +129,10 @@ func hopRest(pkt *path.Packet, h *path.Hop) string {
 		add("in", "VXLAN "+strconv.FormatUint(uint64(o.VNI), 10)+" "+o.Src+" → "+o.Dst)
 	}
 	if h.PrevSrc != h.Src {
-		add("was from", h.PrevSrc)
+		add("source was", h.PrevSrc)
 	}
 	if h.PrevDst != h.Dst {
-		add("was to", h.PrevDst)
+		add("destination was", h.PrevDst)
 	}
 	add("ICMP", h.ICMP)
 	add("by", h.Function)
@@ -134,7 +145,7 @@ func hopRest(pkt *path.Packet, h *path.Hop) string {
 	if h.Noise {
 		add("", "harmless")
 	}
-	return strings.Join(parts, "  ")
+	return strings.Join(parts, ", ")
 }
 
 // hopStyle returns the colour of a hop.

@@ -42,6 +42,9 @@ func placeText(h *path.Hop, severalHosts bool) string {
 	default:
 		return "unknown namespace"
 	}
+	if h.Container == "" && h.Network != "" {
+		text += " (network " + shorten(h.Network, maxName) + ")"
+	}
 	if host {
 		text += " on " + h.Host
 	}
@@ -50,7 +53,7 @@ func placeText(h *path.Hop, severalHosts bool) string {
 
 // placeName is the short name of a place, for "received from X".
 func placeName(h *path.Hop) string {
-	return first(h.Container, h.Namespace, h.Host, "elsewhere")
+	return shorten(first(h.Container, h.Namespace, h.Host, "elsewhere"), maxName)
 }
 
 // walker compresses the hops of one packet to steps.
@@ -119,9 +122,9 @@ func (w *walker) hop(h *path.Hop) {
 	}
 	switch {
 	case h.Action == path.ActionDrop:
-		w.add(h, StepDrop, h.Device, dropText(h))
+		w.drop(h)
 	case h.Action == path.ActionReject, h.Action == path.ActionReset:
-		w.add(h, StepRefuse, h.Device, refuseText(h))
+		w.add(h, StepRefuse, first(h.Device, h.InDevice, h.OutDevice), refuseText(h))
 	case h.Action == path.ActionDNAT, h.Action == path.ActionSNAT, h.Action == path.ActionMasquerade:
 		w.add(h, StepNAT, "", natText(w.p, h))
 	case h.Action == path.ActionFragment:
@@ -225,5 +228,18 @@ func (w *walker) deliver(h *path.Hop) {
 		return
 	}
 	w.delivered = true
-	w.add(h, StepDeliver, "", deliverText(w.p, w.pkt))
+	text := deliverText(w.p, w.pkt)
+	kind := StepDeliver
+	if text == refusedText {
+		kind = StepRefuse
+	}
+	w.add(h, kind, "", text)
+}
+
+// drop shows where the packet was discarded. After a rejection or a reset that goes without saying.
+func (w *walker) drop(h *path.Hop) {
+	if s := w.steps(); len(s) > 0 && s[len(s)-1].Kind == StepRefuse {
+		return
+	}
+	w.add(h, StepDrop, first(h.Device, h.InDevice, h.OutDevice), dropText(h))
 }

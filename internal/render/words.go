@@ -1,11 +1,18 @@
 package render
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
+
+// maxName is how much of a name is shown inside a line; titles and sentences show it in full.
+const maxName = 40
+
+// refusedText is what a reset means to the one who asked.
+const refusedText = "connection refused"
 
 // hasFlag reports whether the flags of a packet, in any of the usual spellings ("SYN-ACK",
 // "SYN|ACK", "SYN,ACK"), include one.
@@ -104,12 +111,23 @@ func deliverText(p *path.Path, pkt *path.Packet) string {
 		return "accepted, to be answered"
 	case p.Proto == path.ICMP:
 		return "delivered to the asker"
-	case p.Proto == path.TCP && tcpRole(pkt.TCPFlags) == roleOpen:
+	case p.Proto == path.TCP && tcpRole(pkt.TCPFlags) == roleOpen && answered(p):
 		return "accepted by the listening socket"
+	case p.Proto == path.TCP && tcpRole(pkt.TCPFlags) == roleOpen:
+		return "reached the listening socket"
+	case p.Proto == path.TCP && tcpRole(pkt.TCPFlags) == roleReset && pkt.Direction == path.Reply && p.ClientEstablished == 0:
+		return refusedText
 	case p.Proto == path.TCP && tcpRole(pkt.TCPFlags) == roleAnswer && p.ClientEstablished != 0:
 		return "connection established"
 	}
 	return "delivered to the socket"
+}
+
+// answered reports whether the target answered a connection: a full accept queue takes the SYN too.
+func answered(p *path.Path) bool {
+	return p.ServerEstablished != 0 || slices.ContainsFunc(p.Packets, func(pkt *path.Packet) bool {
+		return pkt != nil && pkt.Direction == path.Reply && tcpRole(pkt.TCPFlags) == roleAnswer
+	})
 }
 
 // dropText says where, by what and why a packet was discarded.
@@ -138,7 +156,9 @@ func refuseText(h *path.Hop) string {
 	default:
 		text = "answered with an ICMP error"
 	}
-	text += colon(h.ICMP)
+	if h.ICMP != "" {
+		text += ": ICMP " + h.ICMP
+	}
 	if h.Reason != "" {
 		text += " (" + h.Reason + ")"
 	}
@@ -225,7 +245,7 @@ func routeText(h *path.Hop) string {
 // deviceText names a device for a chain: a bridge by its Docker network if that is known.
 func deviceText(h *path.Hop) string {
 	if h.DeviceKind == "bridge" && h.Network != "" {
-		return "bridge " + h.Network
+		return "bridge " + shorten(h.Network, maxName)
 	}
 	return h.Device
 }

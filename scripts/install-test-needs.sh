@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Installs what the tests need beside Go: the tools whose rules and traffic pathtrace has to explain,
+# and a Docker engine, which the end-to-end tests start themselves.
+set -euo pipefail
+
+exec "$(dirname "$0")/apt-need.sh" iptables:iptables nft:nftables ip:iproute2 iperf3:iperf3 \
+	tcpdump:tcpdump busybox:busybox-static dockerd:docker.io curl:curl

@@ -39,69 +39,65 @@ static __always_inline bool marked(const struct marks *m, __u32 folded, __u16 po
 	return m->byte[mark_of(folded, port, proto) & (MARKS_SIZE - 1)];
 }
 
-struct ports {
-	__be16 source;
-	__be16 dest;
-};
-
-static __always_inline bool ends_marked(__u32 source, __u32 dest, struct ports ports, __u8 proto)
+/* ports: source and destination as they stand in the header, the source first. */
+static __always_inline bool ends_marked(__u32 source, __u32 dest, __u32 ports, __u8 proto)
 {
 	const struct marks *m = get_marks();
+	__u32 host = bpf_ntohl(ports);
 
 	if (!m)
 		return false;
-	return marked(m, dest, bpf_ntohs(ports.dest), proto) ||
-	       marked(m, source, bpf_ntohs(ports.source), proto);
+	return marked(m, dest, host & 0xFFFF, proto) || marked(m, source, host >> 16, proto);
 }
 
-struct head_v4 {
-	__u8 vihl, tos;
-	__be16 length, id, frag;
-	__u8 ttl, proto;
-	__sum16 check;
-	__u32 saddr, daddr;
-	struct ports ports;
-};
-
-/* Anything but a plain TCP or UDP header goes to the parser. */
-static __always_inline bool candidate_v4(const void *header)
+/*
+ * Anything but a plain TCP or UDP header goes to the parser. IPv4 (RFC 791, 3.1): byte 0 version and
+ * length, word 1 id, flags and fragment offset, byte 9 protocol, words 3 and 4 the addresses, and
+ * without options word 5 the ports.
+ */
+static __always_inline bool candidate_v4(const void *at)
 {
-	struct head_v4 h;
+	struct header h;
+	__u32 ports;
+	__u8 proto;
 
-	if (bpf_probe_read_kernel(&h, sizeof(h), header))
+	if (!open_header(&h, at, 2))
 		return false;
-	if (h.vihl != 0x45 || h.frag & bpf_htons(IP_MF | IP_OFFSET))
+	if (byte_at(&h, 0) != 0x45 || word_at(&h, 1) & bpf_htonl(IP_MF | IP_OFFSET))
 		return true;
-	if (h.proto != IPPROTO_TCP) {
-		if (h.proto != IPPROTO_UDP)
-			return h.proto == IPPROTO_ICMP;
-		if (is_vxlan_port(bpf_ntohs(h.ports.dest)))
-			return true;
-	}
-	return ends_marked(fold_v4(h.saddr), fold_v4(h.daddr), h.ports, h.proto);
+	proto = byte_at(&h, 9);
+	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
+		return proto == IPPROTO_ICMP;
+	ports = word_at(&h, 5);
+	if (proto == IPPROTO_UDP && is_vxlan_port(bpf_ntohl(ports)))
+		return true;
+	return ends_marked(fold_v4(word_at(&h, 3)), fold_v4(word_at(&h, 4)), ports, proto);
 }
 
-struct head_v6 {
-	__u32 flow;
-	__be16 length;
-	__u8 proto, ttl;
-	__u32 saddr[4], daddr[4];
-	struct ports ports;
-};
-
-static __always_inline bool candidate_v6(const void *header)
+static __always_inline __u32 fold_at(const struct header *h, int i)
 {
-	struct head_v6 h;
+	return word_at(h, i) ^ word_at(h, i + 1) ^ word_at(h, i + 2) ^ word_at(h, i + 3);
+}
 
-	if (bpf_probe_read_kernel(&h, sizeof(h), header))
+/*
+ * IPv6 (RFC 8200, 3): byte 6 next header, words 2-5 and 6-9 the addresses, and without extension
+ * headers word 10 the ports.
+ */
+static __always_inline bool candidate_v6(const void *at)
+{
+	struct header h;
+	__u32 ports;
+	__u8 proto;
+
+	if (!open_header(&h, at, 3))
 		return false;
-	if (h.proto != IPPROTO_TCP) {
-		if (h.proto != IPPROTO_UDP)
-			return true;
-		if (is_vxlan_port(bpf_ntohs(h.ports.dest)))
-			return true;
-	}
-	return ends_marked(fold(h.saddr), fold(h.daddr), h.ports, h.proto);
+	proto = byte_at(&h, 6);
+	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
+		return true;
+	ports = word_at(&h, 10);
+	if (proto == IPPROTO_UDP && is_vxlan_port(bpf_ntohl(ports)))
+		return true;
+	return ends_marked(fold_at(&h, 2), fold_at(&h, 6), ports, proto);
 }
 
 static __always_inline bool candidate(struct sk_buff *skb, __u32 l3)

@@ -15,6 +15,9 @@
 
 #define NF_LOCAL_IN 1
 #define NF_ACCEPT 1
+/* enum ip_conntrack_status, include/uapi/linux/netfilter/nf_conntrack_common.h */
+#define IPS_CONFIRMED 0x08
+#define IPS_NAT_MASK 0x30 /* IPS_SRC_NAT | IPS_DST_NAT */
 
 static __always_inline struct current *get_current(void)
 {
@@ -85,60 +88,77 @@ static __noinline int enter_hook(struct sk_buff *skb, const struct nf_hook_state
 static __always_inline bool entered(const struct current *now, struct sk_buff *skb,
 				    const struct nf_hook_state *state)
 {
-	return now->skb == (__u64)skb && now->head == (__u64)KREAD(skb, head) &&
+	return now->head == (__u64)KREAD(skb, head) &&
 	       now->nf_hook == KREAD(state, hook) && now->netns == net_inum(KREAD(state, net));
 }
 
-/* A conntrack entry of ours, judged by its ends without parsing. */
-static __noinline int ct_ours(struct nf_conn *ct)
+/* The entry's IPS_* bits. A zero entry (untracked) has none. */
+static __always_inline unsigned long ct_status(struct nf_conn *ct)
 {
-	const struct marks *m = get_marks();
-	struct tuple t = {};
-
-	if (!m)
+	if (!ct)
 		return 0;
-	for (int dir = 0; dir < 2; dir++) {
-		read_ct_tuple(&t, ct, dir);
-		if ((marked(m, fold(t.daddr), t.dport, t.proto) ||
-		     marked(m, fold(t.saddr), t.sport, t.proto)) &&
-		    ours(&t))
-			return 1;
-	}
-	return 0;
+	if (!can_cast() || !bpf_core_type_exists(struct nf_conn))
+		return BPF_CORE_READ(ct, status);
+	ct = bpf_rdonly_cast(ct, bpf_core_type_id_kernel(struct nf_conn));
+	return ct->status;
 }
 
-/* A packet whose tuple is not ours as it leaves: was it ours before translation? */
-static __noinline int translated(struct sk_buff *skb, const struct nf_hook_state *state,
-				 struct packet *p)
+static __noinline int ct_ours(struct nf_conn *ct)
 {
-	struct current *now = get_current();
-	struct nf_conn *ct = skb_ct(skb);
-	bool same = now && entered(now, skb, state);
+	struct tuple t = {};
 
-	if (!same && (!ct || !ct_ours(ct)))
-		return 0;
+	read_ct_tuple(&t, ct, 0);
+	if (ours(&t))
+		return 1;
+	read_ct_tuple(&t, ct, 1);
+	return ours(&t);
+}
+
+/* Follows the tuple that a packet of ours got by translation. */
+static __always_inline bool take(struct sk_buff *skb, struct packet *p)
+{
 	if (!parse_packet(skb, KREAD(skb, network_header), p))
-		return 0;
-	if (same && (now->seq != p->seq || now->ip_id != p->ip_id))
-		return 0;
+		return false;
+	if (ours(&p->tuple))
+		return true;
 	follow(&p->tuple);
 	p->flags |= EV_TRACKED;
-	return 1;
+	return true;
+}
+
+/*
+ * Is a packet that leaves a hook ours? It is the one of ours that entered, or it became ours by
+ * translation: then its entry says so, and either the new tuple is known, or, for the first packet
+ * of a connection, one of the entry's tuples is. A packet without translation that was not ours as
+ * it entered is not ours now; it costs no look at its headers.
+ */
+static __always_inline bool leaves(struct sk_buff *skb, const struct nf_hook_state *state,
+				   const struct current *now, struct packet *p)
+{
+	unsigned long status;
+	struct nf_conn *ct;
+
+	if (now->skb == (__u64)skb && entered(now, skb, state))
+		return take(skb, p) && now->seq == p->seq && now->ip_id == p->ip_id;
+	ct = skb_ct(skb);
+	status = ct_status(ct);
+	if (!(status & IPS_NAT_MASK))
+		return false;
+	if (match(skb, KREAD(skb, network_header), p))
+		return true;
+	return !(status & IPS_CONFIRMED) && ct_ours(ct) && take(skb, p);
 }
 
 static __noinline int leave_hook(struct sk_buff *skb, const struct nf_hook_state *state)
 {
-	struct current *now;
+	struct current *now = get_current();
 	struct packet p;
 
-	if (!match(skb, KREAD(skb, network_header), &p) && !translated(skb, state, &p))
-		return 0;
-	if (in_detail(&p))
-		emit_hook(skb, state, &p, HOOK_NF_LEAVE);
-	now = get_current();
-	if (!now)
+	if (!now || !leaves(skb, state, now, &p))
 		return 0;
 	now->skb = 0;
+	if (in_detail(&p))
+		emit_hook(skb, state, &p, HOOK_NF_LEAVE);
 	if (KREAD(state, hook) == NF_LOCAL_IN && p.tuple.proto == IPPROTO_UDP)
 		remember_delivery(skb, now, state, &p);
 	return 0;

@@ -343,7 +343,8 @@ __noinline int parse_quoted(const struct cursor *c, const struct inet *ip, struc
 static __always_inline bool is_vxlan_port(__u16 port)
 {
 	for (int i = 0; i < NR_VXLAN_PORTS; i++)
-		if (port && config.vxlan_ports[i] == port)
+		/* the verifier knows the settings and removes the unused ones */
+		if (config.vxlan_ports[i] && config.vxlan_ports[i] == port)
 			return true;
 	return false;
 }

@@ -15,3 +15,4 @@ package bpfobj
 //go:generate go tool bpf2go -target amd64,arm64 -output-stem route -no-global-types Route ../../bpf/route.bpf.c -- -I../../bpf
 //go:generate go tool bpf2go -target amd64,arm64 -output-stem netfilter -no-global-types Netfilter ../../bpf/netfilter.bpf.c -- -I../../bpf
 //go:generate go tool bpf2go -target amd64,arm64 -output-stem function -no-global-types Function ../../bpf/function.bpf.c -- -I../../bpf
+//go:generate go tool bpf2go -target amd64,arm64 -output-stem empty -no-global-types Empty ../../bpf/empty.bpf.c -- -I../../bpf

@@ -72,9 +72,9 @@ func (p *packetBuilder) in(s spot) *packetBuilder {
 }
 
 // hop adds an observation; change may be nil.
-func (p *packetBuilder) hop(µs int64, dev, kind, bridge string, stage path.Stage, action path.Action, change func(*path.Hop)) *packetBuilder {
+func (p *packetBuilder) hop(us int64, dev, kind, bridge string, stage path.Stage, action path.Action, change func(*path.Hop)) *packetBuilder {
 	h := path.Hop{
-		Type: "hop", Flow: 1, Packet: p.pkt.ID, Direction: p.pkt.Direction, TimeNS: µs * 1000,
+		Type: "hop", Flow: 1, Packet: p.pkt.ID, Direction: p.pkt.Direction, TimeNS: us * 1000,
 		Host: p.at.host, Namespace: p.at.namespace, NetNS: p.at.netns, Container: p.at.container,
 		Device: dev, DeviceKind: kind, Bridge: bridge, Stage: stage, Action: action,
 		Src: p.src, Dst: p.dst, SrcName: p.srcName, DstName: p.dstName, Length: p.pkt.Length,
@@ -92,37 +92,37 @@ func (p *packetBuilder) hop(µs int64, dev, kind, bridge string, stage path.Stag
 }
 
 // veth and friends add the hops of one device.
-func (p *packetBuilder) tx(µs int64, dev, kind, bridge string) *packetBuilder {
-	p.hop(µs, dev, kind, bridge, path.StageQdisc, path.ActionQueue, nil)
-	return p.hop(µs, dev, kind, bridge, path.StageDevice, path.ActionTransmit, nil)
+func (p *packetBuilder) tx(us int64, dev, kind, bridge string) *packetBuilder {
+	p.hop(us, dev, kind, bridge, path.StageQdisc, path.ActionQueue, nil)
+	return p.hop(us, dev, kind, bridge, path.StageDevice, path.ActionTransmit, nil)
 }
 
-func (p *packetBuilder) rx(µs int64, dev, kind, bridge string) *packetBuilder {
-	return p.hop(µs, dev, kind, bridge, path.StageDevice, path.ActionReceive, nil)
+func (p *packetBuilder) rx(us int64, dev, kind, bridge string) *packetBuilder {
+	return p.hop(us, dev, kind, bridge, path.StageDevice, path.ActionReceive, nil)
 }
 
 // nf adds a netfilter hook that lets the packet pass.
-func (p *packetBuilder) nf(µs int64, stages ...path.Stage) *packetBuilder {
+func (p *packetBuilder) nf(us int64, stages ...path.Stage) *packetBuilder {
 	for _, s := range stages {
-		p.hop(µs, "", "", "", s, path.ActionEnter, nil)
-		p.hop(µs, "", "", "", s, path.ActionLeave, nil)
+		p.hop(us, "", "", "", s, path.ActionEnter, nil)
+		p.hop(us, "", "", "", s, path.ActionLeave, nil)
 	}
 	return p
 }
 
 // dnat and snat translate an address in a netfilter hook.
-func (p *packetBuilder) dnat(µs int64, stage path.Stage, to string) *packetBuilder {
+func (p *packetBuilder) dnat(us int64, stage path.Stage, to string) *packetBuilder {
 	from := p.dst
 	p.dst = to
 	p.b.translated(p, path.ActionDNAT, from, to, stage)
-	return p.hop(µs, "", "", "", stage, path.ActionDNAT, func(h *path.Hop) { h.PrevDst, h.PrevSrc = from, h.Src })
+	return p.hop(us, "", "", "", stage, path.ActionDNAT, func(h *path.Hop) { h.PrevDst, h.PrevSrc = from, h.Src })
 }
 
-func (p *packetBuilder) snat(µs int64, stage path.Stage, action path.Action, to string) *packetBuilder {
+func (p *packetBuilder) snat(us int64, stage path.Stage, action path.Action, to string) *packetBuilder {
 	from := p.src
 	p.src = to
 	p.b.translated(p, action, from, to, stage)
-	return p.hop(µs, "", "", "", stage, action, func(h *path.Hop) { h.PrevSrc, h.PrevDst = from, h.Dst })
+	return p.hop(us, "", "", "", stage, action, func(h *path.Hop) { h.PrevSrc, h.PrevDst = from, h.Dst })
 }
 
 // translated records a translation of the path.
@@ -133,28 +133,28 @@ func (b *builder) translated(p *packetBuilder, kind path.Action, from, to string
 }
 
 // deliver adds that a socket took the packet and, later, that the application read it.
-func (p *packetBuilder) deliver(µs int64, stage path.Stage) *packetBuilder {
-	p.hop(µs, "", "", "", stage, path.ActionDeliver, nil)
-	return p.hop(µs+3, "", "", "", path.StageSocket, path.ActionDeliver, nil)
+func (p *packetBuilder) deliver(us int64, stage path.Stage) *packetBuilder {
+	p.hop(us, "", "", "", stage, path.ActionDeliver, nil)
+	return p.hop(us+3, "", "", "", path.StageSocket, path.ActionDeliver, nil)
 }
 
 // drop ends the packet.
-func (p *packetBuilder) drop(µs int64, dev string, stage path.Stage, function, reason string) *packetBuilder {
-	return p.hop(µs, dev, "", "", stage, path.ActionDrop, func(h *path.Hop) { h.Function, h.Reason = function, reason })
+func (p *packetBuilder) drop(us int64, dev string, stage path.Stage, function, reason string) *packetBuilder {
+	return p.hop(us, dev, "", "", stage, path.ActionDrop, func(h *path.Hop) { h.Function, h.Reason = function, reason })
 }
 
 // sendFrom adds what a sender's namespace shows of a packet that leaves by its eth0.
-func (p *packetBuilder) sendFrom(µs int64, s spot) *packetBuilder {
-	return p.in(s).nf(µs, path.StageOutput, path.StagePostrouting).tx(µs+2, "eth0", "veth", "")
+func (p *packetBuilder) sendFrom(us int64, s spot) *packetBuilder {
+	return p.in(s).nf(us, path.StageOutput, path.StagePostrouting).tx(us+2, "eth0", "veth", "")
 }
 
 // receiveAt adds what a receiver's namespace shows up to the socket.
-func (p *packetBuilder) receiveAt(µs int64, s spot, stage path.Stage) *packetBuilder {
-	return p.in(s).rx(µs, "eth0", "veth", "").nf(µs+1, path.StagePrerouting, path.StageInput).deliver(µs+4, stage)
+func (p *packetBuilder) receiveAt(us int64, s spot, stage path.Stage) *packetBuilder {
+	return p.in(s).rx(us, "eth0", "veth", "").nf(us+1, path.StagePrerouting, path.StageInput).deliver(us+4, stage)
 }
 
 // bridged adds the crossing of the bridge br-app between two ports.
-func (p *packetBuilder) bridged(µs int64, in, out string) *packetBuilder {
-	return p.in(hostSpot).rx(µs, in, "veth", "br-app").
-		nf(µs+1, path.StageBridgePrerouting, path.StageBridgeForward).tx(µs+3, out, "veth", "br-app")
+func (p *packetBuilder) bridged(us int64, in, out string) *packetBuilder {
+	return p.in(hostSpot).rx(us, in, "veth", "br-app").
+		nf(us+1, path.StageBridgePrerouting, path.StageBridgeForward).tx(us+3, out, "veth", "br-app")
 }

@@ -58,18 +58,18 @@ const (
 
 // handshake adds a bridged handshake from cli to web, the confirming ACK and both FINs.
 func (b *builder) handshake() {
-	b.packet(path.Request, "SYN", cliAddr, webAddr).names("cli", "web").sendFrom(0, cliSpot).
+	b.packet(path.Request, "S", cliAddr, webAddr).names("cli", "web").sendFrom(0, cliSpot).
 		bridged(4, "veth3f1a", "veth77c0").receiveAt(10, webSpot, path.StageTCP)
-	b.packet(path.Reply, "SYN-ACK", webAddr, cliAddr).names("web", "cli").sendFrom(20, webSpot).
+	b.packet(path.Reply, "SA", webAddr, cliAddr).names("web", "cli").sendFrom(20, webSpot).
 		bridged(24, "veth77c0", "veth3f1a").receiveAt(30, cliSpot, path.StageTCP)
 	b.established(34, 52)
-	b.packet(path.Request, "ACK", cliAddr, webAddr).names("cli", "web").sendFrom(38, cliSpot).
+	b.packet(path.Request, "A", cliAddr, webAddr).names("cli", "web").sendFrom(38, cliSpot).
 		bridged(42, "veth3f1a", "veth77c0").receiveAt(48, webSpot, path.StageTCP)
-	b.packet(path.Request, "FIN-ACK", cliAddr, webAddr).names("cli", "web").sendFrom(1210, cliSpot).
+	b.packet(path.Request, "FA", cliAddr, webAddr).names("cli", "web").sendFrom(1210, cliSpot).
 		bridged(1214, "veth3f1a", "veth77c0").receiveAt(1220, webSpot, path.StageTCP)
-	b.packet(path.Reply, "FIN-ACK", webAddr, cliAddr).names("web", "cli").sendFrom(1240, webSpot).
+	b.packet(path.Reply, "FA", webAddr, cliAddr).names("web", "cli").sendFrom(1240, webSpot).
 		bridged(1244, "veth77c0", "veth3f1a").receiveAt(1250, cliSpot, path.StageTCP)
-	b.packet(path.Request, "ACK", cliAddr, webAddr).names("cli", "web").sendFrom(1260, cliSpot)
+	b.packet(path.Request, "A", cliAddr, webAddr).names("cli", "web").sendFrom(1260, cliSpot)
 }
 
 func sameBridge() (*path.Path, path.Verdict) {
@@ -84,7 +84,7 @@ func sameBridge() (*path.Path, path.Verdict) {
 func dnatMasquerade() (*path.Path, path.Verdict) {
 	b := newBuilder(path.TCP, cliAddr, pubAddr)
 	b.p.Source, b.p.Target = addr("172.18.0.1:40312"), addr(webAddr)
-	b.packet(path.Request, "SYN", cliAddr, pubAddr).names("cli", "host").sendFrom(0, cliSpot).in(hostSpot).
+	b.packet(path.Request, "S", cliAddr, pubAddr).names("cli", "host").sendFrom(0, cliSpot).in(hostSpot).
 		rx(9, "veth3f1a", "veth", "br-app").rx(10, "br-app", "bridge", "").
 		dnat(14, path.StagePrerouting, webAddr).names("cli", "web").nf(16, path.StageForward).
 		snat(17, path.StagePostrouting, path.ActionMasquerade, "172.18.0.1:40312").
@@ -109,11 +109,11 @@ func ipv6() (*path.Path, path.Verdict) {
 	const inner, masq = "[fd00:18:1234:5678:9abc:def0:1234:5678]:80", "[fd00:18:1234:5678:9abc:def0:1234:1]:40312"
 	b := newBuilder(path.TCP, client, server)
 	b.p.Target = addr(inner)
-	b.packet(path.Request, "SYN", client, server).in(hostSpot).rx(0, "eth0", "physical", "").
+	b.packet(path.Request, "S", client, server).in(hostSpot).rx(0, "eth0", "physical", "").
 		dnat(3, path.StagePrerouting, inner).names("", "web").nf(4, path.StageForward).
 		snat(5, path.StagePostrouting, path.ActionMasquerade, masq).
 		tx(6, "br-app", "bridge", "").tx(7, "veth77c0", "veth", "br-app").receiveAt(10, webSpot, path.StageTCP)
-	b.packet(path.Reply, "SYN-ACK", inner, masq).names("web", "").sendFrom(20, webSpot).in(hostSpot).
+	b.packet(path.Reply, "SA", inner, masq).names("web", "").sendFrom(20, webSpot).in(hostSpot).
 		rx(24, "veth77c0", "veth", "br-app").rx(25, "br-app", "bridge", "").
 		snat(26, path.StagePrerouting, path.ActionDNAT, server).dnat(27, path.StagePrerouting, client).
 		nf(28, path.StageForward, path.StagePostrouting).tx(30, "eth0", "physical", "")
@@ -157,18 +157,18 @@ func icmpEcho() (*path.Path, path.Verdict) {
 }
 
 // fromOutside adds a SYN from an outside namespace up to the FORWARD hook of the host.
-func (b *builder) fromOutside(µs int64, flags string) *packetBuilder {
+func (b *builder) fromOutside(us int64, flags string) *packetBuilder {
 	return b.packet(path.Request, flags, "10.99.0.1:51000", pubAddr).names("underlay", "host").
-		sendFrom(µs, outside).in(hostSpot).rx(µs+8, "eth0", "veth", "").
-		dnat(µs+12, path.StagePrerouting, webAddr).names("underlay", "web").
-		hop(µs+15, "eth0", "veth", "", path.StageForward, path.ActionEnter, nil)
+		sendFrom(us, outside).in(hostSpot).rx(us+8, "eth0", "veth", "").
+		dnat(us+12, path.StagePrerouting, webAddr).names("underlay", "web").
+		hop(us+15, "eth0", "veth", "", path.StageForward, path.ActionEnter, nil)
 }
 
 func dropForward() (*path.Path, path.Verdict) {
 	b := newBuilder(path.TCP, "10.99.0.1:51000", pubAddr)
 	b.p.Target = addr(webAddr)
-	b.fromOutside(0, "SYN").drop(17, "eth0", path.StageForward, "nft_do_chain", "NETFILTER_DROP")
-	r := b.fromOutside(1_020_000, "SYN")
+	b.fromOutside(0, "S").drop(17, "eth0", path.StageForward, "nft_do_chain", "NETFILTER_DROP")
+	r := b.fromOutside(1_020_000, "S")
 	r.pkt.Retransmission = true
 	r.drop(1_020_017, "eth0", path.StageForward, "nft_do_chain", "NETFILTER_DROP")
 	v := b.verdict(path.Dropped, path.CauseFirewallDrop,
@@ -198,7 +198,7 @@ func reject() (*path.Path, path.Verdict) {
 	b := newBuilder(path.TCP, "10.99.0.1:51000", pubAddr)
 	b.p.Target = addr(webAddr)
 	const icmp = "type 3 code 3 (port unreachable)"
-	b.fromOutside(0, "SYN").hop(17, "eth0", "veth", "", path.StageForward, path.ActionReject,
+	b.fromOutside(0, "S").hop(17, "eth0", "veth", "", path.StageForward, path.ActionReject,
 		func(h *path.Hop) { h.ICMP = icmp }).
 		drop(19, "eth0", path.StageForward, "nft_do_chain", "NETFILTER_DROP")
 	e := b.packet(path.Reply, "", "10.99.0.11", "10.99.0.1")
@@ -213,11 +213,11 @@ func reject() (*path.Path, path.Verdict) {
 
 func refusedRST() (*path.Path, path.Verdict) {
 	b := newBuilder(path.TCP, cliAddr, "172.18.0.2:81")
-	b.packet(path.Request, "SYN", cliAddr, "172.18.0.2:81").names("cli", "web").sendFrom(0, cliSpot).
+	b.packet(path.Request, "S", cliAddr, "172.18.0.2:81").names("cli", "web").sendFrom(0, cliSpot).
 		bridged(4, "veth3f1a", "veth77c0").in(webSpot).rx(10, "eth0", "veth", "").
 		hop(13, "eth0", "veth", "", path.StageTCP, path.ActionReset, func(h *path.Hop) { h.Reason = "NO_SOCKET" }).
 		drop(15, "eth0", path.StageTCP, "tcp_v4_rcv", "NO_SOCKET")
-	b.packet(path.Reply, "RST-ACK", "172.18.0.2:81", cliAddr).names("web", "cli").sendFrom(14, webSpot).
+	b.packet(path.Reply, "RA", "172.18.0.2:81", cliAddr).names("web", "cli").sendFrom(14, webSpot).
 		bridged(18, "veth77c0", "veth3f1a").receiveAt(24, cliSpot, path.StageTCP)
 	v := b.verdict(path.Refused, path.CauseNotListening, "refused: nothing listens on port 81 in web, which answered cli with an RST after 28 µs.")
 	v.SrcName, v.DstName = "cli", "web"
@@ -229,7 +229,7 @@ func refusedRST() (*path.Path, path.Verdict) {
 
 func neighbour() (*path.Path, path.Verdict) {
 	b := newBuilder(path.TCP, "172.18.0.1:40312", "172.18.0.9:80")
-	b.packet(path.Request, "SYN", "172.18.0.1:40312", "172.18.0.9:80").in(hostSpot).
+	b.packet(path.Request, "S", "172.18.0.1:40312", "172.18.0.9:80").in(hostSpot).
 		hop(0, "br-app", "bridge", "", path.StageRoute, path.ActionSend, nil).
 		nf(1, path.StageOutput, path.StagePostrouting).
 		drop(3_070_000, "br-app", path.StageNeighbour, "neigh_invalidate", "NEIGH_FAILED")
@@ -240,14 +240,14 @@ func neighbour() (*path.Path, path.Verdict) {
 
 func replyDropped() (*path.Path, path.Verdict) {
 	b := newBuilder(path.TCP, cliAddr, webAddr)
-	syn := func(µs int64) *packetBuilder {
-		return b.packet(path.Request, "SYN", cliAddr, webAddr).names("cli", "web").sendFrom(µs, cliSpot).
-			bridged(µs+4, "veth3f1a", "veth77c0").receiveAt(µs+10, webSpot, path.StageTCP)
+	syn := func(us int64) *packetBuilder {
+		return b.packet(path.Request, "S", cliAddr, webAddr).names("cli", "web").sendFrom(us, cliSpot).
+			bridged(us+4, "veth3f1a", "veth77c0").receiveAt(us+10, webSpot, path.StageTCP)
 	}
-	ack := func(µs int64) *packetBuilder {
-		return b.packet(path.Reply, "SYN-ACK", webAddr, cliAddr).names("web", "cli").sendFrom(µs, webSpot).
-			in(hostSpot).rx(µs+4, "veth77c0", "veth", "br-app").
-			drop(µs+6, "veth77c0", path.StageBridgeForward, "nft_do_chain", "NETFILTER_DROP")
+	ack := func(us int64) *packetBuilder {
+		return b.packet(path.Reply, "SA", webAddr, cliAddr).names("web", "cli").sendFrom(us, webSpot).
+			in(hostSpot).rx(us+4, "veth77c0", "veth", "br-app").
+			drop(us+6, "veth77c0", path.StageBridgeForward, "nft_do_chain", "NETFILTER_DROP")
 	}
 	syn(0)
 	ack(20)
@@ -264,7 +264,7 @@ func replyDropped() (*path.Path, path.Verdict) {
 func retransmissions() (*path.Path, path.Verdict) {
 	b := newBuilder(path.TCP, cliAddr, "10.99.0.99:80")
 	for i, at := range []int64{0, 1_020_000, 3_070_000, 7_160_000, 15_350_000, 31_480_000} {
-		p := b.packet(path.Request, "SYN", cliAddr, "10.99.0.99:80").names("cli", "")
+		p := b.packet(path.Request, "S", cliAddr, "10.99.0.99:80").names("cli", "")
 		p.pkt.Retransmission = i > 0
 		p.sendFrom(at, cliSpot).in(hostSpot).rx(at+5, "veth3f1a", "veth", "br-app").
 			rx(at+6, "br-app", "bridge", "").nf(at+8, path.StagePrerouting, path.StageForward).
@@ -278,12 +278,12 @@ func retransmissions() (*path.Path, path.Verdict) {
 
 func secondAttempt() (*path.Path, path.Verdict) {
 	b := newBuilder(path.TCP, cliAddr, webAddr)
-	b.packet(path.Request, "SYN", cliAddr, webAddr).names("cli", "web").sendFrom(0, cliSpot).in(hostSpot).
+	b.packet(path.Request, "S", cliAddr, webAddr).names("cli", "web").sendFrom(0, cliSpot).in(hostSpot).
 		rx(5, "veth3f1a", "veth", "br-app").drop(6, "veth3f1a", path.StageBridge, "br_handle_frame_finish", "NO_TX_TARGET")
-	p := b.packet(path.Request, "SYN", cliAddr, webAddr).names("cli", "web")
+	p := b.packet(path.Request, "S", cliAddr, webAddr).names("cli", "web")
 	p.pkt.Retransmission = true
 	p.sendFrom(1_020_000, cliSpot).bridged(1_020_004, "veth3f1a", "veth77c0").receiveAt(1_020_010, webSpot, path.StageTCP)
-	b.packet(path.Reply, "SYN-ACK", webAddr, cliAddr).names("web", "cli").sendFrom(1_020_030, webSpot).
+	b.packet(path.Reply, "SA", webAddr, cliAddr).names("web", "cli").sendFrom(1_020_030, webSpot).
 		bridged(1_020_040, "veth77c0", "veth3f1a").receiveAt(1_020_050, cliSpot, path.StageTCP)
 	b.established(1_020_060, 1_020_080)
 	v := b.verdict(path.Delivered, "", "web answered cli in 1.02 s, at the second attempt.")
@@ -297,10 +297,10 @@ func vxlan() (*path.Path, path.Verdict) {
 	in1, ov1, h1 := spot{31, "host1", "o1", "o1"}, spot{32, "host1", "1-x2kq9c0v1n", ""}, spot{33, "host1", "host", ""}
 	in2, ov2, h2 := spot{41, "host2", "o2", "o2"}, spot{42, "host2", "1-x2kq9c0v1n", ""}, spot{43, "host2", "host", ""}
 	overlay := func(h *path.Hop) { h.Network = "ov" }
-	port := func(p *packetBuilder, µs int64, dev, kind string, a path.Action) {
-		p.hop(µs, dev, kind, "br0", path.StageDevice, a, overlay)
+	port := func(p *packetBuilder, us int64, dev, kind string, a path.Action) {
+		p.hop(us, dev, kind, "br0", path.StageDevice, a, overlay)
 	}
-	p := b.packet(path.Request, "SYN", o1, o2).names("o1", "o2")
+	p := b.packet(path.Request, "S", o1, o2).names("o1", "o2")
 	out := &path.Outer{Src: "10.99.0.11:49152", Dst: "10.99.0.12:4789", VNI: 4097}
 	p.sendFrom(0, in1).in(ov1)
 	port(p, 4, "veth0", "veth", path.ActionReceive)
@@ -313,7 +313,7 @@ func vxlan() (*path.Path, path.Verdict) {
 	port(p, 26, "vxlan0", "vxlan", path.ActionReceive)
 	port(p, 28, "veth1", "veth", path.ActionTransmit)
 	p.receiveAt(31, in2, path.StageTCP)
-	r := b.packet(path.Reply, "SYN-ACK", o2, o1).names("o2", "o1")
+	r := b.packet(path.Reply, "SA", o2, o1).names("o2", "o1")
 	back := &path.Outer{Src: "10.99.0.12:49153", Dst: "10.99.0.11:4789", VNI: 4097}
 	r.sendFrom(50, in2).in(ov2)
 	port(r, 54, "veth1", "veth", path.ActionReceive)
@@ -329,7 +329,7 @@ func vxlan() (*path.Path, path.Verdict) {
 
 func noRoute() (*path.Path, path.Verdict) {
 	b := newBuilder(path.TCP, cliAddr, "192.0.2.1:80")
-	b.packet(path.Request, "SYN", cliAddr, "192.0.2.1:80").names("cli", "").in(cliSpot).
+	b.packet(path.Request, "S", cliAddr, "192.0.2.1:80").names("cli", "").in(cliSpot).
 		hop(0, "", "", "", path.StageRoute, path.ActionSend, func(h *path.Hop) { h.Error = "network unreachable" })
 	v := b.verdict(path.Lost, path.CauseNoRoute, "cli has no route to 192.0.2.1.")
 	v.Remedy = []string{"nsenter -t 4711 -n ip route add default via 172.18.0.1"}
@@ -361,8 +361,9 @@ func midstreamDrops() (*path.Path, path.Verdict) {
 	b := newBuilder(path.TCP, cliAddr, webAddr)
 	b.p.Midstream, b.p.OmittedPackets = true, 7
 	for i := range int64(4) {
-		p := b.packet(path.Request, "PSH-ACK", cliAddr, webAddr).names("cli", "web")
+		p := b.packet(path.Request, "PA", cliAddr, webAddr).names("cli", "web")
 		p.sendFrom(i*1000, cliSpot).in(hostSpot).rx(i*1000+4, "veth3f1a", "veth", "br-app")
+		p.pkt.Retransmission = i == 0
 		if i > 0 {
 			p.drop(i*1000+5, "veth3f1a", path.StageBridge, "br_forward", "NOT_SPECIFIED")
 		}

@@ -46,11 +46,12 @@ type exchange struct {
 	closing     []string // "FIN from cli"
 	closedAt    int64
 	hidden      int // packets that were only counted
+	resent      int // of these, retransmissions
 }
 
 func newExchange(p *path.Path) *exchange {
 	return &exchange{
-		p: p, roles: roles{proto: p.Proto, midstream: p.Midstream}, severalHosts: severalHosts(p),
+		p: p, roles: roles{proto: p.Proto}, severalHosts: severalHosts(p),
 		attempts: map[string]*attempt{}, alike: map[string]*likeness{},
 	}
 }
@@ -89,6 +90,9 @@ func (e *exchange) packet(pkt *path.Packet) {
 		e.close(pkt, role)
 	default:
 		e.hidden++
+		if pkt.Retransmission {
+			e.resent++
+		}
 	}
 }
 
@@ -274,7 +278,11 @@ func (e *exchange) finish() {
 		e.note(e.closedAt, 0, "closed: "+strings.Join(e.closing, ", "))
 	}
 	if e.hidden > 0 {
-		e.note(end, 0, count(e.hidden, "more packet")+" not shown (--all-packets shows all)")
+		text := count(e.hidden, "more packet")
+		if e.resent > 0 {
+			text += ", " + thousands(uint64(e.resent)) + " of them sent again,"
+		}
+		e.note(end, 0, text+" not shown (--all-packets shows all)")
 	}
 }
 

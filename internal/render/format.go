@@ -14,13 +14,13 @@ func Duration(ns int64) string {
 	if ns < 0 {
 		return "-" + Duration(-ns)
 	}
-	µs := time.Duration(ns).Round(time.Microsecond)
+	us := time.Duration(ns).Round(time.Microsecond)
 	switch {
-	case ns == 0 || µs > 0 && µs < time.Millisecond:
-		return strconv.FormatInt(µs.Microseconds(), 10) + " µs"
-	case µs == 0:
+	case ns == 0 || us > 0 && us < time.Millisecond:
+		return strconv.FormatInt(us.Microseconds(), 10) + " µs"
+	case us == 0:
 		return fmt.Sprintf("%.1f µs", float64(ns)/1e3)
-	case µs < 999500*time.Microsecond:
+	case us < 999500*time.Microsecond:
 		return significant(float64(ns)/1e6) + " ms"
 	}
 	return significant(float64(ns)/1e9) + " s"
@@ -40,16 +40,16 @@ func significant(f float64) string {
 // offset formats a time since the flow's first observation, always to the microsecond: steps of a
 // packet that was sent after seconds are still microseconds apart.
 func offset(ns int64) string {
-	µs := time.Duration(ns).Round(time.Microsecond).Microseconds()
+	us := time.Duration(ns).Round(time.Microsecond).Microseconds()
 	switch {
-	case µs < 0:
-		return strconv.FormatInt(µs, 10) + " µs"
-	case µs < 1e3:
-		return "+" + strconv.FormatInt(µs, 10) + " µs"
-	case µs < 1e6:
-		return fmt.Sprintf("+%.3f ms", float64(µs)/1e3)
+	case us < 0:
+		return strconv.FormatInt(us, 10) + " µs"
+	case us < 1e3:
+		return "+" + strconv.FormatInt(us, 10) + " µs"
+	case us < 1e6:
+		return fmt.Sprintf("+%.3f ms", float64(us)/1e3)
 	}
-	return fmt.Sprintf("+%.6f s", float64(µs)/1e6)
+	return fmt.Sprintf("+%.6f s", float64(us)/1e6)
 }
 
 // ordinal returns "2nd" for 2.

@@ -124,7 +124,7 @@ func TestStatsGolden(t *testing.T) {
 }
 
 // liveFlow is a flow of client i that was decided after ms.
-func liveFlow(client, name string, o path.Outcome, µs int64) path.Verdict {
+func liveFlow(client, name string, o path.Outcome, us int64) path.Verdict {
 	v := path.Verdict{
 		Flow: 1, Outcome: o, Proto: path.TCP, Src: client, SrcName: name,
 		Dst: "10.99.0.11:8080", DstName: "web", Complete: true,
@@ -132,7 +132,7 @@ func liveFlow(client, name string, o path.Outcome, µs int64) path.Verdict {
 	switch o {
 	case path.Delivered:
 		v.Summary = "web answered."
-		v.LatencyNS = &path.Latency{Request: µs * 500, Reply: µs * 500, RoundTrip: µs * 1000}
+		v.LatencyNS = &path.Latency{Request: us * 500, Reply: us * 500, RoundTrip: us * 1000}
 	case path.Refused:
 		v.Cause, v.Summary = path.CauseNotListening, "nothing listens on port 81 in web."
 		v.Where = &path.Where{Container: "web", Stage: path.StageTCP}
@@ -157,9 +157,9 @@ func TestLiveGolden(t *testing.T) {
 		must(t, l.Hint("no traffic to web:80 so far; to send some: pathtrace --from cli --to web:80"))
 		for i := range 4 {
 			now := at.Add(time.Duration(i) * 137 * time.Millisecond)
-			µs := int64(i * 10)
-			must(t, l.Flow(now, nil, liveFlow("172.18.0.3:40312", "cli", path.Delivered, 41+µs)))
-			must(t, l.Flow(now, nil, liveFlow("10.99.0.1:51000", "", path.Delivered, 80+µs)))
+			us := int64(i * 10)
+			must(t, l.Flow(now, nil, liveFlow("172.18.0.3:40312", "cli", path.Delivered, 41+us)))
+			must(t, l.Flow(now, nil, liveFlow("10.99.0.1:51000", "", path.Delivered, 80+us)))
 			must(t, l.Flow(now, nil, liveFlow("172.18.0.4:40313", "shop-frontend-1", path.Refused, 0)))
 			must(t, l.Flow(now, nil, liveFlow("[fd00:1234:5678:9abc:def0:1234:5678:9abc]:40312", "", path.Dropped, 0)))
 		}

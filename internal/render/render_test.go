@@ -189,6 +189,43 @@ func TestTallyIsBounded(t *testing.T) {
 	}
 }
 
+func TestHasFlag(t *testing.T) {
+	for _, c := range []struct {
+		flags, name string
+		want        bool
+	}{
+		{"S", "SYN", true}, {"SA", "SYN", true}, {"SA", "ACK", true}, {"SA", "RST", false}, {"PA", "SYN", false},
+		{"SYN|ACK", "ACK", true}, {"RST", "SYN", false}, {"FIN-ACK", "FIN", true}, {"FIN", "ACK", false}, {"", "SYN", false},
+	} {
+		if got := hasFlag(c.flags, c.name); got != c.want {
+			t.Errorf("hasFlag(%q, %q) = %t, want %t", c.flags, c.name, got, c.want)
+		}
+	}
+}
+
+func TestEnds(t *testing.T) {
+	nat, _ := dnatMasquerade()
+	for _, c := range []struct {
+		name           string
+		p              *path.Path
+		v              path.Verdict
+		client, target string
+	}{
+		{"names", nat, path.Verdict{Src: cliAddr, Dst: pubAddr, SrcName: "cli", DstName: "web"}, "cli (172.18.0.3)", "web:80"},
+		{"from the path", nat, path.Verdict{}, "cli (172.18.0.3)", "web:80"},
+		{"asked for an address", nat, path.Verdict{Src: cliAddr, Dst: pubAddr, SrcName: "172.18.0.3", DstName: "10.99.0.11"},
+			"172.18.0.3", pubAddr},
+		{"asked for the host", nat, path.Verdict{Src: cliAddr, Dst: pubAddr, DstName: "host"}, "cli (172.18.0.3)", "host:8080"},
+		{"no path", nil, path.Verdict{SrcName: "cli", DstName: "web"}, "cli", "web"},
+		{"nothing", nil, path.Verdict{}, "", ""},
+	} {
+		e := endsOf(c.p, c.v)
+		if e.client() != c.client || e.target() != c.target {
+			t.Errorf("%s: %q → %q, want %q → %q", c.name, e.client(), e.target(), c.client, c.target)
+		}
+	}
+}
+
 // FuzzFlow feeds any order of hops: nothing may panic, exceed the width or write control characters.
 func FuzzFlow(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11})

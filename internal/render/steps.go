@@ -73,7 +73,7 @@ func Packets(p *path.Path, all bool) []*path.Packet {
 		return nil
 	}
 	var out []*path.Packet
-	r := roles{proto: p.Proto, midstream: p.Midstream}
+	r := roles{proto: p.Proto}
 	for _, pkt := range inOrder(p.Packets) {
 		if role := r.of(pkt); all || role != roleData || failed(pkt) {
 			out = append(out, pkt)
@@ -114,7 +114,6 @@ func failed(pkt *path.Packet) bool {
 // roles gives the packets of a flow their roles, in order.
 type roles struct {
 	proto                       path.Proto
-	midstream                   bool
 	opened, answered, confirmed bool
 }
 
@@ -138,7 +137,7 @@ func (r *roles) of(pkt *path.Packet) role {
 }
 
 // datagram returns the role of a packet of a protocol without connections: the first one each way
-// opens and answers, unless the flow was there before.
+// opens and answers.
 func (r *roles) datagram(pkt *path.Packet) role {
 	switch {
 	case pkt.Direction == path.Request && !r.opened:

@@ -79,10 +79,7 @@ func newTally() *tally {
 
 // add counts one flow.
 func (t *tally) add(e ends, v path.Verdict) {
-	name := first(e.srcName, hostOf(e.src), "unknown client")
-	if addr := hostOf(e.src); e.srcName != "" && addr != "" {
-		name += " (" + addr + ")"
-	}
+	name := first(e.client(), "unknown client")
 	c := t.clients[name]
 	if c == nil {
 		if len(t.clients) >= maxClients {

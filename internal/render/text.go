@@ -2,7 +2,6 @@ package render
 
 import (
 	"maps"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,89 +48,6 @@ func (t *Text) Flow(p *path.Path, v path.Verdict) error {
 		labelled(out, "more:", cyan, "docs/causes/"+string(v.Cause)+".md")
 	}
 	return out.flush()
-}
-
-// writeTitle names the ends: "cli (172.18.0.3) → web:80  tcp  172.18.0.3:40312 → 10.99.0.11:8080".
-func writeTitle(out *printer, p *path.Path, v path.Verdict) {
-	e := endsOf(p, v)
-	src := first(e.srcName, hostOf(e.src))
-	if e.srcName != "" && e.src != "" {
-		src += " (" + hostOf(e.src) + ")"
-	}
-	title := src + " → " + e.target()
-	if src == "" {
-		title = e.target()
-	}
-	addrs := strings.TrimSpace(string(e.proto) + "  " + e.addrs())
-	if columns(title)+2+columns(addrs) <= out.width {
-		out.line(span{title, bold}, span{"  " + addrs, plain})
-		return
-	}
-	out.paragraph(title, bold)
-	out.paragraph(addrs, plain, span{"  ", plain})
-}
-
-// ends are the two ends of a flow as strings.
-type ends struct {
-	proto            path.Proto
-	src, dst         string // addr:port as the client used them
-	srcName, dstName string
-	port             uint16 // the target's own port, 0 if none
-}
-
-// endsOf takes the ends from the verdict, and what it lacks from the path.
-func endsOf(p *path.Path, v path.Verdict) ends {
-	e := ends{proto: v.Proto, src: v.Src, dst: v.Dst, srcName: v.SrcName, dstName: v.DstName}
-	if a, err := netip.ParseAddrPort(v.Dst); err == nil {
-		e.port = a.Port()
-	}
-	if p == nil {
-		return e
-	}
-	e.proto = path.Proto(first(string(e.proto), string(p.Proto)))
-	e.src, e.dst = first(e.src, endpoint(p.Client)), first(e.dst, endpoint(p.Server))
-	client, server := names(p)
-	if client != endpoint(p.Client) {
-		e.srcName = first(e.srcName, client)
-	}
-	if server != endpoint(p.Server) {
-		e.dstName = first(e.dstName, server)
-	}
-	if p.Target.Port() != 0 {
-		e.port = p.Target.Port()
-	}
-	return e
-}
-
-// target names what was asked for, with the target's own port: "web:80".
-func (e ends) target() string {
-	if e.dstName == "" {
-		return e.dst
-	}
-	port := ":" + strconv.Itoa(int(e.port))
-	if e.port == 0 || strings.HasSuffix(e.dstName, port) {
-		return e.dstName
-	}
-	return e.dstName + port
-}
-
-// source names the asker with its port: "cli:40312".
-func (e ends) source() string {
-	if e.srcName == "" {
-		return e.src
-	}
-	if a, err := netip.ParseAddrPort(e.src); err == nil && a.Port() != 0 {
-		return e.srcName + ":" + strconv.Itoa(int(a.Port()))
-	}
-	return e.srcName
-}
-
-// addrs returns both addresses.
-func (e ends) addrs() string {
-	if e.src == "" || e.dst == "" {
-		return e.src + e.dst
-	}
-	return e.src + " → " + e.dst
 }
 
 // writeGroups writes the steps of a flow.
@@ -243,17 +159,23 @@ func outcomeStyle(o path.Outcome) style {
 	return red
 }
 
-// latencyText says how long a flow took, unless its sentence does.
+// latencyText says how long a flow took, as far as its sentence does not.
 func latencyText(v path.Verdict) string {
 	l := v.LatencyNS
-	if l == nil || l.RoundTrip == 0 || strings.Contains(v.Summary, Duration(l.RoundTrip)) {
+	if l == nil {
 		return ""
 	}
-	text := Duration(l.RoundTrip) + " there and back"
-	if l.Request != 0 && l.Reply != 0 {
-		text += " (request " + Duration(l.Request) + ", reply " + Duration(l.Reply) + ")"
+	var parts []string
+	for _, part := range []struct {
+		name string
+		ns   int64
+	}{{"request", l.Request}, {"reply", l.Reply}, {"there and back", l.RoundTrip}} {
+		if part.ns == 0 || strings.Contains(v.Summary, Duration(part.ns)) {
+			continue
+		}
+		parts = append(parts, part.name+" "+Duration(part.ns))
 	}
-	return text
+	return strings.Join(parts, ", ")
 }
 
 // ruleText shows a firewall rule and where it is.

@@ -30,12 +30,7 @@ func writeHops(out *printer, p *path.Path, all bool) {
 	}
 	c.namespace, c.device = min(c.namespace, maxNamespace), min(c.device, maxDevice)
 	for _, pkt := range packets {
-		title := "packet " + strconv.Itoa(pkt.ID) + "  " + string(pkt.Direction) + "  "
-		if pkt.TCPFlags != "" && !pkt.ICMPError {
-			title += pkt.TCPFlags
-		} else {
-			title += noun(p, pkt)
-		}
+		title := "packet " + strconv.Itoa(pkt.ID) + "  " + string(pkt.Direction) + "  " + noun(p, pkt)
 		if pkt.Retransmission {
 			title += ", sent again"
 		}
@@ -59,7 +54,7 @@ func packetDetail(pkt *path.Packet) string {
 		parts = append(parts, count(pkt.Length, "byte"))
 	}
 	if pkt.TCPFlags != "" {
-		parts = append(parts, "seq "+strconv.FormatUint(uint64(pkt.Seq), 10),
+		parts = append(parts, "flags "+pkt.TCPFlags, "seq "+strconv.FormatUint(uint64(pkt.Seq), 10),
 			"ack "+strconv.FormatUint(uint64(pkt.Ack), 10))
 	}
 	if len(parts) == 0 {

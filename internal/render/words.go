@@ -14,9 +14,17 @@ const maxName = 40
 // refusedText is what a reset means to the one who asked.
 const refusedText = "connection refused"
 
-// hasFlag reports whether the flags of a packet, in any of the usual spellings ("SYN-ACK",
-// "SYN|ACK", "SYN,ACK"), include one.
-func hasFlag(flags, name string) bool { return strings.Contains(strings.ToUpper(flags), name) }
+// hasFlag reports whether the flags of a packet include the named one. They are letters ("SA"); names
+// ("SYN-ACK", "SYN,ACK") are understood too, because recordings of other programs have them.
+func hasFlag(flags, name string) bool {
+	flags = strings.ToUpper(flags)
+	for _, word := range []string{"SYN", "ACK", "FIN", "RST", "PSH", "URG"} {
+		if strings.Contains(flags, word) {
+			return strings.Contains(flags, name)
+		}
+	}
+	return strings.Contains(flags, name[:1])
+}
 
 // role is what a packet does for its flow.
 type role uint8

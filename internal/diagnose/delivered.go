@@ -55,7 +55,10 @@ func (a *analysis) misdelivered(s served) *finding {
 		return a.proxied(s)
 	}
 	who := "a socket"
-	if l != nil && l.Process != "" {
+	switch {
+	case a.p.Proto == path.ICMP:
+		who = "the network stack"
+	case l != nil && l.Process != "":
 		who = "process " + l.Process
 	}
 	at := a.spaceName(s.netns)
@@ -78,7 +81,10 @@ func (a *analysis) misdelivered(s served) *finding {
 
 // tookIt reports whether a socket of the namespace is known to have taken the request.
 func (a *analysis) tookIt(ns uint32) bool {
-	return a.p.DeliverNetNS == ns || a.p.ServerNetNS == ns && a.p.ServerEstablished != 0
+	if a.p.Proto == path.TCP {
+		return a.p.ServerNetNS == ns && a.p.ServerEstablished != 0
+	}
+	return a.p.DeliverNetNS == ns
 }
 
 // proxied explains a flow that Docker's userland proxy took for the target.

@@ -45,7 +45,9 @@ func Needs(p *path.Path) Want {
 	s := a.served()
 	w.listeners(s.netns)
 	e, late := a.lateFailure()
-	if s.ok && !late {
+	// Without the server's socket state a full accept queue is still possible.
+	sure := p.Proto != path.TCP || p.ServerEstablished != 0 || p.Midstream
+	if s.ok && !late && sure {
 		if p.Proto == path.UDP && !s.answered {
 			w.routes(s.netns, p.Source.Addr())
 		}

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/pathtrace/pathtrace/internal/wire"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
@@ -41,8 +40,9 @@ type Config struct {
 	// reset the flow and those that are dropped; default 8.
 	MaxData int
 
-	// Idle ends a flow without events for so long; default 60 s.
-	Idle time.Duration
+	// Idle ends a TCP flow without events for so long; default 60 s. DatagramIdle is the same for
+	// UDP and ICMP, which have no end of their own; default 10 s.
+	Idle, DatagramIdle time.Duration
 	// DropIdle ends a flow that was dropped or hit an ICMP error and has no established
 	// connection; default 3 s, the first two gaps of TCP's retransmissions.
 	DropIdle time.Duration
@@ -78,30 +78,26 @@ type Stats struct {
 	Late uint64
 }
 
-// Tracker follows flows. It is not safe for concurrent use.
-type Tracker struct {
-	cfg   Config
-	stats Stats
+func (c Config) withDefaults() Config {
+	setDefault(&c.MaxFlows, 16384)
+	setDefault(&c.MaxPackets, 64)
+	setDefault(&c.MaxHops, 128)
+	setDefault(&c.MaxData, 8)
+	setDefault(&c.Idle, 60*time.Second)
+	setDefault(&c.DatagramIdle, 10*time.Second)
+	setDefault(&c.DropIdle, 3*time.Second)
+	setDefault(&c.Grace, 250*time.Millisecond)
+	setDefault(&c.Linger, 10*time.Second)
+	setDefault(&c.Settle, 50*time.Millisecond)
+	setDefault(&c.Reorder, 500*time.Microsecond)
+	if c.IsTarget == nil {
+		c.IsTarget = func(netip.AddrPort, uint8) bool { return false }
+	}
+	return c
 }
 
-// New returns a Tracker without flows.
-func New(cfg Config) *Tracker { return &Tracker{cfg: cfg.withDefaults()} }
-
-// Add takes one event, in the order of the ring buffer. The event is copied. It is used when
-// Config.Reorder has passed in the time of later events or of Expire.
-func (t *Tracker) Add(e *wire.Event) { t.stats.Events++ }
-
-// Expire tells the time (CLOCK_MONOTONIC, ns): it uses the events held back for longer than
-// Config.Reorder and finishes the flows whose time is up. It should be called a few times per second; events
-// tell the time as well.
-func (t *Tracker) Expire(now uint64) {}
-
-// Flush uses all events held back and finishes all flows.
-func (t *Tracker) Flush() {}
-
-// Stats returns the counts so far.
-func (t *Tracker) Stats() Stats { return t.stats }
-
-func (c Config) withDefaults() Config {
-	return c
+func setDefault[T int | time.Duration](p *T, def T) {
+	if *p <= 0 {
+		*p = def
+	}
 }

@@ -1,0 +1,152 @@
+package flow
+
+import (
+	"net/netip"
+
+	"github.com/pathtrace/pathtrace/internal/wire"
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// hop is a path.Hop in a tenth of its size: tens of thousands of flows are kept at once. It becomes
+// a path.Hop when it is reported.
+type hop struct {
+	time    uint64
+	extra   *extra // what few hops have, or nil
+	netns   uint32
+	ifindex uint32
+	in, out uint32
+	length  uint32
+	dev     uint16 // names.devices
+	symbol  uint16 // names.locations, of a drop
+	ends    uint8  // flow.ends
+	branch  uint8
+	stage   stageID
+	action  actionID
+	hook    wire.Hook
+	dir     direction
+	copied  bool
+	noise   bool
+}
+
+// extra is what few hops have.
+type extra struct {
+	ends               *wire.Tuple // if flow.ends was full
+	prevSrc, prevDst   netip.AddrPort
+	outerSrc, outerDst netip.AddrPort
+	vni                uint32
+	inTunnel           bool
+	reason             string
+	err                string
+	gateway            netip.Addr
+	icmp               string
+	icmpType, icmpCode uint8
+	mtu                uint32
+}
+
+func outerOf(e *wire.Event) *extra {
+	return &extra{outerSrc: e.OuterSrc, outerDst: e.OuterDst, vni: e.VNI, inTunnel: true}
+}
+
+func (x *extra) sameOuter(e *wire.Event) bool {
+	return x.inTunnel && x.outerSrc == e.OuterSrc && x.outerDst == e.OuterDst && x.vni == e.VNI
+}
+
+// extraEnds returns x with ends that are not in flow.ends.
+func extraEnds(x *extra, t wire.Tuple) *extra {
+	var y extra
+	if x != nil {
+		y = *x
+	}
+	y.ends = &t
+	return &y
+}
+
+// within returns x with what holds for all hops of the branch: the tunnel, and ends that are not in
+// flow.ends.
+func (x *extra) within(b *extra) *extra {
+	if b != nil {
+		x.outerSrc, x.outerDst, x.vni, x.inTunnel, x.ends = b.outerSrc, b.outerDst, b.vni, b.inTunnel, b.ends
+	}
+	return x
+}
+
+// keep appends a hop to its packet, if there is room, and reports it.
+func (t *Tracker) keep(p *packet, h hop) {
+	if !p.kept {
+		return
+	}
+	limit := t.cfg.MaxHops
+	if h.action == actionDrop || h.action == actionDeliver {
+		limit += maxBranches // the end of a packet's way says most
+	}
+	if len(p.hops) >= limit {
+		p.omitted++
+		t.stats.HopsOmitted++
+		return
+	}
+	p.hops = append(p.hops, h)
+	if t.cfg.OnHop == nil {
+		return
+	}
+	t.scratch.packet = p.public()
+	t.fill(p, &h, &t.scratch.hop)
+	t.cfg.OnHop(&p.flow.path, &t.scratch.packet, &t.scratch.hop)
+}
+
+// fill makes out from h.
+func (t *Tracker) fill(p *packet, h *hop, out *path.Hop) {
+	f := p.flow
+	*out = path.Hop{
+		Type: "hop", Flow: f.path.Flow, Packet: p.id, Direction: h.dir.public(),
+		TimeNS: max(int64(h.time-f.path.Start), 0), Time: h.time,
+		NetNS: h.netns, Ifindex: h.ifindex, InIfindex: h.in, OutIfindex: h.out,
+		Device: t.names.devices[h.dev], Stage: h.stage.public(), Action: h.action.public(),
+		Length: int(h.length), Function: t.names.locations[h.symbol].function, Hook: h.hook.String(),
+		Retransmission: p.repeat, Copy: h.copied, Noise: h.noise,
+	}
+	if f.proto == wire.ProtoTCP && !p.fp.icmpError {
+		out.TCPFlags = wire.TCPFlagString(p.fp.tcpFlags)
+	}
+	if h.in != 0 && h.in == h.ifindex {
+		out.InDevice = out.Device
+	}
+	if h.out != 0 && h.out == h.ifindex {
+		out.OutDevice = out.Device
+	}
+	if h.ends < noEnds {
+		fillEnds(&f.ends[h.ends], out)
+	}
+	if h.extra != nil {
+		h.extra.fill(out)
+	}
+	if p.fp.icmpError && out.ICMP == "" {
+		v6 := out.SrcAddr.Addr().Is6()
+		out.ICMP, out.ICMPType, out.ICMPCode = icmpText(v6, p.fp.icmpType, p.fp.code), p.fp.icmpType, p.fp.code
+	}
+}
+
+func fillEnds(en *ends, out *path.Hop) {
+	out.SrcAddr, out.DstAddr = shown(en.tuple.Src, en.tuple.Proto), shown(en.tuple.Dst, en.tuple.Proto)
+	if en.src == "" {
+		en.src, en.dst = endText(out.SrcAddr), endText(out.DstAddr)
+	}
+	out.Src, out.Dst = en.src, en.dst
+}
+
+func (x *extra) fill(out *path.Hop) {
+	if x.ends != nil {
+		fillEnds(&ends{tuple: *x.ends}, out)
+	}
+	out.PrevSrcAddr, out.PrevDstAddr = x.prevSrc, x.prevDst
+	out.PrevSrc, out.PrevDst = endText(x.prevSrc), endText(x.prevDst)
+	if x.inTunnel {
+		out.Outer = &path.Outer{Src: endText(x.outerSrc), Dst: endText(x.outerDst), VNI: x.vni}
+	}
+	out.Reason, out.Error = x.reason, x.err
+	if x.gateway.IsValid() {
+		out.GatewayAddr, out.Gateway = x.gateway, x.gateway.String()
+	}
+	if x.icmp != "" {
+		out.ICMP, out.ICMPType, out.ICMPCode, out.MTU = x.icmp, x.icmpType, x.icmpCode, x.mtu
+	}
+}

@@ -1,0 +1,285 @@
+package flow
+
+import (
+	"github.com/pathtrace/pathtrace/internal/wire"
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// fingerprint is what stays the same of a packet while its addresses are translated.
+type fingerprint struct {
+	seq, ack       uint32 // TCP; ICMP echo: seq
+	length         uint32 // for padding only
+	ipid           uint16
+	payload        uint16
+	proto          uint8
+	tcpFlags       uint8
+	icmpType, code uint8 // ICMP
+	icmpError      bool
+	fragment       bool
+	truncated      bool
+}
+
+func fingerprintOf(e *wire.Event) fingerprint {
+	fp := fingerprint{
+		seq: e.Seq, ack: e.Ack, length: e.Length, ipid: e.IPID, payload: e.Payload,
+		proto: e.Tuple.Proto, tcpFlags: e.TCPFlags & 0x3f,
+		icmpError: e.Has(wire.FlagICMPError), fragment: e.Has(wire.FlagFragment), truncated: e.Has(wire.FlagTruncated),
+	}
+	if e.Hook != wire.ICMPSend && (fp.icmpError || isEcho(fp.proto)) {
+		fp.icmpType, fp.code = e.ICMPType, e.ICMPCode
+	}
+	if e.Hook == wire.ICMPSend && isEcho(fp.proto) {
+		fp.icmpType = echoType(&e.Tuple) // the event's type is that of the error being sent
+	}
+	return fp
+}
+
+// echoType tells the type of an echo packet from the side on which its tuple has the identifier.
+func echoType(t *wire.Tuple) uint8 {
+	asks := t.Src.Port() != 0
+	switch {
+	case t.Proto == wire.ProtoICMP && asks:
+		return 8
+	case t.Proto == wire.ProtoICMP:
+		return 0
+	case asks:
+		return 128
+	}
+	return 129
+}
+
+// fits reports whether both can be fingerprints of one packet.
+func (a *fingerprint) fits(b *fingerprint) bool {
+	if a.proto != b.proto || a.icmpError != b.icmpError {
+		return false
+	}
+	if a.fragment || b.fragment || a.truncated || b.truncated {
+		return a.ipid == b.ipid && (a.ipid != 0 || a.truncated || b.truncated)
+	}
+	if a.icmpError {
+		return a.icmpType == b.icmpType && a.code == b.code && a.seq == b.seq && a.ipid == b.ipid
+	}
+	if a.payload != b.payload && !a.padded(b) {
+		return false
+	}
+	switch {
+	case a.proto == wire.ProtoTCP:
+		return a.seq == b.seq && a.ack == b.ack && a.tcpFlags == b.tcpFlags
+	case isEcho(a.proto):
+		return a.seq == b.seq && a.icmpType == b.icmpType
+	}
+	return a.ipid == b.ipid
+}
+
+// padded reports whether one is the other with the padding of a minimal Ethernet frame: 46 bytes,
+// which the IP layer trims off only after the device was passed.
+func (a *fingerprint) padded(b *fingerprint) bool {
+	const minimal = 46
+	return max(a.length, b.length) == minimal
+}
+
+// strong reports whether equal fingerprints mean the same packet beyond doubt.
+func (a *fingerprint) strong() bool {
+	return a.proto == wire.ProtoTCP && (a.seq != 0 || a.ack != 0) && !a.truncated
+}
+
+// repeats reports whether a packet with fingerprint a carries again what one with b carried.
+func (a *fingerprint) repeats(b *fingerprint) bool {
+	const moves = wire.SYN | wire.FIN
+	return a.proto == wire.ProtoTCP && !a.icmpError && !b.icmpError && !a.fragment && !b.fragment &&
+		a.seq == b.seq && a.payload == b.payload && a.tcpFlags&moves == b.tcpFlags&moves &&
+		(a.payload > 0 || a.tcpFlags&moves != 0) && a.tcpFlags&wire.RST == 0
+}
+
+// branch is one sk_buff of a packet: clones and copies go their own ways.
+type branch struct {
+	skb, head uint64
+	last      uint64 // time of the last observation
+	netns     uint32 // of the last observation
+	openNS    uint32
+	openIn    uint32 // devices of the open hook
+	openOut   uint32
+	ends      uint8 // index into flow.ends
+	ttl       uint8
+	hook      wire.Hook // of the last observation
+	stage     stageID   // of the last observation
+	openStage stageID
+	open      bool // a netfilter hook was entered and not left
+	tunnelled bool // inside VXLAN
+	bridged   bool // the last netfilter hook was br_netfilter's
+	freed     bool // dropped: its address may be another packet's now
+	input     bool // the last netfilter hook passed was INPUT
+	outer     *extra
+}
+
+// packet is the state of one packet.
+type packet struct {
+	flow     *flow
+	id       int
+	gen      uint32 // counts uses of this memory
+	dir      direction
+	kept     bool // it is in flow.packets
+	repeat   bool // a retransmission
+	dropped  bool // a drop that is neither noise nor a copy's
+	split    bool // seen as fragments
+	fp       fingerprint
+	first    uint64
+	last     uint64
+	branches []branch
+	places   []uint32 // hashes of the places at which it was seen
+	hops     []hop
+	omitted  int
+
+	older, newer *packet // light packets of the flow
+	prev, next   *packet // all light packets
+}
+
+const (
+	maxBranches = 16
+	maxPlaces   = 128 // of a kept packet; a light one keeps fewer
+	lightPlaces = 48
+)
+
+// skbRef leads from the address of an sk_buff to its packet.
+type skbRef struct {
+	packet *packet
+	branch uint8
+}
+
+// addBranch returns the index of the branch of an sk_buff, new if need be. What the packet looks
+// like is taken over from the branch seen last.
+func (p *packet) addBranch(e *wire.Event) uint8 {
+	latest := 0
+	for i := range p.branches {
+		if p.branches[i].skb == e.Skb && !p.branches[i].freed {
+			return uint8(i)
+		}
+		if p.branches[i].last > p.branches[latest].last {
+			latest = i
+		}
+	}
+	var b branch
+	if len(p.branches) > 0 {
+		b = p.branches[latest]
+		b.freed = false
+	}
+	b.skb, b.head = e.Skb, e.Head
+	if len(p.branches) >= maxBranches {
+		p.branches[maxBranches-1] = b
+		return maxBranches - 1
+	}
+	p.branches = append(p.branches, b)
+	return uint8(len(p.branches) - 1)
+}
+
+// isFreed reports whether every known sk_buff of the packet was dropped.
+func (p *packet) isFreed() bool {
+	for i := range p.branches {
+		if !p.branches[i].freed {
+			return false
+		}
+	}
+	return true
+}
+
+// hasHead reports whether e's sk_buff shares its data with one of the packet's.
+func (p *packet) hasHead(e *wire.Event) bool {
+	for i := range p.branches {
+		if e.Head != 0 && p.branches[i].head == e.Head {
+			return true
+		}
+	}
+	return false
+}
+
+// placeOf returns a hash of the place of an observation, 0 for observations that can repeat. The
+// hop limit is part of it: a packet in a routing loop passes places again, with a lower one.
+func placeOf(e *wire.Event) uint32 {
+	switch e.Hook {
+	case wire.DevQueue, wire.DevXmit, wire.DevReceive, wire.NetfilterEnter, wire.NetfilterLeave:
+	default:
+		return 0
+	}
+	h := uint64(e.Hook)<<8 | uint64(e.NFHook)<<4 | uint64(e.TTL)<<16 | uint64(e.Flags&(wire.FlagEncapsulated|wire.FlagBridgeNF))<<24
+	for _, v := range [...]uint32{e.NetNS, e.Ifindex, e.InIfindex, e.OutIfindex, fragmentOf(e)} {
+		h = (h ^ uint64(v)) * 0x9e3779b97f4a7c15
+		h ^= h >> 29
+	}
+	return uint32(h>>16) | 1
+}
+
+// fragmentOf tells the fragments of a packet apart, which all pass the same places.
+func fragmentOf(e *wire.Event) uint32 {
+	if e.Has(wire.FlagFragment) {
+		return uint32(e.Skb>>6) | 1
+	}
+	return 0
+}
+
+// wasAt reports whether the packet was already seen at that place.
+func (p *packet) wasAt(place uint32) bool {
+	if place == 0 {
+		return false
+	}
+	for _, v := range p.places {
+		if v == place {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *packet) addPlace(place uint32) {
+	limit := lightPlaces
+	if p.kept {
+		limit = maxPlaces
+	}
+	if place != 0 && len(p.places) < limit {
+		p.places = append(p.places, place)
+	}
+}
+
+// public returns the packet without its hops.
+func (p *packet) public() path.Packet {
+	out := path.Packet{
+		ID: p.id, Direction: p.dir.public(), Retransmission: p.repeat, ICMPError: p.fp.icmpError,
+		Length: int(p.fp.length), OmittedHops: p.omitted,
+	}
+	if p.fp.proto == wire.ProtoTCP && !p.fp.icmpError {
+		out.Seq, out.Ack = p.fp.seq, p.fp.ack
+		out.TCPFlags = wire.TCPFlagString(p.fp.tcpFlags)
+	}
+	return out
+}
+
+// packetList is a doubly linked list of light packets, oldest first.
+type packetList struct {
+	first, last *packet
+	n           int
+}
+
+func (l *packetList) push(p *packet) {
+	p.prev, p.next = l.last, nil
+	if l.last != nil {
+		l.last.next = p
+	} else {
+		l.first = p
+	}
+	l.last = p
+	l.n++
+}
+
+func (l *packetList) remove(p *packet) {
+	if p.prev != nil {
+		p.prev.next = p.next
+	} else {
+		l.first = p.next
+	}
+	if p.next != nil {
+		p.next.prev = p.prev
+	} else {
+		l.last = p.prev
+	}
+	p.prev, p.next = nil, nil
+	l.n--
+}

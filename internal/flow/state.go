@@ -1,0 +1,153 @@
+package flow
+
+import (
+	"net/netip"
+
+	"github.com/pathtrace/pathtrace/internal/wire"
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// state is the list a flow is in; each has a time after which the flow leaves it.
+type state uint8
+
+const (
+	active    state = iota // TCP, ordered by last event
+	datagrams              // UDP and ICMP, ordered by last event
+	troubled               // dropped or hit by an ICMP error, ordered by last event
+	closing                // closed, reset or refused, ordered by when that was
+	lingering              // finished, ordered by when that was
+	numStates
+)
+
+// direction is an index: 0 request, 1 reply.
+type direction uint8
+
+const (
+	request direction = iota
+	reply
+)
+
+func (d direction) opposite() direction { return d ^ 1 }
+
+func (d direction) public() path.Direction {
+	if d == request {
+		return path.Request
+	}
+	return path.Reply
+}
+
+// flow is the state of one path.Path while its packets are on the way. When it is finished only
+// what recognises its stragglers stays.
+type flow struct {
+	path       path.Path // without Packets
+	proto      uint8     // IPPROTO_*
+	state      state
+	prev, next *flow  // neighbours in the list
+	since      uint64 // time that orders it there
+
+	keys    []wire.Tuple // canonical tuples that lead here
+	ends    []ends       // tuples its packets carried
+	packets []*packet    // kept, in the order of first sight
+	light   *packet      // not kept, newest first, linked by older
+	ids     int          // packets told apart
+
+	data     [2]int    // kept packets besides those that open or close it
+	isn      [2]uint32 // initial sequence numbers, valid iff hasISN
+	hasISN   [2]bool
+	fin      [2]bool
+	repeated [2][]uint32 // sequence numbers that the socket is about to repeat
+
+	sawRequest bool // a packet of the request was seen
+	reset      bool // an RST was seen
+	refused    bool // an ICMP error that ends the attempt
+	dropped    bool // a packet was dropped and nothing came through since
+
+	settleID int    // packet that left INPUT and was not dropped so far; 0 if none
+	settleNS uint32 // where
+}
+
+// ends is a tuple as packets of a flow carried it, with its text made once.
+type ends struct {
+	tuple    wire.Tuple
+	src, dst string
+}
+
+// maxEnds and maxKeys bound what one flow remembers of its addresses; a flow through several
+// translations has about six.
+const (
+	maxEnds = 24
+	maxKeys = 24
+	noEnds  = 255 // index of ends that were not remembered
+)
+
+// endsIndex returns the index of a tuple, which is added if need be.
+func (f *flow) endsIndex(t wire.Tuple) uint8 {
+	for i := range f.ends {
+		if f.ends[i].tuple == t {
+			return uint8(i)
+		}
+	}
+	if len(f.ends) >= maxEnds {
+		return noEnds
+	}
+	f.ends = append(f.ends, ends{tuple: t})
+	return uint8(len(f.ends) - 1)
+}
+
+// established reports whether a connection came about.
+func (f *flow) established() bool {
+	return f.path.ServerEstablished != 0 || f.path.ClientEstablished != 0
+}
+
+// isEcho reports whether proto is one whose ports are echo identifiers.
+func isEcho(proto uint8) bool { return proto == wire.ProtoICMP || proto == wire.ProtoICMPv6 }
+
+// shown returns an end as a person sees it: ICMP has no port.
+func shown(ap netip.AddrPort, proto uint8) netip.AddrPort {
+	if isEcho(proto) {
+		return netip.AddrPortFrom(ap.Addr(), 0)
+	}
+	return ap
+}
+
+func endText(ap netip.AddrPort) string {
+	switch {
+	case !ap.Addr().IsValid():
+		return ""
+	case ap.Port() == 0:
+		return ap.Addr().String()
+	}
+	return ap.String()
+}
+
+// flowList is a doubly linked list of flows.
+type flowList struct {
+	first, last *flow
+	n           int
+}
+
+func (l *flowList) push(f *flow) {
+	f.prev, f.next = l.last, nil
+	if l.last != nil {
+		l.last.next = f
+	} else {
+		l.first = f
+	}
+	l.last = f
+	l.n++
+}
+
+func (l *flowList) remove(f *flow) {
+	if f.prev != nil {
+		f.prev.next = f.next
+	} else {
+		l.first = f.next
+	}
+	if f.next != nil {
+		f.next.prev = f.prev
+	} else {
+		l.last = f.prev
+	}
+	f.prev, f.next = nil, nil
+	l.n--
+}

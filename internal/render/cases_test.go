@@ -30,6 +30,8 @@ func flowCases() []flowCase {
 		{"second-attempt", secondAttempt},
 		{"vxlan", vxlan},
 		{"no-route", noRoute},
+		{"no-way-back", noWayBack},
+		{"too-big", tooBig},
 		{"long-names", longNames},
 		{"midstream-drops", midstreamDrops},
 		{"not-sent", notSent},
@@ -333,6 +335,31 @@ func noRoute() (*path.Path, path.Verdict) {
 		hop(0, "", "", "", path.StageRoute, path.ActionSend, func(h *path.Hop) { h.Error = "network unreachable" })
 	v := b.verdict(path.Lost, path.CauseNoRoute, "cli has no route to 192.0.2.1.")
 	v.Remedy = []string{"nsenter -t 4711 -n ip route add default via 172.18.0.1"}
+	return b.p, v
+}
+
+func noWayBack() (*path.Path, path.Verdict) {
+	b := newBuilder(path.TCP, "10.99.0.1:51000", webAddr)
+	b.packet(path.Request, "S", "10.99.0.1:51000", webAddr).names("", "web").in(hostSpot).rx(0, "eth0", "physical", "").
+		nf(2, path.StagePrerouting, path.StageForward).tx(5, "br-app", "bridge", "").tx(6, "veth77c0", "veth", "br-app").
+		in(webSpot).rx(9, "eth0", "veth", "").nf(10, path.StagePrerouting, path.StageInput).
+		hop(14, "", "", "", path.StageRoute, path.ActionEnter, func(h *path.Hop) {
+			h.Direction, h.Src, h.Dst, h.Error = path.Reply, webAddr, "10.99.0.1:51000", "network unreachable"
+		})
+	v := b.verdict(path.Lost, path.CauseNoRoute, "web has no route back to 10.99.0.1.")
+	v.Where = &path.Where{Container: "web", Stage: path.StageRoute, Direction: path.Reply}
+	return b.p, v
+}
+
+func tooBig() (*path.Path, path.Verdict) {
+	b := newBuilder(path.UDP, "172.18.0.3:40000", "10.99.0.12:9000")
+	p := b.packet(path.Request, "", "172.18.0.3:40000", "10.99.0.12:9000").names("cli", "")
+	p.pkt.Length = 1500
+	p.sendFrom(0, cliSpot).in(hostSpot).rx(5, "veth3f1a", "veth", "br-app").rx(6, "br-app", "bridge", "").
+		hop(8, "br-app", "bridge", "", path.StageICMP, path.ActionReject, func(h *path.Hop) {
+			h.ICMP, h.MTU = "type 3 code 4 (fragmentation needed)", 1400
+		}).drop(9, "br-app", path.StageRoute, "ip_forward", "PKT_TOO_BIG")
+	v := b.verdict(path.Refused, path.CausePacketTooBig, "1,500 bytes do not fit into the MTU of 1,400 of eth0 on host.")
 	return b.p, v
 }
 

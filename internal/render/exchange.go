@@ -285,19 +285,3 @@ func (e *exchange) finish() {
 		e.note(end, 0, text+" not shown (--all-packets shows all)")
 	}
 }
-
-// names returns what to call the two ends of a path: their names, else their addresses.
-func names(p *path.Path) (client, server string) {
-	for _, pkt := range p.Packets {
-		if pkt == nil || pkt.Direction != path.Request || pkt.ICMPError {
-			continue
-		}
-		for i := range pkt.Hops {
-			client = first(client, pkt.Hops[i].SrcName)
-			// After DNAT the destination is the container, which is what people call it.
-			server = first(pkt.Hops[i].DstName, server)
-		}
-		break
-	}
-	return first(client, endpoint(p.Client)), first(server, endpoint(p.Server))
-}

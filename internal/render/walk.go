@@ -66,7 +66,8 @@ type walker struct {
 	known        bool      // at is valid
 	last         *path.Hop // the hop before, of those that were looked at
 	outer        *path.Outer
-	delivered    bool // the delivery in this namespace has been shown
+	delivered    bool       // the delivery in this namespace has been shown
+	refusedAt    path.Stage // stage of the last rejection or reset
 
 	// The chain of devices since the packet entered the namespace.
 	chain   []string
@@ -124,6 +125,7 @@ func (w *walker) hop(h *path.Hop) {
 	case h.Action == path.ActionDrop:
 		w.drop(h)
 	case h.Action == path.ActionReject, h.Action == path.ActionReset:
+		w.refusedAt = h.Stage
 		w.add(h, StepRefuse, first(h.Device, h.InDevice, h.OutDevice), refuseText(h))
 	case h.Action == path.ActionDNAT, h.Action == path.ActionSNAT, h.Action == path.ActionMasquerade:
 		w.add(h, StepNAT, "", natText(w.p, h))
@@ -132,7 +134,7 @@ func (w *walker) hop(h *path.Hop) {
 	case h.Action == path.ActionDeliver:
 		w.deliver(h)
 	case h.Error != "":
-		w.add(h, StepDrop, h.Device, routeText(h))
+		w.add(h, StepDrop, h.Device, routeText(w.pkt, h))
 	case h.Stage == path.StageDevice, h.Stage == path.StageQdisc:
 		w.device(h)
 	}
@@ -236,9 +238,10 @@ func (w *walker) deliver(h *path.Hop) {
 	w.add(h, kind, "", text)
 }
 
-// drop shows where the packet was discarded. After a rejection or a reset that goes without saying.
+// drop shows where the packet was discarded. After a rejection or a reset at the same stage that
+// goes without saying.
 func (w *walker) drop(h *path.Hop) {
-	if s := w.steps(); len(s) > 0 && s[len(s)-1].Kind == StepRefuse {
+	if s := w.steps(); len(s) > 0 && s[len(s)-1].Kind == StepRefuse && w.refusedAt == h.Stage {
 		return
 	}
 	w.add(h, StepDrop, first(h.Device, h.InDevice, h.OutDevice), dropText(h))

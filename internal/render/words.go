@@ -155,17 +155,20 @@ func dropText(h *path.Hop) string {
 
 // refuseText describes a rejection (with an ICMP error) or a reset as an answer.
 func refuseText(h *path.Hop) string {
-	var text string
+	text := "answered with an ICMP error"
 	switch {
 	case h.Action == path.ActionReset:
 		text = "answered with an RST"
 	case strings.Contains(string(h.Stage), "netfilter"):
 		text = "REJECTED in " + string(h.Stage)
-	default:
-		text = "answered with an ICMP error"
+		if h.ICMP != "" {
+			text += " with ICMP " + h.ICMP
+		}
+	case h.ICMP != "":
+		text = "answered with ICMP " + h.ICMP
 	}
-	if h.ICMP != "" {
-		text += ": ICMP " + h.ICMP
+	if h.MTU > 0 {
+		text += ", MTU " + strconv.FormatUint(uint64(h.MTU), 10)
 	}
 	if h.Reason != "" {
 		text += " (" + h.Reason + ")"
@@ -241,9 +244,12 @@ func tunnelText(o *path.Outer, stage path.Stage, decap bool) string {
 	return name + ": " + hostOf(o.Src) + " → " + hostOf(o.Dst)
 }
 
-// routeText describes a failed route look-up.
-func routeText(h *path.Hop) string {
+// routeText describes a failed route look-up, which may be for the answer to the packet.
+func routeText(pkt *path.Packet, h *path.Hop) string {
 	text := "no way to " + hostOf(h.Dst)
+	if h.Direction == pkt.Direction.Opposite() && h.Direction != "" {
+		text = "no way back to " + hostOf(h.Dst)
+	}
 	if h.Gateway != "" {
 		text += " by " + h.Gateway
 	}

@@ -63,6 +63,9 @@ func (e *end) see(h *path.Hop) {
 	if h.Action == path.ActionDeliver {
 		e.deliver = h
 	}
+	if isLookup(h) && e.held != "" && sameSpace(h, e.last) {
+		return // made by a rule, or on behalf of one: the packet is still in the hook
+	}
 	e.held = ""
 	if h.Action == path.ActionEnter && isNetfilter(h.Stage) {
 		e.held = h.Stage

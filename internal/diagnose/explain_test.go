@@ -126,7 +126,7 @@ func TestDelivered(t *testing.T) {
 				f.p.DeliverNetNS = nsWeb
 				return f
 			},
-			facts: func() *Facts { f := facts(); f.Probe = silentProbe(); return f },
+			facts:   func() *Facts { f := facts(); f.Probe = silentProbe(); return f },
 			outcome: path.Delivered, summary: "delivered: web took the datagram from 10.99.0.1, and no " +
 				"answer came within 2 s",
 		},

@@ -36,8 +36,10 @@ func (a *analysis) unexplainedDrop(e *end) *finding {
 		f.where.Stage = hook
 		f.says = fmt.Sprintf("%s was dropped in the %s hook (netfilter) of %s%s", a.subject(e),
 			hookName(hook), a.place(h), byFunction(h))
-		f.evidence = []string{"a rule of the legacy tables, connection tracking and NAT all drop " +
-			"packets there"}
+		if isNetfilterDrop(h) {
+			f.evidence = []string{"a rule of the legacy tables, connection tracking and NAT all drop " +
+				"packets there"}
+		}
 		f.remedy = a.listRules(hook, h)
 	}
 	return f
@@ -77,6 +79,9 @@ func (a *analysis) unexplainedRefusal(e *end) *finding {
 // explainReset adds whose answer a refusal was, if it was not the target's, or what speaks against
 // the obvious cause.
 func (a *analysis) explainReset(f *finding, h *path.Hop) {
+	if m := a.icmpOf(h); m.isError() && m != icmpPortUnreachable {
+		return // a router's answer, not an end's
+	}
 	if a.isForeign(h.NetNS) {
 		f.says += ", not " + a.target()
 		return

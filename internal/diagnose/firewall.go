@@ -129,12 +129,13 @@ func (a *analysis) resetFrom(e *end) *path.Hop {
 	return nil
 }
 
-// wayThrough says " on its way eth0 → br-app" or " on eth0", as far as devices are known.
+// wayThrough says " on its way eth0 → br-app" or " on eth0", as far as the hook was told the devices.
 func wayThrough(e *end) string {
 	in, out := "", ""
-	for _, h := range []*path.Hop{e.last, e.drop} {
-		if h != nil && (h.InDevice != "" || h.OutDevice != "") {
-			in, out = h.InDevice, h.OutDevice
+	for i := range e.pkt.Hops {
+		h := &e.pkt.Hops[i]
+		if h == e.drop || onPath(h) && h.Stage == e.hook() && sameSpace(h, e.at()) {
+			in, out = either(h.InDevice, in), either(h.OutDevice, out)
 		}
 	}
 	switch {
@@ -146,6 +147,13 @@ func wayThrough(e *end) string {
 		return ", going out on " + out
 	}
 	return onDevice(e.at())
+}
+
+func either(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
 }
 
 // listRules are the commands that show the rules of a hook with their counters. They change nothing.

@@ -110,7 +110,7 @@ func (a *analysis) nextHop(e *end, h *path.Hop) netip.Addr {
 	if e.pkt != nil && h.Outer == nil {
 		for i := len(e.pkt.Hops) - 1; i >= 0; i-- {
 			r := &e.pkt.Hops[i]
-			if r.Stage == path.StageRoute && r.NetNS == h.NetNS && r.GatewayAddr.IsValid() {
+			if isLookup(r) && r.NetNS == h.NetNS && r.GatewayAddr.IsValid() {
 				return r.GatewayAddr
 			}
 		}
@@ -134,21 +134,36 @@ func (d device) on() string {
 	return " on " + string(d)
 }
 
-// outDevice returns the device by which the packet had to leave at h.
+// outDevice returns the device by which the packet had to leave at h, or that of h itself.
 func (a *analysis) outDevice(e *end, h *path.Hop) device {
-	if h.OutDevice != "" {
-		return device(h.OutDevice)
-	}
-	if e.pkt != nil {
-		for i := len(e.pkt.Hops) - 1; i >= 0; i-- {
-			r := &e.pkt.Hops[i]
-			if r.NetNS == h.NetNS && r.OutDevice != "" {
-				return device(r.OutDevice)
-			}
-			if r.NetNS == h.NetNS && r.Stage == path.StageRoute && r.Device != "" {
-				return device(r.Device)
-			}
-		}
+	if d := a.routedTo(e, h); d != "" {
+		return d
 	}
 	return device(h.Device)
+}
+
+// routedTo returns the device that routing chose for the packet in the namespace of h: as a netfilter
+// hook was told, or as a look-up of the packet found; "" if neither was seen.
+func (a *analysis) routedTo(e *end, h *path.Hop) device {
+	if h.OutDevice != "" || e.pkt == nil {
+		return device(h.OutDevice)
+	}
+	for i := len(e.pkt.Hops) - 1; i >= 0; i-- {
+		r := &e.pkt.Hops[i]
+		if r.NetNS != h.NetNS {
+			continue
+		}
+		if r.OutDevice != "" {
+			return device(r.OutDevice)
+		}
+		if isLookup(r) && r.Device != "" {
+			return device(r.Device)
+		}
+	}
+	return ""
+}
+
+// isLookup reports whether the hop is a route look-up rather than an end in the routing code.
+func isLookup(h *path.Hop) bool {
+	return h.Stage == path.StageRoute && h.Action != path.ActionDrop && h.Action != path.ActionReject
 }

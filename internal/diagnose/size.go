@@ -65,14 +65,7 @@ func (a *analysis) narrowLink(e *end, h *path.Hop) (device, uint32) {
 	if h == nil {
 		return "", mtu
 	}
-	name := device(h.OutDevice)
-	if e.pkt != nil && name == "" {
-		for i := len(e.pkt.Hops) - 1; i >= 0 && name == ""; i-- {
-			if r := &e.pkt.Hops[i]; r.Stage == path.StageRoute && r.NetNS == h.NetNS {
-				name = device(r.Device)
-			}
-		}
-	}
+	name := a.routedTo(e, h)
 	if l := a.linkNamed(h.NetNS, string(name)); l != nil && l.MTU > 0 && mtu == 0 {
 		mtu = l.MTU
 	}

@@ -66,7 +66,7 @@ race: ## run the tests of the pure packages with the race detector (needs a C co
 	CGO_ENABLED=1 $(GO) test -race -count=1 $(PURE)
 
 clean: ## remove what was built
-	rm -rf pathtrace dist .cache
+	rm -rf pathtrace dist
 
 install: build ## install to $(DESTDIR)$(PREFIX)/bin
 	install -D -m 0755 pathtrace $(DESTDIR)$(PREFIX)/bin/pathtrace

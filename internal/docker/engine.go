@@ -278,4 +278,3 @@ func (e *engine) remove(id string) {
 		}
 	}
 }
-

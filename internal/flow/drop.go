@@ -140,7 +140,9 @@ func (r *recorder) isTCPNoise(s stageID, function, reason string) bool {
 		return false
 	}
 	switch {
-	case f.path.Closed, flags&wire.RST != 0:
+	case flags&wire.RST != 0, f.fin[0] && f.fin[1]:
+		return true
+	case f.reset && f.established() && flags&wire.SYN == 0:
 		return true
 	case reason != "NOT_SPECIFIED" || !strings.HasSuffix(function, "_rcv"):
 		return false

@@ -134,7 +134,12 @@ func (r *recorder) ends() {
 		return
 	}
 	index := f.endsIndex(now)
-	r.translated = r.b.hook != wire.HookUnknown && r.b.ends < noEnds && index < noEnds
+	// A clone may turn up with addresses from before a translation: that is none.
+	again := index < noEnds && r.p.carried&(1<<index) != 0 && r.e.Hook != wire.NetfilterLeave
+	r.translated = r.b.hook != wire.HookUnknown && r.b.ends < noEnds && index < noEnds && !again
+	if index < noEnds {
+		r.p.carried |= 1 << index
+	}
 	r.prev, r.b.ends, r.base.ends = r.b.ends, index, index
 	if index == noEnds {
 		r.b.outer = extraEnds(r.b.outer, now)

@@ -126,6 +126,7 @@ type packet struct {
 	first    uint64
 	last     uint64
 	branches []branch
+	carried  uint32   // bits of flow.ends that the packet carried
 	places   []uint32 // hashes of the places at which it was seen
 	hops     []hop
 	omitted  int
@@ -211,7 +212,7 @@ func placeOf(e *wire.Event) uint32 {
 // fragmentOf tells the fragments of a packet apart, which all pass the same places.
 func fragmentOf(e *wire.Event) uint32 {
 	if e.Has(wire.FlagFragment) {
-		return uint32(e.Skb>>6) | 1
+		return uint32(e.Skb*0x9e3779b97f4a7c15>>32) | 1
 	}
 	return 0
 }

@@ -55,9 +55,6 @@ func (a *analysis) conclude() path.Verdict {
 		}
 		return a.finish(a.delivered(s), end{})
 	}
-	if e, bad := a.lateFailure(); bad && a.p.Proto != path.TCP {
-		return a.explainEnd(e)
-	}
 	return a.explainEnd(a.decisive())
 }
 

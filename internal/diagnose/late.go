@@ -10,7 +10,7 @@ func (a *analysis) lateFailure() (end, bool) {
 		if p == nil || p.ICMPError {
 			continue
 		}
-		e := a.endOf(p, phaseData)
+		e := a.endOf(p, a.phaseOf(p))
 		if a.isLoss(&e) && !a.recovered(&e) {
 			worst = e
 		}

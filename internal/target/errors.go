@@ -1,6 +1,9 @@
 package target
 
 import (
+	"fmt"
+	"strings"
+
 	"github.com/pathtrace/pathtrace/internal/docker"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -11,16 +14,36 @@ type UsageError struct{ Message string }
 // Error returns the sentence.
 func (e *UsageError) Error() string { return e.Message }
 
+func usage(format string, args ...any) error {
+	return &UsageError{Message: fmt.Sprintf(format, args...)}
+}
+
 // UnknownError is a name that nothing has.
 type UnknownError struct {
 	Name string
-	// Suggestions are names that look alike, best first; Known says what there is.
-	Suggestions []string
-	Known       string
+	// Suggestions are names that look alike, best first; Known are names there are, some of them.
+	Suggestions, Known []string
+	// Reason says why a look-up as a host name or address found nothing; empty if there was none.
+	Reason string
 }
 
 // Error returns the sentence.
-func (e *UnknownError) Error() string { return e.Name }
+func (e *UnknownError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "no container, service, alias, namespace or host is called %q", e.Name)
+	if e.Reason != "" {
+		fmt.Fprintf(&b, " (%s)", e.Reason)
+	}
+	switch {
+	case len(e.Suggestions) > 0:
+		fmt.Fprintf(&b, ": did you mean %s?", strings.Join(e.Suggestions, " or "))
+	case len(e.Known) > 0:
+		fmt.Fprintf(&b, ": there are %s", strings.Join(e.Known, ", "))
+	default:
+		b.WriteString(": no container and no named namespace was found")
+	}
+	return b.String()
+}
 
 // AmbiguousError is a name that several things have.
 type AmbiguousError struct {
@@ -30,19 +53,34 @@ type AmbiguousError struct {
 
 // Candidate is one thing that an ambiguous name could mean.
 type Candidate struct {
-	// What describes it ("container web of engine unix:///…"); Use is what to write instead, empty
-	// if it cannot be told apart.
+	// What describes it ("container web of unix:///…"); Use is what to write instead, empty if it
+	// cannot be told apart.
 	What, Use string
 }
 
 // Error returns the sentence and the list.
-func (e *AmbiguousError) Error() string { return e.Name }
+func (e *AmbiguousError) Error() string {
+	parts := make([]string, 0, len(e.Candidates))
+	for _, c := range e.Candidates {
+		if c.Use != "" {
+			parts = append(parts, fmt.Sprintf("%s (write %s)", c.What, c.Use))
+			continue
+		}
+		parts = append(parts, c.What)
+	}
+	return fmt.Sprintf("%q could be any of these, say which: %s", e.Name, strings.Join(parts, "; "))
+}
 
-// NotRunningError is a source container that does not run.
+// NotRunningError is a source that has no network namespace to send from.
 type NotRunningError struct{ Container *docker.Container }
 
 // Error returns the sentence.
-func (e *NotRunningError) Error() string { return e.Container.Name }
+func (e *NotRunningError) Error() string {
+	if e.Container.Runs() {
+		return fmt.Sprintf("the network namespace of container %s cannot be opened from here: run pathtrace as root and in the PID namespace of its engine", e.Container.Name)
+	}
+	return fmt.Sprintf("container %s is %s and can send nothing: start it with `docker start %s`", e.Container.Name, e.Container.State, e.Container.Name)
+}
 
 // DialError says why no address of the target can be reached from the source.
 type DialError struct {

@@ -56,7 +56,7 @@ type Target struct {
 	Containers []*docker.Container
 	// NetNS are the namespaces of the target, as far as known.
 	NetNS []uint32
-	// Host is set if the target is a host itself.
+	// Host is set if the target is an address of a host itself, whether or not a container is behind.
 	Host bool
 	// Engine is the engine the target belongs to, -1 if none.
 	Engine int
@@ -65,8 +65,12 @@ type Target struct {
 	Port uint16
 	// Asked is the address the name itself gives: an IP address, or what a host name resolved to.
 	Asked []netip.Addr
-	// Endpoints is every address, port and protocol that traffic to the target carries.
+	// Endpoints is every address, port and protocol that traffic to the target carries. For an
+	// address it is that address alone.
 	Endpoints []Endpoint
+	// Behind are the container's own addresses where Endpoints are host addresses with a port that it
+	// publishes, and nothing else.
+	Behind []Endpoint
 }
 
 // Endpoint is one address and port under which the target is reached. Port 0 matches any port.
@@ -109,16 +113,6 @@ type Names struct{ opts Options }
 // New returns a Names. Docker and Resolver may be nil.
 func New(opts Options) *Names { return &Names{opts: opts} }
 
-// Target resolves text. proto is that of --proto, empty if it was not given; a scheme in text must
-// agree with it. Errors: *UsageError, *UnknownError, *AmbiguousError, or of the resolver.
-func (n *Names) Target(ctx context.Context, text string, proto path.Proto) (Target, error) {
-	return Target{}, nil
-}
-
-// Source resolves text, whose port, if any, is not allowed. Errors as for Target, and
-// *NotRunningError.
-func (n *Names) Source(ctx context.Context, text string) (Source, error) { return Source{}, nil }
-
 // Dialed is what a probe connects to.
 type Dialed struct {
 	AddrPort netip.AddrPort
@@ -131,8 +125,3 @@ type Dialed struct {
 	// Note says which address was chosen and why if there was a choice; empty otherwise.
 	Note string
 }
-
-// Dial chooses the address that a program in the source would use to reach the target. If there is
-// none the error is a *DialError with a Cause, which is a verdict and not a failure; a target that
-// is the source itself is a *UsageError.
-func (n *Names) Dial(src Source, dst Target) (Dialed, error) { return Dialed{}, nil }

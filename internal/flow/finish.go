@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -168,23 +169,21 @@ func (t *Tracker) build(f *flow) *path.Path {
 	out := f.path
 	slices.SortFunc(f.packets, func(a, b *packet) int { return a.id - b.id })
 	out.Packets = make([]*path.Packet, 0, len(f.packets))
+	total := 0
 	for _, p := range f.packets {
+		total += len(p.hops)
+	}
+	hops, packets := make([]path.Hop, total), make([]path.Packet, len(f.packets))
+	for i, p := range f.packets {
 		p.settleCopies()
-		packet := p.public()
-		slices.SortStableFunc(p.hops, func(a, b hop) int {
-			switch {
-			case a.time < b.time:
-				return -1
-			case a.time > b.time:
-				return 1
-			}
-			return 0
-		})
-		packet.Hops = make([]path.Hop, len(p.hops))
-		for i := range p.hops {
-			t.fill(p, &p.hops[i], &packet.Hops[i])
+		packets[i] = p.public()
+		slices.SortStableFunc(p.hops, func(a, b hop) int { return cmp.Compare(a.time, b.time) })
+		n := len(p.hops)
+		packets[i].Hops, hops = hops[:n:n], hops[n:]
+		for j := range p.hops {
+			t.fill(p, &p.hops[j], &packets[i].Hops[j])
 		}
-		out.Packets = append(out.Packets, &packet)
+		out.Packets = append(out.Packets, &packets[i])
 	}
 	return &out
 }

@@ -121,7 +121,7 @@ func (t *Tracker) fill(p *packet, h *hop, out *path.Hop) {
 	}
 	if p.fp.icmpError && out.ICMP == "" {
 		v6 := out.SrcAddr.Addr().Is6()
-		out.ICMP, out.ICMPType, out.ICMPCode = icmpText(v6, p.fp.icmpType, p.fp.code), p.fp.icmpType, p.fp.code
+		out.ICMP, out.ICMPType, out.ICMPCode, out.MTU = icmpText(v6, p.fp.icmpType, p.fp.code), p.fp.icmpType, p.fp.code, p.mtu
 	}
 }
 

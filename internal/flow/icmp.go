@@ -2,6 +2,8 @@ package flow
 
 import (
 	"strconv"
+
+	"github.com/pathtrace/pathtrace/internal/wire"
 )
 
 // ICMP types that end an attempt or tell of it (RFC 792, RFC 4443).
@@ -24,11 +26,15 @@ func (r *recorder) icmpSend() {
 		r.inOpenHook()
 	}
 	r.translate(s)
-	e := r.e
 	r.t.promote(r.p)
-	r.add(s, actionReject, &extra{
+	r.add(s, actionReject, rejectOf(r.e))
+}
+
+// rejectOf returns what a hop says about the ICMP error of an event.
+func rejectOf(e *wire.Event) *extra {
+	return &extra{
 		icmp: icmpText(e.Tuple.Src.Addr().Is6(), e.ICMPType, e.ICMPCode), icmpType: e.ICMPType, icmpCode: e.ICMPCode, mtu: e.MTU,
-	})
+	}
 }
 
 // icmpEnds reports whether an ICMP error ends an attempt to connect: at once (fatal), or it may

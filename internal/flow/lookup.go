@@ -90,7 +90,7 @@ func (t *Tracker) byConntrack(e *wire.Event) (*flow, direction) {
 func isReplyInfo(info uint8) bool { return info >= 3 && info < 7 }
 
 // bySkb returns the packet that the event's sk_buff carries, if it still does.
-func (t *Tracker) bySkb(e *wire.Event, fp *fingerprint, place uint32) (*packet, uint8) {
+func (t *Tracker) bySkb(e *wire.Event, fp *fingerprint, at place) (*packet, uint8) {
 	ref, ok := t.skbs[e.Skb]
 	if !ok {
 		return nil, 0
@@ -103,7 +103,7 @@ func (t *Tracker) bySkb(e *wire.Event, fp *fingerprint, place uint32) (*packet, 
 	case p.flow.state == lingering:
 		return nil, 0
 	}
-	if p.wasAt(place) && !isRequeue(b, e) {
+	if p.skbWasAt(at) && !isRequeue(b, e) {
 		return nil, 0
 	}
 	if !t.sameEnds(p, b, e) && !t.mayTranslate(p, b, e, fp) {
@@ -176,14 +176,14 @@ func sameAddrs(a, b wire.Tuple) bool {
 }
 
 // byFingerprint returns the recent packet of f that e, in another sk_buff, belongs to.
-func (t *Tracker) byFingerprint(f *flow, d direction, e *wire.Event, fp *fingerprint, place uint32) *packet {
+func (t *Tracker) byFingerprint(f *flow, d direction, e *wire.Event, fp *fingerprint, at place) *packet {
 	if isBirth(e) && !fp.fragment {
 		return nil
 	}
 	var best *packet
 	bestScore := 0
 	consider := func(p *packet) {
-		if p.dir != d || e.Time > p.last+packetGap || !p.fp.fits(fp) || p.wasAt(place) {
+		if p.dir != d || e.Time > p.last+packetGap || !p.fp.fits(fp) || p.wasAt(at) && !p.isClone(e) {
 			return
 		}
 		score := p.score(e, fp)

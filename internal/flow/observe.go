@@ -7,8 +7,8 @@ import (
 
 // observe uses an event that has a packet.
 func (t *Tracker) observe(cpu *processor, e *wire.Event) {
-	fp, place := fingerprintOf(e), placeOf(e)
-	p, b := t.bySkb(e, &fp, place)
+	fp, at := fingerprintOf(e), placeOf(e)
+	p, b := t.bySkb(e, &fp, at)
 	if p == nil {
 		f, d := t.lookup(e)
 		if f != nil && t.isNewFlow(f, d, e) {
@@ -19,7 +19,7 @@ func (t *Tracker) observe(cpu *processor, e *wire.Event) {
 			return
 		}
 		if f != nil {
-			if p = t.byFingerprint(f, d, e, &fp, place); p != nil {
+			if p = t.byFingerprint(f, d, e, &fp, at); p != nil {
 				b = p.addBranch(e)
 				t.skbs[e.Skb] = skbRef{p, b}
 			}
@@ -31,7 +31,7 @@ func (t *Tracker) observe(cpu *processor, e *wire.Event) {
 			}
 		}
 	}
-	p.addPlace(place)
+	p.addPlace(at)
 	t.record(p, b, e)
 	cpu.packet, cpu.branch, cpu.gen, cpu.time = p, b, p.gen, e.Time
 }
@@ -44,6 +44,9 @@ func (t *Tracker) record(p *packet, index uint8, e *wire.Event) {
 	r.base = hop{
 		time: e.Time, netns: e.NetNS, ifindex: e.Ifindex, in: e.InIfindex, out: e.OutIfindex,
 		length: e.Length, dev: t.names.device(e.Dev), hook: e.Hook, branch: index, dir: p.dir,
+	}
+	if r.base.netns == 0 {
+		r.base.netns = r.b.netns
 	}
 	r.tunnel()
 	r.ends()
@@ -128,7 +131,7 @@ func (r *recorder) ends() {
 		r.base.ends = r.b.ends
 		return
 	}
-	truncated := r.p.fp.truncated || r.e.Has(wire.FlagTruncated) // the ports may be missing
+	truncated := r.p.fp.truncated || isTruncated(r.e) // the ports may be missing
 	if truncated && r.b.hook != wire.HookUnknown {
 		r.base.ends = r.b.ends
 		return

@@ -74,6 +74,9 @@ func (t *Tracker) openPacket(cpu *processor, f *flow, d direction, e *wire.Event
 	return p, 0
 }
 
+// usualHops is how many hops a packet through one bridge has, about.
+const usualHops = 20
+
 // newPacket makes the packet's state and decides whether it is kept.
 func (t *Tracker) newPacket(f *flow, d direction, e *wire.Event, fp *fingerprint) *packet {
 	keep := len(f.packets) < t.cfg.MaxPackets
@@ -86,13 +89,16 @@ func (t *Tracker) newPacket(f *flow, d direction, e *wire.Event, fp *fingerprint
 	repeat := t.isRepeat(f, d, fp)
 	var p *packet
 	if keep {
-		p = &packet{}
+		p = &packet{hops: make([]hop, 0, min(usualHops, t.cfg.MaxHops))}
 	} else {
 		p = t.lightPacket(f)
 	}
 	f.ids++
 	p.flow, p.id, p.dir, p.kept, p.repeat = f, f.ids, d, keep, repeat
 	p.fp, p.first, p.last = *fp, e.Time, e.Time
+	if fp.icmpError {
+		p.mtu = e.MTU
+	}
 	if keep {
 		f.packets = append(f.packets, p)
 	} else {
@@ -194,7 +200,7 @@ func (t *Tracker) promote(p *packet) {
 // returns the packet's direction.
 func (t *Tracker) openFlow(e *wire.Event) (*flow, direction) {
 	public, ok := publicProto(e.Tuple.Proto)
-	if !ok || !e.Tuple.IsValid() || e.Has(wire.FlagTruncated) && !e.Has(wire.FlagICMPError) {
+	if !ok || !e.Tuple.IsValid() || isTruncated(e) {
 		return nil, request
 	}
 	if old, _ := t.known(e.Tuple); old != nil && old.state != lingering {

@@ -1,6 +1,8 @@
 package flow
 
 import (
+	"slices"
+
 	"github.com/pathtrace/pathtrace/internal/wire"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -19,11 +21,16 @@ type fingerprint struct {
 	truncated      bool
 }
 
+// isTruncated reports whether ports may be missing. An ICMP error quotes them in any case.
+func isTruncated(e *wire.Event) bool {
+	return e.Has(wire.FlagTruncated) && !e.Has(wire.FlagICMPError)
+}
+
 func fingerprintOf(e *wire.Event) fingerprint {
 	fp := fingerprint{
 		seq: e.Seq, ack: e.Ack, length: e.Length, ipid: e.IPID, payload: e.Payload,
 		proto: e.Tuple.Proto, tcpFlags: e.TCPFlags & 0x3f,
-		icmpError: e.Has(wire.FlagICMPError), fragment: e.Has(wire.FlagFragment), truncated: e.Has(wire.FlagTruncated),
+		icmpError: e.Has(wire.FlagICMPError), fragment: e.Has(wire.FlagFragment), truncated: isTruncated(e),
 	}
 	if e.Hook != wire.ICMPSend && (fp.icmpError || isEcho(fp.proto)) {
 		fp.icmpType, fp.code = e.ICMPType, e.ICMPCode
@@ -123,11 +130,12 @@ type packet struct {
 	dropped  bool // a drop that is neither noise nor a copy's
 	split    bool // seen as fragments
 	fp       fingerprint
+	mtu      uint32 // that an ICMP error tells
 	first    uint64
 	last     uint64
 	branches []branch
-	carried  uint32   // bits of flow.ends that the packet carried
-	places   []uint32 // hashes of the places at which it was seen
+	carried  uint32  // bits of flow.ends that the packet carried
+	places   []place // at which it was seen
 	hops     []hop
 	omitted  int
 
@@ -193,50 +201,63 @@ func (p *packet) hasHead(e *wire.Event) bool {
 	return false
 }
 
-// placeOf returns a hash of the place of an observation, 0 for observations that can repeat. The
-// hop limit is part of it: a packet in a routing loop passes places again, with a lower one.
-func placeOf(e *wire.Event) uint32 {
+// place is a hash of where an sk_buff was seen; 0 for observations that can repeat. The lower half
+// is of the sk_buff's address.
+type place uint64
+
+// anySkb is the part of a place that is the same for all sk_buffs.
+func (pl place) anySkb() uint32 { return uint32(pl >> 32) }
+
+// placeOf returns the place of an observation. The hop limit is part of it: a packet in a routing
+// loop passes places again, with a lower one.
+func placeOf(e *wire.Event) place {
 	switch e.Hook {
 	case wire.DevQueue, wire.DevXmit, wire.DevReceive, wire.NetfilterEnter, wire.NetfilterLeave:
 	default:
 		return 0
 	}
+	skb := uint32(e.Skb * 0x9e3779b97f4a7c15 >> 32)
+	fragment := uint32(0) // fragments of one packet all pass the same places
+	if e.Has(wire.FlagFragment) {
+		fragment = skb | 1
+	}
 	h := uint64(e.Hook)<<8 | uint64(e.NFHook)<<4 | uint64(e.TTL)<<16 | uint64(e.Flags&(wire.FlagEncapsulated|wire.FlagBridgeNF))<<24
-	for _, v := range [...]uint32{e.NetNS, e.Ifindex, e.InIfindex, e.OutIfindex, fragmentOf(e)} {
+	for _, v := range [...]uint32{e.NetNS, e.Ifindex, e.InIfindex, e.OutIfindex, fragment} {
 		h = (h ^ uint64(v)) * 0x9e3779b97f4a7c15
 		h ^= h >> 29
 	}
-	return uint32(h>>16) | 1
+	return place(uint64(uint32(h>>16)|1)<<32 | uint64(skb))
 }
 
-// fragmentOf tells the fragments of a packet apart, which all pass the same places.
-func fragmentOf(e *wire.Event) uint32 {
-	if e.Has(wire.FlagFragment) {
-		return uint32(e.Skb*0x9e3779b97f4a7c15>>32) | 1
-	}
-	return 0
+// skbWasAt reports whether the very sk_buff was already seen at that place.
+func (p *packet) skbWasAt(at place) bool {
+	return at != 0 && slices.Contains(p.places, at)
 }
 
-// wasAt reports whether the packet was already seen at that place.
-func (p *packet) wasAt(place uint32) bool {
-	if place == 0 {
-		return false
-	}
+// wasAt reports whether any sk_buff of the packet was already seen at that place.
+func (p *packet) wasAt(at place) bool {
 	for _, v := range p.places {
-		if v == place {
+		if at != 0 && v.anySkb() == at.anySkb() {
 			return true
 		}
 	}
 	return false
 }
 
-func (p *packet) addPlace(place uint32) {
+// isClone reports whether e is of a clone that was made a moment ago, such as a bridge makes for
+// each port when it floods: they share the data and pass the same hooks one after the other. A
+// retransmission shares the data as well, but comes later and with another IP identification.
+func (p *packet) isClone(e *wire.Event) bool {
+	return p.hasHead(e) && p.fp.ipid == e.IPID && e.Time <= p.last+uint64(sameMoment)
+}
+
+func (p *packet) addPlace(at place) {
 	limit := lightPlaces
 	if p.kept {
 		limit = maxPlaces
 	}
-	if place != 0 && len(p.places) < limit {
-		p.places = append(p.places, place)
+	if at != 0 && len(p.places) < limit {
+		p.places = append(p.places, at)
 	}
 }
 

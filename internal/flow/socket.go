@@ -239,18 +239,27 @@ func (t *Tracker) proveByReply(p *packet, e *wire.Event) {
 	}
 }
 
-// noteReject recognises the RST that a firewall rule sends: it is made while the hook that the
-// offending packet entered is still open on the same processor.
+// noteReject recognises the answer of a firewall rule: an RST or ICMP error that is made while the
+// hook that the offending packet entered is still open on the same processor.
 func (t *Tracker) noteReject(cpu *processor, p *packet, e *wire.Event) {
-	if p.fp.proto != wire.ProtoTCP || p.fp.icmpError || p.fp.tcpFlags&wire.RST == 0 || !isBirth(e) {
+	reset := p.fp.proto == wire.ProtoTCP && p.fp.tcpFlags&wire.RST != 0
+	if !isBirth(e) || !reset && !p.fp.icmpError {
 		return
 	}
 	q, b := cpu.current(e.Time)
 	if q == nil || q.flow != p.flow || q.dir == p.dir || !b.open || b.openNS != e.NetNS {
 		return
 	}
+	var x *extra
+	if p.fp.icmpError {
+		if n := len(q.hops); n > 0 && q.hops[n-1].action == actionReject {
+			return // ICMPSend told already
+		}
+		x = rejectOf(e)
+	}
 	open := &wire.Event{Time: e.Time, NetNS: b.openNS, InIfindex: b.openIn, OutIfindex: b.openOut, Hook: e.Hook}
-	t.keepAt(q, cpu.branch, open, b.openStage, actionReject, nil)
+	t.promote(q)
+	t.keepAt(q, cpu.branch, open, b.openStage, actionReject, x)
 }
 
 // noteClose notes FINs, resets and ICMP errors that end the flow.

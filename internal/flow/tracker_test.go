@@ -27,16 +27,16 @@ const (
 	serverNS = 1002
 )
 
-// place is one observation of a packet's usual way from a container to another.
-type place struct {
+// spot is one observation of a packet's usual way from a container to another.
+type spot struct {
 	hook    wire.Hook
 	nf      uint8
 	ns, dev uint32
 	name    string
 }
 
-func way() []place {
-	return []place{
+func way() []spot {
+	return []spot{
 		{wire.NetfilterEnter, wire.NFOutput, clientNS, 0, ""}, {wire.NetfilterLeave, wire.NFOutput, clientNS, 0, ""},
 		{wire.DevQueue, 0, clientNS, 2, "eth0"}, {wire.DevXmit, 0, clientNS, 2, "eth0"}, {wire.DevReceive, 0, hostNS, 7, "vethc"},
 		{wire.NetfilterEnter, wire.NFForward, hostNS, 7, "vethc"}, {wire.NetfilterLeave, wire.NFForward, hostNS, 7, "vethc"},
@@ -45,17 +45,17 @@ func way() []place {
 	}
 }
 
-// at returns the packet of template seen at a place.
-func at(template wire.Event, p place, now uint64) wire.Event {
+// at returns the packet of template seen at a spot.
+func at(template wire.Event, p spot, now uint64) wire.Event {
 	template.Hook, template.NFHook, template.NetNS, template.Ifindex, template.Dev, template.Time = p.hook, p.nf, p.ns, p.dev, p.name, now
 	return template
 }
 
 func segment(i int, flags uint8, seq uint32) wire.Event {
-	src := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+	src, dst := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), netip.AddrFrom4([4]byte{172, 18, 0, 2})
 	return wire.Event{
 		Skb: 0xffff_8880_0000_0000 + uint64(i)<<9, Head: 0xffff_8881_0000_0000 + uint64(i)<<9,
-		Tuple: wire.Tuple{Src: netip.AddrPortFrom(src, 4000), Dst: netip.MustParseAddrPort("172.18.0.2:80"), Proto: wire.ProtoTCP},
+		Tuple: wire.Tuple{Src: netip.AddrPortFrom(src, 4000), Dst: netip.AddrPortFrom(dst, 80), Proto: wire.ProtoTCP},
 		Seq:   seq, TCPFlags: flags, Length: 60, TTL: 64, IPID: uint16(seq),
 	}
 }
@@ -156,12 +156,12 @@ func TestDropOfOmittedPacket(t *testing.T) {
 
 // TestEnds: when each kind of flow is finished, by the clock alone.
 func TestEnds(t *testing.T) {
-	drop := place{wire.Drop, 0, hostNS, 7, "vethc"}
+	drop := spot{wire.Drop, 0, hostNS, 7, "vethc"}
 	tests := []struct {
 		name   string
 		flags  uint8
 		proto  uint8
-		places []place
+		places []spot
 		after  time.Duration
 	}{
 		{"idle TCP", wire.ACK, wire.ProtoTCP, way(), time.Minute},
@@ -208,7 +208,7 @@ func TestSettle(t *testing.T) {
 		e.Tuple.Proto = wire.ProtoUDP
 		now := walk(tr, e, uint64(time.Second))
 		if dropped {
-			e := at(e, place{wire.Drop, 0, serverNS, 2, "eth0"}, now)
+			e := at(e, spot{wire.Drop, 0, serverNS, 2, "eth0"}, now)
 			e.Location = 4
 			tr.Add(&e)
 		}
@@ -346,18 +346,21 @@ func benchmark(b *testing.B, flows int, close bool) {
 	places := way()
 	now := uint64(time.Second)
 	seq := make([]uint32, flows)
+	var e wire.Event
 	n, i := 0, 0
 	for b.Loop() {
 		if n%len(places) == 0 {
 			i = (i + 1) % flows
 			seq[i]++
+			flags := uint8(wire.ACK)
+			if close {
+				flags = [4]uint8{wire.SYN, wire.ACK, wire.ACK, wire.RST}[seq[i]%4]
+			}
+			e = segment(i, flags, seq[i])
+			e.Payload = 100
 		}
-		flags, payload := uint8(wire.ACK), uint16(100)
-		if close {
-			flags, payload = [4]uint8{wire.SYN, wire.ACK, wire.ACK, wire.RST}[seq[i]%4], 0
-		}
-		e := at(segment(i, flags, seq[i]), places[n%len(places)], now)
-		e.Payload = payload
+		p := &places[n%len(places)]
+		e.Hook, e.NFHook, e.NetNS, e.Ifindex, e.Dev, e.Time = p.hook, p.nf, p.ns, p.dev, p.name, now
 		tr.Add(&e)
 		now += 2000
 		n++

@@ -20,6 +20,8 @@ const maxHistory = 4096
 type Options struct {
 	// Hosts are engine addresses as in --docker-host; empty means DOCKER_HOST, else the usual socket.
 	Hosts []string
+	// None asks no engine at all.
+	None bool
 	// Procfs is the mount point of the proc file system, "/proc" if empty.
 	Procfs string
 	// Getenv reads the environment, os.Getenv if nil.
@@ -62,9 +64,12 @@ func Connect(ctx context.Context, opts Options) (*Engines, error) {
 	if opts.RetryAfter <= 0 {
 		opts.RetryAfter = 100 * time.Millisecond
 	}
-	hosts, err := hostList(opts.Hosts, opts.Getenv)
-	if err != nil {
-		return nil, err
+	var hosts []hostAddress
+	if !opts.None {
+		var err error
+		if hosts, err = hostList(opts.Hosts, opts.Getenv); err != nil {
+			return nil, err
+		}
 	}
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	e := &Engines{

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // NeedsNetNS reports whether netfilter hooks are attached per namespace on this kernel.
@@ -62,19 +63,18 @@ func closeAll(links []link.Link) error {
 	return errors.Join(errs...)
 }
 
-// attachHooks links enter and leave at the outermost priorities the kernel allows
-// (net/netfilter/nf_bpf_link.c refuses the extremes) of all five hooks of both families.
+// attachHooks links enter before and leave after everything else on all five hooks of both families.
 func attachHooks(enter, leave *ebpf.Program) ([]link.Link, error) {
 	var links []link.Link
 	for _, family := range []link.NetfilterProtocolFamily{link.NetfilterProtoIPv4, link.NetfilterProtoIPv6} {
 		for hook := link.NetfilterInetHook(0); hook <= link.NetfilterInetPostRouting; hook++ {
+			opts := link.NetfilterOptions{ProtocolFamily: family, Hook: hook}
 			for _, end := range []struct {
-				program  *ebpf.Program
-				priority int32
-			}{{enter, math.MinInt32 + 1}, {leave, math.MaxInt32 - 1}} {
-				l, err := link.AttachNetfilter(link.NetfilterOptions{
-					Program: end.program, ProtocolFamily: family, Hook: hook, Priority: end.priority,
-				})
+				program     *ebpf.Program
+				first, step int32
+			}{{enter, firstPriority, 1}, {leave, lastPriority, -1}} {
+				opts.Program = end.program
+				l, err := attachNear(opts, end.first, end.step)
 				if err != nil {
 					return nil, errors.Join(err, closeAll(links))
 				}
@@ -83,4 +83,28 @@ func attachHooks(enter, leave *ebpf.Program) ([]link.Link, error) {
 		}
 	}
 	return links, nil
+}
+
+// The outermost priorities that can be had: the kernel refuses the extremes to BPF
+// (net/netfilter/nf_bpf_link.c), and IPv6 connection tracking confirms at the last but one
+// (net/netfilter/nf_conntrack_proto.c).
+const (
+	firstPriority = math.MinInt32 + 1
+	lastPriority  = math.MaxInt32 - 2
+	// maxPriorities is how many neighbouring priorities are tried: each is taken by one program, so
+	// this is how many traces can run at once.
+	maxPriorities = 64
+)
+
+// attachNear attaches at the priority, or at the next free one: BPF programs share none.
+func attachNear(opts link.NetfilterOptions, priority, step int32) (link.Link, error) {
+	for opts.Priority = priority; ; opts.Priority += step {
+		l, err := link.AttachNetfilter(opts)
+		if err == nil || !errors.Is(err, unix.EBUSY) {
+			return l, err
+		}
+		if opts.Priority == priority+step*maxPriorities {
+			return nil, fmt.Errorf("all outer priorities of the hook are taken, by other traces perhaps: %w", err)
+		}
+	}
 }

@@ -101,6 +101,20 @@ func (t *Topology) AddPins(pid int) {
 	t.watch.poke()
 }
 
+// AddPath makes a namespace known that no process lives in and that is mounted nowhere, by a path
+// that opens it (/proc/PID/fd/N), and names it.
+func (t *Topology) AddPath(name, path string) error {
+	inode, err := t.InodeOf(path)
+	if err != nil {
+		return err
+	}
+	t.SetName(inode, name, KindNamed)
+	t.mu.Lock()
+	t.paths[path] = struct{}{}
+	t.mu.Unlock()
+	return t.Rescan()
+}
+
 // InodeOf returns the inode of the namespace that path refers to.
 func (t *Topology) InodeOf(path string) (uint32, error) {
 	var st unix.Stat_t

@@ -3,6 +3,7 @@ package topo
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -96,7 +97,14 @@ func (t *Topology) scanPins(seen map[uint32]*sighting) {
 	for pid := range t.pinHolders {
 		holders = append(holders, pid)
 	}
+	paths := slices.Sorted(maps.Keys(t.paths))
 	t.mu.RUnlock()
+	for _, path := range paths {
+		if inode, err := t.InodeOf(path); err == nil {
+			s := sight(seen, inode)
+			s.pins = append(s.pins, path)
+		}
+	}
 	slices.Sort(holders)
 	for _, pid := range holders {
 		dir := strconv.Itoa(pid)

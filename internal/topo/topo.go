@@ -49,6 +49,7 @@ type Topology struct {
 	goneOrder  []uint32
 	given      map[uint32]givenName
 	pinHolders map[int]struct{}
+	paths      map[string]struct{} // what AddPath was given
 
 	diagOnce sync.Once
 	tcpDiag  bool
@@ -69,6 +70,7 @@ func New(opts Options) (*Topology, error) {
 		spaces:     map[uint32]*space{},
 		given:      map[uint32]givenName{},
 		pinHolders: map[int]struct{}{},
+		paths:      map[string]struct{}{},
 	}
 	if t.procfs == "" {
 		t.procfs = "/proc"

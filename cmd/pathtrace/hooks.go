@@ -1,0 +1,51 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/pathtrace/pathtrace/internal/render"
+	"github.com/pathtrace/pathtrace/tracer"
+)
+
+func newHooks(s *streams) *cobra.Command {
+	var f outputFlags
+	cmd := &cobra.Command{
+		Use:   "hooks",
+		Short: "Which hooks this kernel offers, and what is not seen without the missing ones",
+		Args:  noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			return hooks(s, f)
+		},
+	}
+	f.register(cmd.Flags())
+	return cmd
+}
+
+func hooks(s *streams, f outputFlags) error {
+	out, err := f.open(s, false)
+	if err != nil {
+		return err
+	}
+	defer out.close()
+	list, err := tracer.Hooks()
+	if err != nil {
+		return f.verbosely(s, err)
+	}
+	rows := make([]render.HookRow, 0, len(list))
+	for _, h := range list {
+		row := render.HookRow{Name: h.Name, Sees: h.Sees, Kind: h.Kind, Unseen: h.Without, Status: "attached", Attached: true}
+		if h.Err != nil {
+			row.Kind, row.Attached, row.Status = "-", false, h.Err.Error()
+		}
+		rows = append(rows, row)
+	}
+	if out.json == nil {
+		return render.Hooks(f.options(s.out), rows)
+	}
+	for _, row := range rows {
+		if err := out.json.Hook(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}

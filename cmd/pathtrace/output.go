@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+
+	"github.com/pathtrace/pathtrace/internal/render"
+	"github.com/pathtrace/pathtrace/tracer"
+)
+
+// outputFlags say how results are written.
+type outputFlags struct {
+	output     string
+	file       string
+	verbose    bool
+	noColor    bool
+	allPackets bool
+}
+
+func (f *outputFlags) register(flags *pflag.FlagSet) {
+	flags.StringVarP(&f.output, "output", "o", "text", "text or json")
+	flags.StringVarP(&f.file, "write", "w", "", "write to `FILE` instead of standard output")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show every hook")
+	flags.BoolVar(&f.noColor, "no-color", false, "no colours, also on a terminal")
+	flags.BoolVar(&f.allPackets, "all-packets", false,
+		"every packet, not only those that open, close, reset or are dropped")
+}
+
+// output writes a trace as text or JSON.
+type output struct {
+	flags   outputFlags
+	notes   io.Writer
+	file    io.Closer
+	json    *render.JSON
+	text    *render.Text // one probe
+	live    *render.Live // watched traffic
+	failure error        // the first error of writing
+	title   string
+}
+
+// open prepares the output; watching tells a trace of live traffic from that of a probe.
+func (f *outputFlags) open(s *streams, watching bool) (*output, error) {
+	if f.output != "text" && f.output != "json" {
+		return nil, usageError{fmt.Errorf("unknown output %q: --output takes text or json", f.output)}
+	}
+	o := &output{flags: *f, notes: s.err}
+	w := s.out
+	if f.file != "" {
+		file, err := os.Create(f.file)
+		if err != nil {
+			return nil, fmt.Errorf("open output file: %w", err)
+		}
+		o.file, w = file, file
+	}
+	switch {
+	case f.output == "json":
+		o.json = render.NewJSON(w)
+	case watching:
+		o.live = render.NewLive(f.options(w))
+	default:
+		o.text = render.NewText(f.options(w))
+	}
+	return o, nil
+}
+
+// options are those of the text renderers for a writer: colour and width only on a terminal.
+func (f *outputFlags) options(w io.Writer) render.Options {
+	o := render.Options{Writer: w, Verbose: f.verbose, AllPackets: f.allPackets}
+	file, ok := w.(*os.File)
+	if !ok {
+		return o
+	}
+	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return o // not a terminal
+	}
+	o.Width = int(size.Col)
+	o.Color = !f.noColor && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return o
+}
+
+// connect makes the trace report here.
+func (o *output) connect(cfg *tracer.Config) {
+	target := cfg.Target
+	cfg.OnNote = func(text string) {
+		if o.live != nil {
+			o.check(o.live.Hint(text))
+			return
+		}
+		render.Note(o.notes, text)
+	}
+	cfg.OnStart = func(m tracer.Meta) {
+		switch {
+		case o.json != nil:
+			o.check(o.json.Meta(m))
+		case o.live != nil:
+			o.check(o.live.Watching(fmt.Sprintf("watching traffic to %s; Ctrl-C ends", target)))
+		}
+	}
+	cfg.OnFlow = o.flow
+}
+
+func (o *output) flow(f tracer.Flow) {
+	switch {
+	case o.json != nil:
+		o.check(o.json.Path(f.Path, o.flags.allPackets))
+		o.check(o.json.Verdict(f.Verdict))
+	case o.live != nil:
+		o.check(o.live.Flow(f.Decided, f.Path, f.Verdict))
+	default:
+		o.check(o.text.Flow(f.Path, f.Verdict))
+	}
+}
+
+// finish writes the end of the trace and returns the first error of writing.
+func (o *output) finish(st tracer.Stats) error {
+	switch {
+	case o.json != nil:
+		o.check(o.json.Stats(st))
+	case o.live != nil:
+		o.check(o.live.Summary(st))
+	default:
+		o.check(o.text.Stats(st))
+	}
+	if o.failure != nil {
+		return fmt.Errorf("write output: %w", o.failure)
+	}
+	return nil
+}
+
+func (o *output) check(err error) {
+	if o.failure == nil {
+		o.failure = err
+	}
+}
+
+func (o *output) close() {
+	if o.file != nil {
+		o.check(o.file.Close())
+	}
+}
+
+// verbosely writes the verifier's log behind an error, if there is one and -v asks for it.
+func (f *outputFlags) verbosely(s *streams, err error) error {
+	var verifier *ebpf.VerifierError
+	if f.verbose && errors.As(err, &verifier) {
+		w := bufio.NewWriter(s.err)
+		fmt.Fprintf(w, "%+v\n", verifier)
+		_ = w.Flush() // standard error: nowhere to report
+	}
+	return err
+}

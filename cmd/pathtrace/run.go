@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pathtrace/pathtrace/internal/render"
+	"github.com/pathtrace/pathtrace/tracer"
+)
+
+// Exit statuses of the contract.
+const (
+	exitDelivered    = 0
+	exitCannotTrace  = 1
+	exitUsage        = 2
+	exitNotDelivered = 3
+	exitNoTraffic    = 4
+)
+
+// usageError is a wrong command line.
+type usageError struct{ error }
+
+// statusError carries an exit status for a trace that worked: nothing is printed for it.
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// run executes the command line and returns the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot(&streams{out: stdout, err: stderr})
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return exitStatus(root.ExecuteContext(ctx), stderr)
+}
+
+func exitStatus(err error, stderr io.Writer) int {
+	var status statusError
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitDelivered
+	case errors.As(err, &status):
+		return int(status)
+	case errors.As(err, &usage), tracer.IsUsage(err):
+		render.Error(stderr, err)
+		render.Note(stderr, "see pathtrace --help")
+		return exitUsage
+	}
+	render.Error(stderr, err)
+	return exitCannotTrace
+}
+
+// streams is where a command writes.
+type streams struct {
+	out, err io.Writer
+}
+
+func newRoot(s *streams) *cobra.Command {
+	cmd := newTrace(s)
+	cmd.AddCommand(newHooks(s), newDemo(s))
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	return cmd
+}
+
+// noArguments refuses arguments with a sentence that says what was meant.
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return usageError{fmt.Errorf("unknown command %q: a target is given with --to, as in pathtrace --to %s",
+		args[0], args[0])}
+}

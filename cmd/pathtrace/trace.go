@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pathtrace/pathtrace/tracer"
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// traceFlags are the flags of the main command.
+type traceFlags struct {
+	outputFlags
+	to, from    string
+	proto       string
+	dockerHosts []string
+	timeout     time.Duration
+	duration    time.Duration
+	count       int
+	ipv6        bool
+}
+
+const traceLong = `pathtrace follows a packet to a Docker container through the kernel: through DNAT, bridge and
+masquerade into the container and back, with the name of the container, network and device on every
+step, and says in one sentence where it ended and why.
+
+With --from, one probe is sent from inside that container or namespace, and exactly that is followed.
+Without, nothing is sent: the live traffic to the target is watched until Ctrl-C.
+
+NAME is a container, a Compose service (web or project/web), a network alias, a Swarm service, a
+named network namespace, an IP address, a host name, or host.
+
+Exit status: 0 delivered, 1 cannot trace, 2 wrong usage, 3 not delivered, 4 no traffic seen.`
+
+const traceExample = `  pathtrace --from client --to web:80     send one probe from container client
+  pathtrace --to web:80                   watch the traffic to port 80 of container web
+  pathtrace --from host --to 10.0.0.5:53 --proto udp`
+
+func newTrace(s *streams) *cobra.Command {
+	var f traceFlags
+	cmd := &cobra.Command{
+		Use:           "pathtrace --to NAME[:PORT] [--from NAME]",
+		Short:         "Where does my packet go, and why does it not arrive?",
+		Long:          traceLong,
+		Example:       traceExample,
+		Version:       version,
+		Args:          noArguments,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.to == "" && f.from == "" && cmd.Flags().NFlag() == 0 {
+				return cmd.Help()
+			}
+			return trace(cmd, s, f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.to, "to", "", "what to trace to, `NAME[:PORT]`")
+	flags.StringVar(&f.from, "from", "", "send one probe from `NAME` and follow it")
+	flags.StringVar(&f.proto, "proto", "", "tcp, udp or icmp (default tcp, icmp without a port)")
+	flags.DurationVar(&f.timeout, "timeout", 2*time.Second, "how long the probe waits for an answer")
+	flags.DurationVar(&f.duration, "duration", 0, "watch for so long (default: until Ctrl-C)")
+	flags.IntVar(&f.count, "count", 0, "watch until so many flows were decided")
+	flags.BoolVarP(&f.ipv6, "ipv6", "6", false, "probe over IPv6 where the target has both")
+	flags.StringArrayVar(&f.dockerHosts, "docker-host", nil,
+		"`ADDRESS` of a Docker engine, may be repeated (default DOCKER_HOST, then the usual socket)")
+	f.register(flags)
+	return cmd
+}
+
+// config turns flags into a trace.
+func (f *traceFlags) config() (tracer.Config, error) {
+	cfg := tracer.Config{
+		Target: f.to, Source: f.from, Proto: path.Proto(strings.ToLower(f.proto)),
+		DockerHosts: f.dockerHosts, PreferIPv6: f.ipv6, Version: version,
+		Timeout: f.timeout, Duration: f.duration, Count: f.count, AllPackets: f.allPackets,
+	}
+	switch {
+	case f.to == "":
+		return cfg, usageError{fmt.Errorf("--to is missing: say what to trace to, as in --to web:80")}
+	case f.timeout <= 0:
+		return cfg, usageError{fmt.Errorf("--timeout is %v: give a positive time, as in --timeout 2s", f.timeout)}
+	case f.duration < 0:
+		return cfg, usageError{fmt.Errorf("--duration is %v: give a positive time, as in --duration 30s", f.duration)}
+	case f.count < 0:
+		return cfg, usageError{fmt.Errorf("--count is %d: give a positive number", f.count)}
+	case f.from != "" && (f.duration != 0 || f.count != 0):
+		return cfg, usageError{fmt.Errorf("--duration and --count are for watching: --from sends one probe")}
+	}
+	switch cfg.Proto {
+	case "", path.TCP, path.UDP, path.ICMP:
+		return cfg, nil
+	}
+	return cfg, usageError{fmt.Errorf("unknown protocol %q: --proto takes tcp, udp or icmp", f.proto)}
+}
+
+func trace(cmd *cobra.Command, s *streams, f traceFlags) error {
+	cfg, err := f.config()
+	if err != nil {
+		return err
+	}
+	out, err := f.open(s, cfg.Source == "")
+	if err != nil {
+		return err
+	}
+	defer out.close()
+	out.connect(&cfg)
+	t, err := tracer.New(cmd.Context(), cfg)
+	if err != nil {
+		return f.verbosely(s, err)
+	}
+	result, err := t.Run(cmd.Context())
+	if err != nil {
+		return err
+	}
+	if err := out.finish(result.Stats); err != nil {
+		return err
+	}
+	return status(result.Flows)
+}
+
+// status is the exit status of the contract for what became of the flows.
+func status(flows map[path.Outcome]int) error {
+	none := flows[path.NoTraffic]
+	failed := 0
+	for outcome, n := range flows {
+		if outcome != path.Delivered && outcome != path.NoTraffic {
+			failed += n
+		}
+	}
+	switch {
+	case failed > 0:
+		return statusError(exitNotDelivered)
+	case none > 0 || flows[path.Delivered] == 0:
+		return statusError(exitNoTraffic)
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package tracer
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pathtrace/pathtrace/internal/flow"
+	"github.com/pathtrace/pathtrace/internal/probe"
+	"github.com/pathtrace/pathtrace/internal/wire"
+)
+
+const (
+	// tick is how often time passes for the tracker when no events come.
+	tick = 20 * time.Millisecond
+	// batch is how many events are taken before the time is told again.
+	batch = 4096
+)
+
+// collector takes events out of the kernel and feeds the tracker, in a goroutine of its own.
+type collector struct {
+	reader  *probe.Reader
+	tracker *flow.Tracker
+	// onNetNS is told each namespace the first time an event comes from it.
+	onNetNS func(uint32)
+
+	stop   atomic.Bool
+	events atomic.Uint64
+	done   chan struct{}
+	seen   map[uint32]bool
+	hooks  map[wire.Hook]uint64
+	broken uint64 // records that could not be decoded
+	err    error  // why reading ended early
+}
+
+func newCollector(reader *probe.Reader, tracker *flow.Tracker, onNetNS func(uint32)) *collector {
+	return &collector{
+		reader: reader, tracker: tracker, onNetNS: onNetNS,
+		done: make(chan struct{}), seen: map[uint32]bool{}, hooks: map[wire.Hook]uint64{},
+	}
+}
+
+// run reads until finish is called, then takes what is left in the buffer.
+func (c *collector) run() {
+	defer close(c.done)
+	var e wire.Event
+	for !c.stop.Load() {
+		c.reader.SetDeadline(time.Now().Add(tick))
+		if !c.take(&e, batch) {
+			return
+		}
+		c.tracker.Expire(monotonic())
+	}
+	c.reader.SetDeadline(time.Now())
+	for c.take(&e, batch) && c.reader.Available() > 0 {
+		continue
+	}
+	c.tracker.Flush()
+}
+
+// take reads up to n events, or until the deadline. It reports whether reading can go on.
+func (c *collector) take(e *wire.Event, n int) bool {
+	for range n {
+		err := c.reader.Read(e)
+		switch {
+		case err == nil:
+			c.add(e)
+		case probe.IsTimeout(err):
+			return true
+		case errors.Is(err, probe.ErrClosed):
+			c.err = err
+			return false
+		default:
+			c.broken++
+		}
+	}
+	return true
+}
+
+func (c *collector) add(e *wire.Event) {
+	c.events.Add(1)
+	c.hooks[e.Hook]++
+	if e.NetNS != 0 && !c.seen[e.NetNS] {
+		c.seen[e.NetNS] = true
+		c.onNetNS(e.NetNS)
+	}
+	c.tracker.Add(e)
+}
+
+// finish ends run after everything that is in the buffer was taken, and waits for it.
+func (c *collector) finish() {
+	c.stop.Store(true)
+	<-c.done
+}
+
+// monotonic is CLOCK_MONOTONIC in ns, the clock of the events.
+func monotonic() uint64 {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) != nil {
+		return 0
+	}
+	return uint64(ts.Nano())
+}

@@ -1,0 +1,94 @@
+package tracer
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/pathtrace/pathtrace/internal/prober"
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// Config describes a trace. Only Target is required.
+type Config struct {
+	// Target is what is traced to: NAME[:PORT], where NAME is a container, a Compose service, an
+	// alias, a named network namespace, an address, a host name or "host".
+	Target string
+	// Source, if set, is where one probe is sent from; else live traffic is watched.
+	Source string
+	// Proto is tcp, udp or icmp; empty means tcp, or icmp if the target has no port.
+	Proto path.Proto
+	// DockerHosts are engine addresses; empty means DOCKER_HOST, then the usual socket. No engine at
+	// all is fine: names then come from namespaces.
+	DockerHosts []string
+	// NoDocker asks no engine: names come from namespaces only.
+	NoDocker bool
+	// Namespaces are network namespaces that no scan would find, with the names to use for them.
+	Namespaces []Namespace
+	// PreferIPv6 makes the probe use IPv6 where both fit.
+	PreferIPv6 bool
+
+	// Timeout is how long the probe waits for an answer; 0 means 2 s.
+	Timeout time.Duration
+	// Duration ends a trace without Source; 0 means when the context ends.
+	Duration time.Duration
+	// Count ends a trace without Source after so many flows; 0 means no limit.
+	Count int
+	// AllPackets follows every packet instead of those that open, close or reset a connection, and
+	// those that are dropped.
+	AllPackets bool
+	// Buffer is the size of the kernel's event buffer in bytes, a power of two; 0 means 8 MiB.
+	Buffer uint32
+	// Version is what Meta.Version says.
+	Version string
+
+	// The callbacks are called from one goroutine, one at a time, before Run returns; they may be nil.
+
+	// OnStart is called when everything is attached, before the probe is sent.
+	OnStart func(Meta)
+	// OnFlow is called for every flow that was decided. The callee owns the flow.
+	OnFlow func(Flow)
+	// OnNote is called with a sentence for people: no Docker here, no traffic yet, …
+	OnNote func(string)
+	// Log takes what happens in the background; nil discards it.
+	Log *slog.Logger
+}
+
+// Namespace is a network namespace that is known by a path only.
+type Namespace struct {
+	// Name is what it is called; Path opens it, such as /proc/PID/fd/N.
+	Name, Path string
+}
+
+// Flow is one flow with what is concluded about it.
+type Flow struct {
+	Path    *path.Path
+	Verdict Verdict
+	// Decided is when.
+	Decided time.Time
+}
+
+// Result is what a trace came to.
+type Result struct {
+	Stats Stats
+	// Flows counts the flows by outcome.
+	Flows map[path.Outcome]int
+}
+
+func (c Config) withDefaults() Config {
+	if c.Timeout <= 0 {
+		c.Timeout = prober.DefaultTimeout
+	}
+	if c.OnStart == nil {
+		c.OnStart = func(Meta) {}
+	}
+	if c.OnFlow == nil {
+		c.OnFlow = func(Flow) {}
+	}
+	if c.OnNote == nil {
+		c.OnNote = func(string) {}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}

@@ -1,0 +1,67 @@
+package tracer
+
+import (
+	"net/netip"
+	"sync"
+
+	"github.com/pathtrace/pathtrace/internal/probe"
+	"github.com/pathtrace/pathtrace/internal/target"
+	"github.com/pathtrace/pathtrace/internal/wire"
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// protoNumber is the IP protocol number that packets between addresses like addr carry.
+func protoNumber(p path.Proto, addr netip.Addr) uint8 {
+	switch {
+	case p == path.UDP:
+		return wire.ProtoUDP
+	case p == path.ICMP && addr.Is4():
+		return wire.ProtoICMP
+	case p == path.ICMP:
+		return wire.ProtoICMPv6
+	}
+	return wire.ProtoTCP
+}
+
+// endpointSet is the target's addresses and ports, as the tracker asks for them. It grows while a
+// trace runs: containers start and get other addresses.
+type endpointSet struct {
+	mu  sync.RWMutex
+	set map[probe.Endpoint]bool
+}
+
+func newEndpointSet() *endpointSet { return &endpointSet{set: map[probe.Endpoint]bool{}} }
+
+// add adds the endpoints and returns those that are new.
+func (s *endpointSet) add(list []target.Endpoint) []probe.Endpoint {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var fresh []probe.Endpoint
+	for _, e := range list {
+		ep := probe.Endpoint{Addr: e.AddrPort, Proto: protoNumber(e.Proto, e.AddrPort.Addr())}
+		if !s.set[ep] {
+			s.set[ep] = true
+			fresh = append(fresh, ep)
+		}
+	}
+	return fresh
+}
+
+// has reports whether packets to ap go to the target.
+func (s *endpointSet) has(ap netip.AddrPort, proto uint8) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.set[probe.Endpoint{Addr: ap, Proto: proto}]
+}
+
+// hasPort reports whether some endpoint has the port.
+func (s *endpointSet) hasPort(port uint16) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for ep := range s.set {
+		if ep.Addr.Port() == port {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,257 @@
+package tracer
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pathtrace/pathtrace/internal/diagnose"
+	"github.com/pathtrace/pathtrace/internal/docker"
+	"github.com/pathtrace/pathtrace/internal/target"
+	"github.com/pathtrace/pathtrace/internal/topo"
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// gather reads the facts that would settle why a flow ended; p is nil if nothing was seen of it.
+// What cannot be read stays unknown, which package diagnose takes into account.
+func (s *session) gather(p *path.Path) *diagnose.Facts {
+	lost, _ := s.lost()
+	f := &diagnose.Facts{
+		Probe:      s.probe,
+		Target:     s.targetFact(),
+		Source:     s.sourceFact(),
+		Namespaces: map[uint32]*diagnose.Namespace{},
+		LostEvents: lost,
+		Complete:   lost == 0 && len(s.t.skippedNamespaces()) == 0,
+	}
+	if s.t.cfg.Source == "" {
+		f.Waited = time.Since(s.t.started)
+	}
+	for _, h := range s.t.set.Hooks() {
+		if h.Err != nil {
+			f.MissingHooks = append(f.MissingHooks, h.Name)
+		}
+	}
+	var want diagnose.Want
+	if p != nil {
+		want = diagnose.Needs(p)
+	}
+	s.read(f, want)
+	return f
+}
+
+func (s *session) read(f *diagnose.Facts, want diagnose.Want) {
+	for _, inode := range append(want.Links, f.Target.NetNS...) {
+		s.readLinks(s.fact(f, inode), inode)
+	}
+	for _, inode := range want.Neighbours {
+		s.readNeighbours(s.fact(f, inode), inode)
+	}
+	for _, inode := range append(want.Listeners, f.Target.NetNS...) {
+		s.readListeners(s.fact(f, inode), inode)
+	}
+	for _, inode := range want.Counters {
+		s.readCounters(s.fact(f, inode), inode)
+	}
+	for _, q := range want.Routes {
+		s.readRoute(s.fact(f, q.NetNS), q)
+	}
+	for _, q := range want.Sysctls {
+		s.readSysctl(s.fact(f, q.NetNS), q)
+	}
+}
+
+func (s *session) fact(f *diagnose.Facts, inode uint32) *diagnose.Namespace {
+	if ns := f.Namespaces[inode]; ns != nil {
+		return ns
+	}
+	ns := &diagnose.Namespace{Name: s.t.labels.namespace(inode), Self: inode == s.t.topo.Self()}
+	if c, ok := s.t.engines.ByNetNS(inode); ok {
+		ns.Container = c.Name
+	}
+	if known, ok := s.t.topo.Namespace(inode); ok {
+		ns.Path = known.Path
+	}
+	f.Namespaces[inode] = ns
+	return ns
+}
+
+func (s *session) readLinks(ns *diagnose.Namespace, inode uint32) {
+	links, err := s.t.topo.Links(inode)
+	if err != nil || ns.Links != nil {
+		return
+	}
+	ns.Links = []diagnose.Link{}
+	for _, l := range links {
+		ns.Links = append(ns.Links, diagnose.Link{
+			Index: l.Index, Name: l.Name, Kind: l.Kind, Up: l.Up, Carrier: l.Carrier, Master: l.Master,
+			PeerNetNS: l.PeerNetNS, PeerIndex: l.PeerIndex, MTU: l.MTU,
+		})
+	}
+}
+
+func (s *session) readNeighbours(ns *diagnose.Namespace, inode uint32) {
+	list, err := s.t.topo.Neighbours(inode, 0)
+	if err != nil {
+		return
+	}
+	ns.Neighbours = []diagnose.Neighbour{}
+	for _, n := range list {
+		ns.Neighbours = append(ns.Neighbours, diagnose.Neighbour{Ifindex: n.Ifindex, Addr: n.Addr, State: n.State})
+	}
+}
+
+func (s *session) readListeners(ns *diagnose.Namespace, inode uint32) {
+	proto := s.t.target.Proto
+	if ns.Listeners != nil || proto == path.ICMP {
+		return
+	}
+	list, err := s.t.topo.Listeners(inode, string(proto))
+	if err != nil {
+		return
+	}
+	if owned := s.portListeners(list); len(owned) > 0 {
+		// Looking for owners is slow: only those on the port in question.
+		if err := s.t.topo.ListenerOwners(owned); err == nil {
+			list = append(owned, list...)
+		}
+	}
+	ns.Listeners = []diagnose.Listener{}
+	for _, l := range list {
+		ns.Listeners = append(ns.Listeners, diagnose.Listener{
+			Proto: proto, Addr: l.Addr, Queue: l.Queue, QueueMax: l.Backlog, Process: l.Process,
+		})
+	}
+}
+
+func (s *session) portListeners(list []topo.Listener) []topo.Listener {
+	var out []topo.Listener
+	for _, l := range list {
+		if s.endpoints.hasPort(l.Addr.Port()) || l.Addr.Port() == s.dialed.AddrPort.Port() {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+func (s *session) readCounters(ns *diagnose.Namespace, inode uint32) {
+	before, ok := s.baseline[inode]
+	if !ok {
+		return
+	}
+	after, err := s.t.topo.Counters(inode)
+	if err != nil {
+		return
+	}
+	ns.Counters = map[string]uint64{}
+	for name, n := range after {
+		if n > before[name] {
+			ns.Counters[name] = n - before[name]
+		}
+	}
+}
+
+func (s *session) readRoute(ns *diagnose.Namespace, q diagnose.RouteQuery) {
+	r, err := s.t.topo.RouteTo(q.NetNS, q.Dst)
+	out := diagnose.Route{Dst: q.Dst, Gateway: r.Gateway, Ifindex: r.Index, Device: r.Dev}
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, &errno):
+		out.Err = errnoName(errno)
+	case err != nil:
+		return
+	}
+	ns.Routes = append(ns.Routes, out)
+}
+
+func (s *session) readSysctl(ns *diagnose.Namespace, q diagnose.SysctlQuery) {
+	value, err := s.t.topo.Sysctl(q.NetNS, strings.ReplaceAll(q.Name, ".", "/"))
+	if err != nil {
+		return
+	}
+	if ns.Sysctls == nil {
+		ns.Sysctls = map[string]string{}
+	}
+	ns.Sysctls[q.Name] = value
+}
+
+func (s *session) targetFact() diagnose.Endpoint {
+	tgt := s.t.target
+	e := diagnose.Endpoint{Label: tgt.Label, NetNS: tgt.NetNS, Port: tgt.Port}
+	if len(tgt.Containers) > 0 {
+		s.describe(&e, pickContainer(tgt.Containers, s.dialed.Container))
+	} else {
+		e.HostNetNS = s.hostNetNS(tgt.Engine)
+	}
+	if s.dialed.Published {
+		e.PortKind = diagnose.PortHost
+	} else if e.PortKind == diagnose.PortUnknown && tgt.Kind != target.KindAddress && len(tgt.Containers) > 0 {
+		e.PortKind = diagnose.PortContainer
+	}
+	return e
+}
+
+func (s *session) sourceFact() diagnose.Endpoint {
+	src := s.t.source
+	e := diagnose.Endpoint{Label: src.Label}
+	if src.NetNS != 0 {
+		e.NetNS = []uint32{src.NetNS}
+	}
+	if src.Container != nil {
+		s.describe(&e, src.Container)
+	}
+	return e
+}
+
+// pickContainer is the container in question: the one dialled, else the first.
+func pickContainer(list []*docker.Container, dialed *docker.Container) *docker.Container {
+	if dialed != nil {
+		return dialed
+	}
+	return list[0]
+}
+
+func (s *session) describe(e *diagnose.Endpoint, c *docker.Container) {
+	// Its state may have changed since the name was resolved.
+	for _, now := range s.t.engines.Containers() {
+		if now.ID == c.ID {
+			c = now
+		}
+	}
+	e.Container, e.State = c.Name, string(c.State)
+	e.HostNetNS = s.hostNetNS(c.Engine)
+	e.Networks = []diagnose.Network{}
+	for _, ep := range c.Endpoints {
+		e.Networks = append(e.Networks, diagnose.Network{
+			Name: ep.Network, Addrs: validAddrs(ep.IPv4, ep.IPv6), Gateways: validAddrs(ep.GatewayV4, ep.GatewayV6),
+		})
+	}
+	e.Published = []diagnose.Published{}
+	for _, p := range c.Ports {
+		e.Published = append(e.Published, diagnose.Published{
+			HostIP: p.HostIP, HostPort: p.HostPort, ContainerPort: p.ContainerPort, Proto: path.Proto(p.Proto),
+		})
+	}
+}
+
+func validAddrs(list ...netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range list {
+		if a.IsValid() {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func (s *session) hostNetNS(engine int) []uint32 {
+	var out []uint32
+	for _, e := range s.t.engines.List() {
+		if e.NetNS != 0 && (engine < 0 || e.Index == engine) {
+			out = append(out, e.NetNS)
+		}
+	}
+	return out
+}

@@ -1,0 +1,291 @@
+package tracer
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/pathtrace/pathtrace/internal/docker"
+	"github.com/pathtrace/pathtrace/internal/topo"
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// labels puts names on hops: namespaces, containers, networks, devices, addresses. What it found is
+// kept until something changes.
+type labels struct {
+	topo     *topo.Topology
+	engines  *docker.Engines
+	hostname string
+	cancel   []func()
+
+	mu      sync.Mutex
+	devices map[deviceKey]device
+	addrs   map[netip.Addr]string
+}
+
+type deviceKey struct{ netns, ifindex uint32 }
+
+// device is what is said of a network device.
+type device struct {
+	name, kind, network, bridge string
+}
+
+func newLabels(t *topo.Topology, engines *docker.Engines) *labels {
+	l := &labels{topo: t, engines: engines}
+	l.hostname, _ = os.Hostname() // an unnamed host is no reason not to trace
+	l.reset()
+	l.nameNamespaces()
+	l.cancel = []func(){
+		engines.OnChange(func() { l.nameNamespaces(); l.reset() }),
+		t.OnChange(func(topo.Change) { l.reset() }),
+	}
+	return l
+}
+
+func (l *labels) close() {
+	for _, cancel := range l.cancel {
+		cancel()
+	}
+}
+
+func (l *labels) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.devices = map[deviceKey]device{}
+	l.addrs = nil
+}
+
+// nameNamespaces tells the topology which namespaces are containers' and which the hosts'.
+func (l *labels) nameNamespaces() {
+	engines := l.engines.List()
+	hosts := map[uint32]bool{}
+	for _, e := range engines {
+		l.topo.AddPins(e.PID)
+		if e.NetNS != 0 {
+			hosts[e.NetNS] = true
+		}
+	}
+	if len(hosts) == 0 {
+		l.nameOwnHost()
+	}
+	for inode := range hosts {
+		name := "host"
+		if ns, ok := l.topo.Namespace(inode); ok && len(hosts) > 1 && ns.Kind == topo.KindNamed {
+			name = ns.Name // several engines: their hosts need telling apart
+		}
+		l.topo.SetName(inode, name, topo.KindHost)
+	}
+	for _, c := range l.engines.Containers() {
+		if c.NetNS != 0 && !c.HostNetwork() && c.JoinedID == "" {
+			l.topo.SetName(c.NetNS, c.Name, topo.KindContainer)
+		}
+	}
+	for _, n := range l.engines.Networks() {
+		for _, ns := range l.topo.NamespaceByName(n.HiddenNetNS()) {
+			l.topo.SetName(ns.Inode, "overlay "+n.Name, topo.KindHidden)
+		}
+	}
+}
+
+// nameOwnHost: without an engine, the host is where this process runs, unless that has a name.
+func (l *labels) nameOwnHost() {
+	if ns, ok := l.topo.Namespace(l.topo.Self()); !ok || ns.Kind != topo.KindNamed {
+		l.topo.SetName(l.topo.Self(), "host", topo.KindHost)
+	}
+}
+
+// namespace returns the name of a namespace.
+func (l *labels) namespace(inode uint32) string {
+	if ns, ok := l.topo.Namespace(inode); ok && ns.Name != "" {
+		return ns.Name
+	}
+	return fmt.Sprintf("netns:%d", inode)
+}
+
+// device describes a device; seen is the name the kernel reported with the event.
+func (l *labels) device(netns, ifindex uint32, seen string) device {
+	if ifindex == 0 {
+		return device{name: seen}
+	}
+	key := deviceKey{netns, ifindex}
+	l.mu.Lock()
+	d, ok := l.devices[key]
+	l.mu.Unlock()
+	if ok {
+		return d
+	}
+	d = l.lookUp(netns, ifindex, seen)
+	l.mu.Lock()
+	l.devices[key] = d
+	l.mu.Unlock()
+	return d
+}
+
+func (l *labels) lookUp(netns, ifindex uint32, seen string) device {
+	link, ok := l.topo.Link(netns, ifindex)
+	if !ok {
+		return device{name: seen}
+	}
+	d := device{name: link.Name, kind: link.Kind}
+	if master, ok := l.topo.Link(netns, link.Master); ok && link.Master != 0 && master.Kind == "bridge" {
+		d.bridge = master.Name
+	}
+	d.network = l.network(netns, link, d.bridge)
+	return d
+}
+
+// network finds the Docker network of a device: a container's by address, a host's by its bridge,
+// that of a hidden namespace by its pin.
+func (l *labels) network(netns uint32, link topo.Link, bridge string) string {
+	if c, ok := l.engines.ByNetNS(netns); ok {
+		return containerNetwork(c, link)
+	}
+	engine := l.engineOf(netns)
+	for _, n := range l.engines.Networks() {
+		if n.Bridge != "" && n.Engine == engine && (n.Bridge == link.Name || n.Bridge == bridge) {
+			return n.Name
+		}
+		if hidden := n.HiddenNetNS(); hidden != "" && l.namespace(netns) == "overlay "+n.Name {
+			return n.Name
+		}
+	}
+	return ""
+}
+
+func containerNetwork(c *docker.Container, link topo.Link) string {
+	for _, ep := range c.Endpoints {
+		if ep.MAC != "" && strings.EqualFold(ep.MAC, link.HardwareAddr) {
+			return ep.Network
+		}
+		for _, prefix := range link.Addrs {
+			if a := prefix.Addr(); a == ep.IPv4 || a == ep.IPv6 {
+				return ep.Network
+			}
+		}
+	}
+	return ""
+}
+
+func (l *labels) engineOf(netns uint32) int {
+	for _, e := range l.engines.List() {
+		if e.NetNS == netns {
+			return e.Index
+		}
+	}
+	return -1
+}
+
+// addr names an address: a container, a host; "" if nobody is known to own it.
+func (l *labels) addr(a netip.Addr) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.addrs == nil {
+		l.addrs = l.collectAddrs()
+	}
+	return l.addrs[a]
+}
+
+// collectAddrs maps addresses to names. An address that two things have gets no name: none is better
+// than a wrong one.
+func (l *labels) collectAddrs() map[netip.Addr]string {
+	names := map[netip.Addr]string{}
+	add := func(a netip.Addr, name string) {
+		switch old, ok := names[a]; {
+		case !a.IsValid() || name == "":
+		case ok && old != name:
+			names[a] = ""
+		default:
+			names[a] = name
+		}
+	}
+	for _, c := range l.engines.Containers() {
+		for _, a := range c.Addrs() {
+			add(a, c.Name)
+		}
+	}
+	for _, ns := range l.topo.Namespaces() {
+		if ns.Kind != topo.KindHost && ns.Kind != topo.KindNamed {
+			continue
+		}
+		addrs, err := l.topo.HostAddrs(ns.Inode)
+		if err != nil {
+			continue // it has just vanished
+		}
+		for _, a := range addrs {
+			if !a.IsLoopback() {
+				add(a, ns.Name)
+			}
+		}
+	}
+	return names
+}
+
+// annotate fills in the names of a finished path.
+func (l *labels) annotate(p *path.Path) {
+	for _, packet := range p.Packets {
+		for i := range packet.Hops {
+			l.hop(&packet.Hops[i])
+		}
+	}
+	for i := range p.NAT {
+		p.NAT[i].Namespace = l.namespace(p.NAT[i].NetNS)
+	}
+	masquerades(p, l)
+}
+
+func (l *labels) hop(h *path.Hop) {
+	h.Host = l.hostname
+	h.Namespace = l.namespace(h.NetNS)
+	if c, ok := l.engines.ByNetNS(h.NetNS); ok {
+		h.Container = c.Name
+	}
+	d := l.device(h.NetNS, h.Ifindex, h.Device)
+	h.Device, h.DeviceKind, h.Network, h.Bridge = d.name, d.kind, d.network, d.bridge
+	if h.InIfindex != 0 && h.InDevice == "" {
+		h.InDevice = l.device(h.NetNS, h.InIfindex, "").name
+	}
+	if h.OutIfindex != 0 && h.OutDevice == "" {
+		h.OutDevice = l.device(h.NetNS, h.OutIfindex, "").name
+	}
+	h.SrcName = l.addr(h.SrcAddr.Addr())
+	h.DstName = l.addr(h.DstAddr.Addr())
+}
+
+// masquerades renames source translations to the address of the device the packet leaves by: that is
+// what masquerading is (net/netfilter/nf_nat_masquerade.c takes the address of the outgoing device).
+func masquerades(p *path.Path, l *labels) {
+	for _, packet := range p.Packets {
+		for i := range packet.Hops {
+			h := &packet.Hops[i]
+			if h.Action != path.ActionSNAT || packet.Direction != path.Request ||
+				h.Stage != path.StagePostrouting || !l.isAddrOf(h) {
+				continue
+			}
+			h.Action = path.ActionMasquerade
+			for j := range p.NAT {
+				if t := &p.NAT[j]; t.Kind == path.ActionSNAT && t.NetNS == h.NetNS && t.To == h.Src {
+					t.Kind = path.ActionMasquerade
+				}
+			}
+		}
+	}
+}
+
+func (l *labels) isAddrOf(h *path.Hop) bool {
+	ifindex := h.OutIfindex
+	if ifindex == 0 {
+		ifindex = h.Ifindex
+	}
+	link, ok := l.topo.Link(h.NetNS, ifindex)
+	if !ok {
+		return false
+	}
+	for _, prefix := range link.Addrs {
+		if prefix.Addr() == h.SrcAddr.Addr() {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,135 @@
+package tracer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/pathtrace/pathtrace/internal/diagnose"
+	"github.com/pathtrace/pathtrace/internal/prober"
+	"github.com/pathtrace/pathtrace/internal/target"
+	"github.com/pathtrace/pathtrace/internal/wire"
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// settle is how long packets that belong to a probe's end (the FIN exchange, a last ACK) are waited
+// for once its result is known.
+const settle = 60 * time.Millisecond
+
+// runProbe sends one probe from the source and follows exactly that.
+func (t *Tracer) runProbe(ctx context.Context) (Result, error) {
+	s, err := t.newSession()
+	if err != nil {
+		return Result{}, err
+	}
+	dialed, err := t.names.Dial(t.source, t.target)
+	var none *target.DialError
+	if errors.As(err, &none) {
+		s.start()
+		s.noTraffic(none)
+		return s.close()
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	if dialed.Note != "" {
+		t.cfg.OnNote(dialed.Note)
+	}
+	return s.sendProbe(ctx, dialed)
+}
+
+func (s *session) sendProbe(ctx context.Context, dialed target.Dialed) (Result, error) {
+	t := s.t
+	s.dialed = dialed
+	p, err := prober.Open(prober.Config{
+		NetNSPath: t.source.NetNSPath, Proto: t.target.Proto, Bind: t.source.Bind,
+		Dst: dialed.AddrPort, Timeout: t.cfg.Timeout,
+	})
+	var route *prober.RouteError
+	if errors.As(err, &route) {
+		s.probe = probeFact(route.Result(), t.cfg.Timeout)
+		s.start()
+		s.noTraffic(nil)
+		return s.close()
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	defer p.Close()
+	if err := s.followProbe(p.Local(), dialed.AddrPort); err != nil {
+		return Result{}, err
+	}
+	s.start()
+	result := p.Send(ctx)
+	s.probe = probeFact(result, t.cfg.Timeout)
+	if result.Kind == prober.Connected || result.Kind == prober.Answered {
+		s.wait(ctx, settle)
+	} else {
+		s.wait(ctx, settle/3)
+	}
+	s.finish()
+	if result.Kind == prober.NamespaceVanished {
+		t.cfg.OnNote(fmt.Sprintf("the namespace of %s vanished while the probe was on its way", t.source.Label))
+	}
+	if s.decided == 0 {
+		s.noTraffic(nil)
+	}
+	r, err := s.close()
+	if err == nil && result.Kind == prober.Canceled {
+		err = ctx.Err()
+	}
+	return r, err
+}
+
+// followProbe sets the filter to the probe's 5-tuple and the route look-ups between its ends.
+func (s *session) followProbe(local, dst netip.AddrPort) error {
+	dst = netip.AddrPortFrom(dst.Addr().WithZone(""), dst.Port())
+	tuple := wire.Tuple{Src: local, Dst: dst, Proto: protoNumber(s.t.target.Proto, dst.Addr())}
+	if s.t.target.Proto == path.ICMP {
+		tuple.Dst = netip.AddrPortFrom(dst.Addr(), 0)
+	}
+	if err := s.t.set.Follow(tuple); err != nil {
+		return err
+	}
+	s.endpoints.add([]target.Endpoint{{AddrPort: tuple.Dst, Proto: s.t.target.Proto}})
+	for _, a := range append(s.targetAddrs(), local.Addr(), dst.Addr()) {
+		if err := s.t.set.WatchAddr(a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// targetAddrs are the addresses between which route look-ups are of interest: those of the probe's
+// target behind translation.
+func (s *session) targetAddrs() []netip.Addr {
+	var list []netip.Addr
+	for _, c := range s.t.target.Containers {
+		list = append(list, c.Addrs()...)
+	}
+	return list
+}
+
+// probeFact says what became of the probe in the words of package diagnose.
+func probeFact(r prober.Result, timeout time.Duration) *diagnose.Probe {
+	p := &diagnose.Probe{RoundTrip: r.RTT, Timeout: timeout}
+	switch r.Kind {
+	case prober.Connected:
+		p.Kind = diagnose.ProbeConnected
+	case prober.Answered:
+		p.Kind = diagnose.ProbeAnswered
+	case prober.Refused:
+		p.Kind = diagnose.ProbeRefused
+	case prober.ICMPError:
+		p.Kind = diagnose.ProbeICMPError
+		p.ICMPType, p.ICMPCode, p.MTU, p.From = r.ICMP.Type, r.ICMP.Code, r.ICMP.MTU, r.ICMP.Origin
+	case prober.Unreachable:
+		p.Kind = diagnose.ProbeLocalError
+		p.Errno = errnoName(r.Errno)
+	case prober.Silent, prober.NamespaceVanished, prober.Canceled:
+		p.Kind = diagnose.ProbeSilence
+	}
+	return p
+}

@@ -1,0 +1,213 @@
+package tracer
+
+import (
+	"context"
+	"fmt"
+	"sort"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pathtrace/pathtrace/internal/diagnose"
+	"github.com/pathtrace/pathtrace/internal/flow"
+	"github.com/pathtrace/pathtrace/internal/target"
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// session is one run: the collector with its tracker, what was decided, and the facts around it.
+type session struct {
+	t         *Tracer
+	collector *collector
+	endpoints *endpointSet
+	baseline  map[uint32]map[string]uint64 // counters before, per namespace
+
+	probe  *diagnose.Probe // the probe's end, nil without one
+	dialed target.Dialed
+
+	mu      sync.Mutex // guards what follows; OnFlow is called under it, one flow at a time
+	decided int
+	flows   map[path.Outcome]int
+	reached chan struct{} // closed when Config.Count flows were decided
+}
+
+func (t *Tracer) newSession() (*session, error) {
+	reader, err := t.set.Reader()
+	if err != nil {
+		return nil, err
+	}
+	s := &session{
+		t: t, endpoints: newEndpointSet(), flows: map[path.Outcome]int{},
+		baseline: map[uint32]map[string]uint64{}, reached: make(chan struct{}),
+	}
+	s.endpoints.add(t.target.Endpoints)
+	tracker := flow.New(flow.Config{
+		IsTarget: s.endpoints.has,
+		Namer:    t.facts,
+		OnDone:   s.done,
+		Idle:     s.idle(),
+	})
+	s.collector = newCollector(reader, tracker, s.newNamespace)
+	return s, nil
+}
+
+// idle is after what time without events a TCP flow is decided. A watched connection is decided soon
+// after it was opened, not when it ends.
+func (s *session) idle() time.Duration {
+	if s.t.cfg.Source != "" {
+		return 0 // the tracker's default: the probe's end decides
+	}
+	return s.t.cfg.Timeout
+}
+
+// start reports that everything is attached and begins to collect.
+func (s *session) start() {
+	for _, inode := range append([]uint32{s.t.source.NetNS}, s.t.target.NetNS...) {
+		if counters, err := s.t.topo.Counters(inode); err == nil && inode != 0 {
+			s.baseline[inode] = counters
+		}
+	}
+	go s.t.facts.WarmSymbols()
+	go s.collector.run()
+	s.t.cfg.OnStart(s.t.meta())
+}
+
+// newNamespace attaches to a namespace that a packet of the trace went through, so that the next one
+// is seen in its netfilter hooks too.
+func (s *session) newNamespace(inode uint32) {
+	if !s.t.set.NeedsNetNS() || s.t.set.Attached(inode) {
+		return
+	}
+	go s.t.attachNetNS(inode)
+}
+
+// done takes a finished flow from the tracker.
+func (s *session) done(p *path.Path) {
+	if s.skip(p) {
+		return
+	}
+	s.t.labels.annotate(p)
+	s.decide(p, diagnose.Explain(p, s.gather(p)))
+}
+
+// skip drops what is no flow of its own: the end of a connection that was there before the trace.
+func (s *session) skip(p *path.Path) bool {
+	if !p.Midstream {
+		return false
+	}
+	for _, packet := range p.Packets {
+		for _, h := range packet.Hops {
+			if (h.Action == path.ActionDrop && !h.Noise && !h.Copy) || h.Action == path.ActionReject {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (s *session) decide(p *path.Path, v Verdict) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flows[v.Outcome]++
+	s.decided++
+	s.t.cfg.OnFlow(Flow{Path: p, Verdict: v, Decided: time.Now()})
+	if s.decided == s.t.cfg.Count {
+		close(s.reached)
+	}
+}
+
+// noTraffic decides a flow of which nothing was seen; why is what names had to say, if anything.
+func (s *session) noTraffic(why *target.DialError) {
+	facts := s.gather(nil)
+	v := diagnose.ExplainNoTraffic(facts)
+	if why != nil {
+		v.Outcome, v.Cause, v.Summary, v.Remedy = path.NoTraffic, why.Cause, why.Message, why.Remedy
+	}
+	s.decide(&path.Path{Proto: s.t.target.Proto, Server: s.dialed.AddrPort}, v)
+}
+
+func (s *session) wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// finish stops collecting; every flow is decided then.
+func (s *session) finish() {
+	s.collector.finish()
+}
+
+// close ends the session and counts.
+func (s *session) close() (Result, error) {
+	s.collector.finish()
+	stats := s.stats()
+	if err := s.collector.reader.Close(); err != nil {
+		return Result{}, fmt.Errorf("close event buffer: %w", err)
+	}
+	return Result{Stats: stats, Flows: s.flows}, s.collector.err
+}
+
+func (s *session) stats() Stats {
+	tracked := s.collector.tracker.Stats()
+	lost, lostBy := s.lost()
+	st := Stats{
+		Type: "stats", Packets: tracked.Packets, Events: tracked.Events, LostEvents: lost, Lost: lostBy,
+		Hooks: map[string]uint64{}, WallNS: time.Since(s.t.started).Nanoseconds(), CPUNS: cpuTime(),
+		Flows: s.flows, Skipped: append([]string(nil), s.t.skippedNamespaces()...),
+	}
+	for hook, n := range s.collector.hooks {
+		st.Hooks[hook.String()] = n
+	}
+	for _, h := range s.t.set.Hooks() {
+		if h.Err != nil {
+			st.Skipped = append(st.Skipped, fmt.Sprintf("hook %s: %v", h.Name, h.Err))
+		}
+	}
+	sort.Strings(st.Skipped)
+	for what, n := range map[string]uint64{
+		"flows were decided early because too many were followed at once": tracked.FlowsEvicted,
+		"packets were counted but not kept":                               tracked.PacketsOmitted,
+		"observations were counted but not kept":                          tracked.HopsOmitted,
+		"observations fit no flow":                                        tracked.Unmatched,
+	} {
+		if n > 0 {
+			st.Warnings = append(st.Warnings, fmt.Sprintf("%d %s", n, what))
+		}
+	}
+	sort.Strings(st.Warnings)
+	return st
+}
+
+// lost sums what did not reach the tracker.
+func (s *session) lost() (uint64, map[string]uint64) {
+	by, err := s.t.set.Lost()
+	if err != nil {
+		s.t.cfg.Log.Warn("loss counters", "error", err)
+	}
+	if n := s.collector.broken; n > 0 {
+		by["undecodable"] = n
+	}
+	var sum uint64
+	for _, n := range by {
+		sum += n
+	}
+	return sum, by
+}
+
+func cpuTime() int64 {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
+}
+
+// errnoName is the symbol of an errno, such as ENETUNREACH.
+func errnoName(e syscall.Errno) string {
+	if name := unix.ErrnoName(e); name != "" {
+		return name
+	}
+	return e.Error()
+}

@@ -1,0 +1,255 @@
+package tracer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pathtrace/pathtrace/internal/docker"
+	"github.com/pathtrace/pathtrace/internal/kernel"
+	"github.com/pathtrace/pathtrace/internal/probe"
+	"github.com/pathtrace/pathtrace/internal/target"
+	"github.com/pathtrace/pathtrace/internal/topo"
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// dockerPatience bounds the first reading of the engines: names are wanted, but not at any price.
+const dockerPatience = 2 * time.Second
+
+// Tracer is an opened trace. It is used once, by one goroutine.
+type Tracer struct {
+	cfg     Config
+	started time.Time
+
+	facts   *kernel.Facts
+	set     *probe.Set
+	topo    *topo.Topology
+	engines *docker.Engines
+	names   *target.Names
+	labels  *labels
+
+	target target.Target
+	source target.Source
+
+	mu      sync.Mutex
+	skipped []string // namespaces that could not be attached, with why
+}
+
+// New opens a trace: it finds the target and the source, loads the programs and attaches them.
+// Errors are one sentence that says what to do; IsUsage tells those of a wrong Config.
+func New(ctx context.Context, cfg Config) (*Tracer, error) {
+	t := &Tracer{cfg: cfg.withDefaults(), started: time.Now()}
+	if err := t.open(ctx); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// IsUsage reports whether err says that the Config cannot mean anything, as opposed to something
+// that does not exist or is not allowed.
+func IsUsage(err error) bool {
+	var usage *target.UsageError
+	return errors.As(err, &usage)
+}
+
+func (t *Tracer) open(ctx context.Context) error {
+	if t.cfg.Target == "" {
+		return &target.UsageError{Message: "no target: say what to trace to, as in --to web:80"}
+	}
+	if err := kernel.CheckPrivilege(); err != nil {
+		return err
+	}
+	// Loading programs and reading names do not depend on each other.
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(t.openKernel)
+	group.Go(func() error { return t.openNames(gctx) })
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return t.attachNamespaces()
+}
+
+func (t *Tracer) openKernel() error {
+	var err error
+	if t.facts, err = kernel.Load(); err != nil {
+		return err
+	}
+	t.set, err = probe.Load(probe.Config{
+		Facts: t.facts,
+		// One probe is a handful of packets: all of them tell more and cost nothing.
+		AllPackets: t.cfg.AllPackets || t.cfg.Source != "",
+		Exact:      t.cfg.Source != "",
+		RingSize:   t.cfg.Buffer,
+	})
+	return err
+}
+
+func (t *Tracer) openNames(ctx context.Context) error {
+	var err error
+	if t.topo, err = topo.New(topo.Options{Log: t.cfg.Log}); err != nil {
+		return fmt.Errorf("read network namespaces: %w", err)
+	}
+	for _, ns := range t.cfg.Namespaces {
+		if err := t.topo.AddPath(ns.Name, ns.Path); err != nil {
+			return err
+		}
+	}
+	patience, cancel := context.WithTimeout(ctx, dockerPatience)
+	defer cancel()
+	t.engines, err = docker.Connect(patience, docker.Options{
+		Hosts: t.cfg.DockerHosts, None: t.cfg.NoDocker, Log: t.cfg.Log,
+	})
+	if err != nil {
+		return &target.UsageError{Message: err.Error()}
+	}
+	t.labels = newLabels(t.topo, t.engines)
+	t.names = target.New(target.Options{
+		Docker: t.engines, Topology: t.topo, Resolver: net.DefaultResolver, PreferIPv6: t.cfg.PreferIPv6,
+	})
+	if t.target, err = t.names.Target(ctx, t.cfg.Target, t.cfg.Proto); err != nil {
+		return err
+	}
+	if t.cfg.Source != "" {
+		t.source, err = t.names.Source(ctx, t.cfg.Source)
+	}
+	return err
+}
+
+// pathNamespaces lists the namespaces a packet of the trace can meet, as far as is known beforehand.
+func (t *Tracer) pathNamespaces() []uint32 {
+	var list []uint32
+	seen := map[uint32]bool{0: true}
+	add := func(inodes ...uint32) {
+		for _, inode := range inodes {
+			if !seen[inode] {
+				seen[inode] = true
+				list = append(list, inode)
+			}
+		}
+	}
+	add(t.topo.Self())
+	for _, e := range t.engines.List() {
+		add(e.NetNS)
+	}
+	add(t.source.NetNS)
+	add(t.target.NetNS...)
+	for _, ns := range t.topo.Namespaces() {
+		if ns.Kind == topo.KindHidden || t.given(ns.Name) {
+			add(ns.Inode)
+		}
+	}
+	add(t.neighbours()...)
+	return list
+}
+
+func (t *Tracer) given(name string) bool {
+	for _, ns := range t.cfg.Namespaces {
+		if ns.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// neighbours lists, for watched traffic, the namespaces of containers that share a network with the
+// target: the likely clients.
+func (t *Tracer) neighbours() []uint32 {
+	if t.cfg.Source != "" {
+		return nil
+	}
+	networks := map[string]bool{}
+	for _, c := range t.target.Containers {
+		for _, ep := range c.Endpoints {
+			networks[ep.NetworkID] = true
+		}
+	}
+	var list []uint32
+	for _, c := range t.engines.Containers() {
+		for _, ep := range c.Endpoints {
+			if networks[ep.NetworkID] {
+				list = append(list, c.NetNS)
+			}
+		}
+	}
+	return list
+}
+
+func (t *Tracer) attachNamespaces() error {
+	if !t.set.NeedsNetNS() {
+		return nil
+	}
+	for _, inode := range t.pathNamespaces() {
+		t.attachNetNS(inode)
+	}
+	return nil
+}
+
+// attachNetNS attaches to the netfilter hooks of a namespace. One that cannot be entered is skipped
+// and counted: the rest of the path is still worth seeing.
+func (t *Tracer) attachNetNS(inode uint32) {
+	err := t.topo.InNamespace(inode, func() error { return t.set.AttachNetNS(inode) })
+	if err != nil {
+		name := t.labels.namespace(inode)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.skipped = append(t.skipped, fmt.Sprintf("netfilter hooks of namespace %s: %v", name, err))
+	}
+}
+
+func (t *Tracer) skippedNamespaces() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.skipped)
+}
+
+// Run follows the flow or flows until the probe is answered or given up, or, without Source, until
+// the duration or count is reached or ctx ends. It is to be called once; the Tracer is closed after.
+func (t *Tracer) Run(ctx context.Context) (Result, error) {
+	defer t.Close()
+	for _, problem := range t.engines.Problems() {
+		t.cfg.OnNote(problem)
+	}
+	if t.cfg.Source != "" {
+		return t.runProbe(ctx)
+	}
+	return t.runWatch(ctx)
+}
+
+// Close releases everything. It may be called more than once.
+func (t *Tracer) Close() error {
+	var errs []error
+	if t.labels != nil {
+		t.labels.close()
+	}
+	if t.engines != nil {
+		errs = append(errs, t.engines.Close())
+	}
+	if t.topo != nil {
+		errs = append(errs, t.topo.Close())
+	}
+	if t.set != nil {
+		errs = append(errs, t.set.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (t *Tracer) meta() Meta {
+	m := Meta{
+		Type: "meta", Schema: path.Schema, Version: t.cfg.Version, Kernel: kernel.Release(),
+		Target: t.cfg.Target, Source: t.cfg.Source,
+		Started: t.started.Format(time.RFC3339Nano), Hooks: []string{},
+	}
+	for _, h := range t.set.Hooks() {
+		if h.Err == nil {
+			m.Hooks = append(m.Hooks, h.Name)
+		}
+	}
+	return m
+}

@@ -18,7 +18,11 @@ func (a *analysis) evidence(e *end, f finding) []string {
 		}
 	}
 	if h := a.origin(); h != nil {
-		add("the request was first seen in %s%s: %s to %s", a.place(h), onDevice(h), h.Src, h.Dst)
+		ends := ""
+		if h.Src != "" && h.Dst != "" {
+			ends = ": " + h.Src + " to " + h.Dst
+		}
+		add("the request was first seen in %s%s%s", a.place(h), onDevice(h), ends)
 	}
 	for _, t := range a.p.NAT {
 		add("%s in %s: %s became %s (%s)", translation(t.Kind), a.natPlace(t), t.From, t.To, t.Direction)

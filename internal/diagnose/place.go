@@ -29,8 +29,8 @@ func (a *analysis) command(h *path.Hop, cmd string) string {
 // commandIn is command for a namespace given by inode number and, if it is known, container.
 func (a *analysis) commandIn(ns uint32, container, cmd string) string {
 	n := a.space(ns)
-	if container == "" {
-		container = n.Container
+	if container == "" && ns != 0 {
+		container = a.spaceContainer(ns)
 	}
 	switch {
 	case n.Self:

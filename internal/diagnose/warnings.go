@@ -10,6 +10,7 @@ import (
 func (a *analysis) warnings() []path.Warning {
 	var out []path.Warning
 	add := func(w path.Warning) {
+		w.Summary = oneLine(w.Summary)
 		for _, x := range out {
 			if x == w {
 				return

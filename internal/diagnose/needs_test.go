@@ -1,0 +1,70 @@
+package diagnose
+
+import (
+	"reflect"
+	"testing"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+func TestNeeds(t *testing.T) {
+	cases := []struct {
+		name string
+		path *path.Path
+		want Want
+	}{
+		{"nothing", nil, Want{}},
+		{"delivered", &newFlow(path.TCP).connect().p, Want{Listeners: []uint32{nsWeb}}},
+		{
+			"reset", &closed(nsWeb).p,
+			Want{Links: []uint32{nsWeb}, Neighbours: []uint32{nsWeb}, Listeners: []uint32{nsWeb},
+				Counters: []uint32{nsWeb}, Routes: []RouteQuery{{NetNS: nsWeb, Dst: ip("172.18.0.2")}}},
+		},
+		{
+			"forwarding off", &hostDrop("IP_INADDRERRORS", "ip_error").p,
+			Want{Links: []uint32{nsHost}, Neighbours: []uint32{nsHost},
+				Routes:  []RouteQuery{{NetNS: nsHost, Dst: ip("172.18.0.2")}},
+				Sysctls: []SysctlQuery{{nsHost, "net.ipv4.conf.eth0.forwarding"}, {nsHost, "net.ipv4.ip_forward"}}},
+		},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			if got := Needs(c.path); !sameWant(got, c.want) {
+				t.Errorf("got  %+v\nwant %+v", got, c.want)
+			}
+		})
+	}
+}
+
+// TestNeedsOfSilence: a request that arrived and got no answer asks for what may explain it.
+func TestNeedsOfSilence(t *testing.T) {
+	f := newFlow(path.TCP)
+	f.add(path.Request, "S", f.in()...)
+	w := Needs(&f.p)
+	if !contains(w.Counters, nsWeb) || !contains(w.Listeners, nsWeb) {
+		t.Errorf("got %+v, want the target's counters and listeners", w)
+	}
+	back := RouteQuery{NetNS: nsWeb, Dst: ip("10.99.0.1")}
+	def := RouteQuery{NetNS: nsWeb, Dst: ip("0.0.0.0")}
+	var found int
+	for _, q := range w.Routes {
+		if q == back || q == def {
+			found++
+		}
+	}
+	if found != 2 {
+		t.Errorf("got %+v, want %+v and %+v", w.Routes, back, def)
+	}
+}
+
+// sameWant compares without telling nil from empty.
+func sameWant(a, b Want) bool {
+	va, vb := reflect.ValueOf(a), reflect.ValueOf(b)
+	for i := range va.NumField() {
+		x, y := va.Field(i), vb.Field(i)
+		if x.Len() != y.Len() || x.Len() > 0 && !reflect.DeepEqual(x.Interface(), y.Interface()) {
+			return false
+		}
+	}
+	return true
+}

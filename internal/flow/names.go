@@ -136,6 +136,3 @@ func (t *Tracker) hookStage(e *wire.Event) (s stageID, bridged bool) {
 	}
 	return stageHook + n, false
 }
-
-// isHook reports whether s is the stage of a netfilter hook.
-func (s stageID) isHook() bool { return s >= stageHook }

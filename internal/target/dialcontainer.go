@@ -1,6 +1,7 @@
 package target
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -112,8 +113,11 @@ func (d *dialer) fromContainer(c, owner *docker.Container) (Dialed, error) {
 		}
 		return out, nil
 	}
-	if d.viaHost(c) {
+	switch {
+	case d.viaHost(c):
 		return d.published(c, owner)
+	case d.owner(d.src.Container).Engine != owner.Engine:
+		return d.fromOutside(c, owner) // another host: there a published port is the usual way
 	}
 	return Dialed{}, d.noSharedNetwork(c, owner)
 }
@@ -158,14 +162,7 @@ func networksOf(list []reach) []string {
 
 func (d *dialer) noSharedNetwork(c, owner *docker.Container) error {
 	names := func(c *docker.Container) string {
-		var out []string
-		for _, e := range c.Endpoints {
-			out = append(out, e.Network)
-		}
-		if len(out) == 0 {
-			return "none"
-		}
-		return strings.Join(out, ", ")
+		return cmp.Or(strings.Join(connectable(c), ", "), "none")
 	}
 	e := &DialError{
 		Cause: path.CauseNoSharedNetwork,
@@ -173,12 +170,27 @@ func (d *dialer) noSharedNetwork(c, owner *docker.Container) error {
 			d.src.Label, names(d.owner(d.src.Container)), c.Name, names(owner)),
 		Container: c,
 	}
-	for _, n := range owner.Endpoints {
-		if n.Network != "none" && n.Network != "host" {
-			e.Remedy = append(e.Remedy, fmt.Sprintf("docker network connect %s %s", n.Network, d.src.Container.Name))
-		}
+	for _, network := range connectable(owner) {
+		e.Remedy = append(e.Remedy, fmt.Sprintf("docker network connect %s %s", network, d.src.Container.Name))
+	}
+	if len(e.Remedy) > 0 {
+		return e
+	}
+	for _, network := range connectable(d.owner(d.src.Container)) {
+		e.Remedy = append(e.Remedy, fmt.Sprintf("docker network connect %s %s", network, c.Name))
 	}
 	return e
+}
+
+// connectable lists the networks of a container that others can join.
+func connectable(c *docker.Container) []string {
+	var out []string
+	for _, e := range c.Endpoints {
+		if e.Network != "none" && e.Network != "host" {
+			out = append(out, e.Network)
+		}
+	}
+	return out
 }
 
 // fromOutside uses a published port if there is one, else the container's own address.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
@@ -206,7 +207,7 @@ func (e *engine) inspect(ctx context.Context, cli *client.Client, ids []string) 
 	for i, id := range ids {
 		group.Go(func() error {
 			in, err := cli.ContainerInspect(ctx, id)
-			if client.IsErrNotFound(err) {
+			if errdefs.IsNotFound(err) {
 				return nil
 			}
 			if err != nil {

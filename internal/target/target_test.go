@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
+	"github.com/pathtrace/pathtrace/internal/docker"
+	"github.com/pathtrace/pathtrace/internal/topo"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
@@ -361,3 +364,10 @@ func FuzzTarget(f *testing.F) {
 		n.Source(context.Background(), text)
 	})
 }
+
+// The real sources of facts fit.
+var (
+	_ Topology = (*topo.Topology)(nil)
+	_ Docker   = (*docker.Engines)(nil)
+	_ Resolver = (*net.Resolver)(nil)
+)

@@ -78,8 +78,8 @@ func asCopy(h *path.Hop) { h.Copy = true }
 
 func asNoise(h *path.Hop) { h.Noise = true }
 
-// flow is a test flow under construction: cli asks host:8080, which is web:80 behind DNAT.
-type flow struct {
+// testFlow is a test flow under construction: cli asks host:8080, which is web:80 behind DNAT.
+type testFlow struct {
 	clock
 	p path.Path
 }
@@ -91,8 +91,8 @@ const (
 	gateway = "172.18.0.1"
 )
 
-func newFlow(proto path.Proto) *flow {
-	f := &flow{}
+func newFlow(proto path.Proto) *testFlow {
+	f := &testFlow{}
 	f.p = path.Path{Flow: 1, Proto: proto, Client: ap(sender), Server: ap(asked),
 		Source: ap(sender), Target: ap(inner),
 		NAT: []path.Translation{{Kind: path.ActionDNAT, Direction: path.Request, From: asked, To: inner,
@@ -101,18 +101,18 @@ func newFlow(proto path.Proto) *flow {
 }
 
 // direct makes it a flow without translation, straight to the target's own address.
-func (f *flow) direct() *flow {
+func (f *testFlow) direct() *testFlow {
 	f.p.Server, f.p.NAT = f.p.Target, nil
 	return f
 }
 
 // untranslated makes it a flow to the host's address that no rule translates.
-func (f *flow) untranslated() *flow {
+func (f *testFlow) untranslated() *testFlow {
 	f.p.Target, f.p.NAT = f.p.Server, nil
 	return f
 }
 
-func (f *flow) add(dir path.Direction, flags string, hops ...path.Hop) *path.Packet {
+func (f *testFlow) add(dir path.Direction, flags string, hops ...path.Hop) *path.Packet {
 	p := &path.Packet{ID: len(f.p.Packets) + 1, Direction: dir, TCPFlags: flags, Length: 60}
 	for i := range hops {
 		hops[i].Packet, hops[i].Direction, hops[i].TCPFlags = p.ID, dir, flags
@@ -122,14 +122,14 @@ func (f *flow) add(dir path.Direction, flags string, hops ...path.Hop) *path.Pac
 	return p
 }
 
-func (f *flow) addError(dir path.Direction, hops ...path.Hop) *path.Packet {
+func (f *testFlow) addError(dir path.Direction, hops ...path.Hop) *path.Packet {
 	p := f.add(dir, "", hops...)
 	p.ICMPError = true
 	return p
 }
 
 // out are the hops of a request from its sender to the host's FORWARD hook.
-func (f *flow) out() []path.Hop {
+func (f *testFlow) out() []path.Hop {
 	e, d := ends(sender, f.p.Server.String()), ends(sender, f.p.Target.String())
 	return []path.Hop{
 		f.hop(nsCli, path.StageOutput, path.ActionEnter, "eth0", e),
@@ -142,7 +142,7 @@ func (f *flow) out() []path.Hop {
 }
 
 // forwarded are the hops of out and those of passing FORWARD.
-func (f *flow) forwarded() []path.Hop {
+func (f *testFlow) forwarded() []path.Hop {
 	d := ends(sender, inner)
 	way := through("eth0", "br-app")
 	return append(f.out(),
@@ -153,7 +153,7 @@ func (f *flow) forwarded() []path.Hop {
 }
 
 // in are the hops of a request from its sender to the target's INPUT hook.
-func (f *flow) in() []path.Hop {
+func (f *testFlow) in() []path.Hop {
 	d := ends(sender, inner)
 	return append(f.forwarded(),
 		f.hop(nsHost, path.StageDevice, path.ActionTransmit, "br-app", d),
@@ -164,12 +164,12 @@ func (f *flow) in() []path.Hop {
 }
 
 // arriving are the hops of in and the delivery to the socket.
-func (f *flow) arriving() []path.Hop {
+func (f *testFlow) arriving() []path.Hop {
 	return append(f.in(), f.hop(nsWeb, path.StageSocket, path.ActionDeliver, "eth0", ends(sender, inner)))
 }
 
 // back are the hops of a reply to the asker.
-func (f *flow) back() []path.Hop {
+func (f *testFlow) back() []path.Hop {
 	e := ends(inner, sender)
 	return append(f.backToHost(),
 		f.hop(nsHost, path.StageDevice, path.ActionTransmit, "eth0", e),
@@ -178,7 +178,7 @@ func (f *flow) back() []path.Hop {
 }
 
 // backToHost are the hops of a reply to the host.
-func (f *flow) backToHost() []path.Hop {
+func (f *testFlow) backToHost() []path.Hop {
 	e := ends(inner, sender)
 	return []path.Hop{
 		f.hop(nsWeb, path.StageOutput, path.ActionEnter, "eth0", e),
@@ -189,7 +189,7 @@ func (f *flow) backToHost() []path.Hop {
 }
 
 // connect adds a TCP handshake that succeeds.
-func (f *flow) connect() *flow {
+func (f *testFlow) connect() *testFlow {
 	f.add(path.Request, "S", f.arriving()...)
 	f.add(path.Reply, "SA", f.back()...)
 	f.p.ClientEstablished, f.p.ClientNetNS = 1e9+f.now, nsCli

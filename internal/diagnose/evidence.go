@@ -30,12 +30,7 @@ func (a *analysis) evidence(e *end, f finding) []string {
 	if n := a.sent(); n > 1 {
 		add("the request was sent %d times", n)
 	}
-	if e.drop != nil {
-		add("the kernel dropped %s in %s%s%s", a.subject(e), a.place(e.drop), onDevice(e.drop),
-			byFunction(e.drop))
-	} else if e.last != nil && f.outcome != path.Delivered {
-		add("%s %s", a.subject(e), a.lastSeen(e))
-	}
+	a.addEnd(add, e, f.outcome)
 	for _, s := range f.evidence {
 		add("%s", s)
 	}
@@ -51,6 +46,21 @@ func (a *analysis) evidence(e *end, f finding) []string {
 	}
 	a.addGaps(add, f.outcome)
 	return out
+}
+
+// addEnd says where the packet ended, or how far it was seen to come.
+func (a *analysis) addEnd(add func(string, ...any), e *end, outcome path.Outcome) {
+	h := a.reached(e)
+	switch {
+	case e.drop != nil:
+		add("the kernel dropped %s in %s%s%s", a.subject(e), a.place(e.drop), onDevice(e.drop),
+			byFunction(e.drop))
+	case outcome == path.Delivered || e.last == nil:
+	case h != nil:
+		add("%s reached %s", a.subject(e), a.place(h))
+	default:
+		add("%s %s", a.subject(e), a.lastSeen(e))
+	}
 }
 
 // addReturn says where a refusal on its way back was seen last.

@@ -10,7 +10,7 @@ import (
 // verdictCase is one flow with its facts and what has to be concluded.
 type verdictCase struct {
 	name    string
-	flow    func() *flow
+	flow    func() *testFlow
 	facts   func() *Facts
 	outcome path.Outcome
 	cause   path.Cause
@@ -102,13 +102,13 @@ func checkVerdict(t *testing.T, v *path.Verdict) {
 func TestDelivered(t *testing.T) {
 	runCases(t, []verdictCase{
 		{
-			name: "tcp", flow: func() *flow { return newFlow(path.TCP).connect() },
+			name: "tcp", flow: func() *testFlow { return newFlow(path.TCP).connect() },
 			outcome: path.Delivered, summary: "delivered: web answered 10.99.0.1 in 22 µs",
 			evidence: "DNAT in host: 10.99.0.11:8080 became 172.18.0.2:80 (request)",
 		},
 		{
 			name: "tcp without socket states, client outside",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := newFlow(path.TCP)
 				f.add(path.Request, "S", f.arriving()[3:]...)
 				f.add(path.Reply, "SA", append(f.backToHost(),
@@ -120,7 +120,7 @@ func TestDelivered(t *testing.T) {
 		},
 		{
 			name: "udp without an answer",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := newFlow(path.UDP)
 				f.add(path.Request, "", f.arriving()...)
 				f.p.DeliverNetNS = nsWeb
@@ -132,7 +132,7 @@ func TestDelivered(t *testing.T) {
 		},
 		{
 			name: "icmp",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := newFlow(path.ICMP)
 				f.add(path.Request, "", f.in()...)
 				f.add(path.Reply, "", f.back()...)
@@ -142,7 +142,7 @@ func TestDelivered(t *testing.T) {
 		},
 		{
 			name: "midstream",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := newFlow(path.TCP)
 				f.p.Midstream = true
 				f.add(path.Reply, "PA", f.back()...)
@@ -153,7 +153,7 @@ func TestDelivered(t *testing.T) {
 		},
 		{
 			name: "a redirect is no refusal",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := newFlow(path.TCP)
 				f.addError(path.Reply, f.hop(nsHost, path.StageDevice, path.ActionTransmit, "eth0", icmp(5, 1)))
 				return f.connect()

@@ -101,7 +101,11 @@ func (a *analysis) lost(e *end) *finding {
 		return f
 	}
 	f.says = fmt.Sprintf("%s %s, and nothing came back%s", a.subject(e), a.lastSeen(e), a.within())
-	if e.phase == phaseReply {
+	switch {
+	case e.phase == phaseReply && e.passed() && a.arrived(e):
+		f.says = fmt.Sprintf("%s reached %s, and the connection was not seen to come about", a.subject(e),
+			a.asker())
+	case e.phase == phaseReply:
 		f.says = fmt.Sprintf("%s %s, and was not seen to reach %s", a.subject(e), a.lastSeen(e), a.asker())
 	}
 	if e.held != "" {

@@ -44,7 +44,7 @@ func explainFirewallDrop(a *analysis, e *end) *finding {
 	f := &finding{
 		cause: path.CauseFirewallDrop,
 		says: fmt.Sprintf("%s was dropped in the %s hook (netfilter) of %s%s",
-			a.subject(e), hookName(hook), a.place(e.drop), wayThrough(e)),
+			a.subject(e), hookName(hook), a.place(e.drop), a.wayThrough(e)),
 		where:  whereOf(e.drop, e.direction()),
 		remedy: a.listRules(hook, e.drop),
 	}
@@ -89,14 +89,15 @@ func explainFirewallReject(a *analysis, e *end) *finding {
 		return nil
 	}
 	var with string
-	switch rst := a.resetFrom(e); {
-	case e.icmp != nil && a.icmpOf(e.icmp) != icmpTooBig:
-		with = "an ICMP error"
-		if m := a.icmpOf(e.icmp); m.isError() {
-			with += " (" + m.meaning() + ")"
-		}
-	case rst != nil:
+	switch m := a.icmpOf(e.icmp); {
+	case m == icmpTooBig:
+		return nil
+	case m.isError():
+		with = "an ICMP error (" + m.meaning() + ")"
+	case e.icmp != nil && a.p.Proto == path.TCP, a.resetFrom(e) != nil:
 		with = "a TCP reset"
+	case e.icmp != nil:
+		with = "an ICMP error"
 	default:
 		return nil
 	}
@@ -104,7 +105,7 @@ func explainFirewallReject(a *analysis, e *end) *finding {
 	f := &finding{
 		cause: path.CauseFirewallReject,
 		says: fmt.Sprintf("%s was rejected in the %s hook (netfilter) of %s%s",
-			a.subject(e), hookName(hook), a.place(at), wayThrough(e)),
+			a.subject(e), hookName(hook), a.place(at), a.wayThrough(e)),
 		where:    whereOf(at, e.direction()),
 		evidence: []string{fmt.Sprintf("%s sent back %s from inside the hook", a.place(at), with)},
 		remedy:   a.listRules(hook, at),
@@ -130,12 +131,12 @@ func (a *analysis) resetFrom(e *end) *path.Hop {
 }
 
 // wayThrough says " on its way eth0 → br-app" or " on eth0", as far as the hook was told the devices.
-func wayThrough(e *end) string {
+func (a *analysis) wayThrough(e *end) string {
 	in, out := "", ""
 	for i := range e.pkt.Hops {
 		h := &e.pkt.Hops[i]
 		if h == e.drop || onPath(h) && h.Stage == e.hook() && sameSpace(h, e.at()) {
-			in, out = either(h.InDevice, in), either(h.OutDevice, out)
+			in, out = either(a.inDevice(h), in), either(a.outDeviceOf(h), out)
 		}
 	}
 	switch {
@@ -147,6 +148,22 @@ func wayThrough(e *end) string {
 		return ", going out on " + out
 	}
 	return onDevice(e.at())
+}
+
+// inDevice names the device that a netfilter hook was told the packet came in on; "" if unknown.
+func (a *analysis) inDevice(h *path.Hop) string {
+	if l := a.link(h.NetNS, h.InIfindex); h.InDevice == "" && l != nil {
+		return l.Name
+	}
+	return h.InDevice
+}
+
+// outDeviceOf names the device that a netfilter hook was told the packet goes out on; "" if unknown.
+func (a *analysis) outDeviceOf(h *path.Hop) string {
+	if l := a.link(h.NetNS, h.OutIfindex); h.OutDevice == "" && l != nil {
+		return l.Name
+	}
+	return h.OutDevice
 }
 
 func either(a, b string) string {

@@ -7,7 +7,7 @@ import (
 )
 
 // forwardDrop is a SYN that FORWARD of the host discards in the function given.
-func forwardDrop(reason, function string) *flow {
+func forwardDrop(reason, function string) *testFlow {
 	f := newFlow(path.TCP)
 	d, way := ends(sender, inner), through("eth0", "br-app")
 	for range 2 {
@@ -19,7 +19,7 @@ func forwardDrop(reason, function string) *flow {
 }
 
 // earlyDrop is a SYN that a hook of the host other than FORWARD discards in nf_hook_slow.
-func earlyDrop(stage path.Stage, opts ...hopOption) *flow {
+func earlyDrop(stage path.Stage, opts ...hopOption) *testFlow {
 	f := newFlow(path.TCP).untranslated()
 	d := append(opts, ends(sender, asked))
 	f.add(path.Request, "S",
@@ -34,28 +34,28 @@ func TestFirewallDrop(t *testing.T) {
 		"host on its way eth0 → br-app"
 	cases := []verdictCase{
 		{
-			name: "rule", flow: func() *flow { return forwardDrop("NETFILTER_DROP", "nft_do_chain") },
+			name: "rule", flow: func() *testFlow { return forwardDrop("NETFILTER_DROP", "nft_do_chain") },
 			outcome: path.Dropped, cause: path.CauseFirewallDrop, summary: summary,
 			where:  "host eth0 netfilter/forward request",
 			remedy: "iptables -L FORWARD -vn --line-numbers", evidence: "the request was sent 2 times",
 		},
 		{
-			name: "legacy", flow: func() *flow { return forwardDrop("NETFILTER_DROP", "nf_hook_slow") },
+			name: "legacy", flow: func() *testFlow { return forwardDrop("NETFILTER_DROP", "nf_hook_slow") },
 			outcome: path.Dropped, cause: path.CauseFirewallDrop, summary: summary,
 		},
 		{
-			name: "kernel without reasons", flow: func() *flow { return forwardDrop("", "ipt_do_table") },
+			name: "kernel without reasons", flow: func() *testFlow { return forwardDrop("", "ipt_do_table") },
 			outcome: path.Dropped, cause: path.CauseFirewallDrop, summary: summary,
 		},
 		{
-			name: "another function is not a firewall", flow: func() *flow { return forwardDrop("", "kfree_skb_list") },
+			name: "another function is not a firewall", flow: func() *testFlow { return forwardDrop("", "kfree_skb_list") },
 			outcome: path.Dropped, cause: path.CauseUnexplainedDrop,
 			summary: "dropped: the request from 10.99.0.1 was dropped in the FORWARD hook (netfilter) of host by " +
 				"kfree_skb_list",
 		},
 		{
 			name: "in the container",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := newFlow(path.TCP)
 				f.add(path.Request, "S", append(f.in()[:14],
 					f.hop(nsWeb, path.StageInput, path.ActionDrop, "eth0", why("NETFILTER_DROP", "nft_do_chain")))...)
@@ -69,7 +69,7 @@ func TestFirewallDrop(t *testing.T) {
 		},
 		{
 			name: "reply",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := newFlow(path.TCP)
 				f.add(path.Request, "S", f.arriving()...)
 				f.add(path.Reply, "SA", append(f.backToHost(),
@@ -84,7 +84,7 @@ func TestFirewallDrop(t *testing.T) {
 		},
 		{
 			name: "tunnel",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := newFlow(path.TCP).direct()
 				o := outer("10.99.0.12:4789")
 				f.add(path.Request, "S",
@@ -101,7 +101,7 @@ func TestFirewallDrop(t *testing.T) {
 		},
 		{
 			name: "bridge-family rule, no IP hook was entered",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := newFlow(path.TCP).direct()
 				f.add(path.Request, "S",
 					f.hop(nsHost, path.StageDevice, path.ActionReceive, "veth2"),
@@ -132,24 +132,24 @@ func TestNotTheFirewall(t *testing.T) {
 	const summary = "dropped: the request from 10.99.0.1 was dropped in the PREROUTING hook (netfilter) of host"
 	runCases(t, []verdictCase{
 		{
-			name: "table full", flow: func() *flow { return earlyDrop(path.StagePrerouting) },
+			name: "table full", flow: func() *testFlow { return earlyDrop(path.StagePrerouting) },
 			facts: tracking("200"), outcome: path.Dropped, cause: path.CauseUnexplainedDrop,
 			summary:  summary + " by nf_hook_slow (NETFILTER_DROP)",
 			evidence: "a rule of the legacy tables, connection tracking and NAT all drop packets there",
 		},
 		{
-			name: "unknown", flow: func() *flow { return earlyDrop(path.StagePrerouting) },
+			name: "unknown", flow: func() *testFlow { return earlyDrop(path.StagePrerouting) },
 			facts: unknown, outcome: path.Dropped, cause: path.CauseUnexplainedDrop,
 			summary: summary + " by nf_hook_slow (NETFILTER_DROP)",
 		},
 		{
-			name: "room", flow: func() *flow { return earlyDrop(path.StagePrerouting) },
+			name: "room", flow: func() *testFlow { return earlyDrop(path.StagePrerouting) },
 			facts: tracking("10"), outcome: path.Dropped, cause: path.CauseFirewallDrop,
 			summary: summary + " on eth0", remedy: "iptables -t raw -L PREROUTING",
 		},
 		{
 			name:  "tunnel that cannot be routed",
-			flow:  func() *flow { return earlyDrop(path.StageOutput, outer("10.99.0.12:4789")) },
+			flow:  func() *testFlow { return earlyDrop(path.StageOutput, outer("10.99.0.12:4789")) },
 			facts: tracking("10"), outcome: path.Dropped, cause: path.CauseUnexplainedDrop,
 			summary: "dropped: the request from 10.99.0.1 was dropped in the OUTPUT hook (netfilter) of host " +
 				"by nf_hook_slow (NETFILTER_DROP)",
@@ -158,7 +158,7 @@ func TestNotTheFirewall(t *testing.T) {
 }
 
 func TestFirewallReject(t *testing.T) {
-	rejected := func(after ...func(*flow) path.Hop) *flow {
+	rejected := func(after ...func(*testFlow) path.Hop) *testFlow {
 		f := newFlow(path.TCP)
 		d, way := ends(sender, inner), through("eth0", "br-app")
 		hops := append(f.out(), f.hop(nsHost, path.StageForward, path.ActionEnter, "eth0", d, way))
@@ -168,28 +168,28 @@ func TestFirewallReject(t *testing.T) {
 		f.add(path.Request, "S", hops...)
 		return f
 	}
-	send := func(f *flow) path.Hop {
+	send := func(f *testFlow) path.Hop {
 		return f.hop(nsHost, path.StageForward, path.ActionReject, "eth0", icmp(3, 3))
 	}
-	drop := func(f *flow) path.Hop {
+	drop := func(f *testFlow) path.Hop {
 		return f.hop(nsHost, path.StageForward, path.ActionDrop, "eth0", why("NETFILTER_DROP", "nft_do_chain"))
 	}
 	const summary = "refused: the request from 10.99.0.1 was rejected in the FORWARD hook (netfilter) of host " +
 		"on its way eth0 → br-app"
 	runCases(t, []verdictCase{
 		{
-			name: "icmp", flow: func() *flow { return rejected(send, drop) },
+			name: "icmp", flow: func() *testFlow { return rejected(send, drop) },
 			outcome: path.Refused, cause: path.CauseFirewallReject, summary: summary,
 			where:    "host eth0 netfilter/forward request",
 			evidence: "host sent back an ICMP error (port unreachable) from inside the hook",
 		},
 		{
-			name: "icmp, drop not seen", flow: func() *flow { return rejected(send) },
+			name: "icmp, drop not seen", flow: func() *testFlow { return rejected(send) },
 			outcome: path.Refused, cause: path.CauseFirewallReject, summary: summary,
 		},
 		{
 			name: "tcp reset",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := rejected()
 				rst := f.hop(nsHost, path.StageOutput, path.ActionEnter, "", ends(inner, sender))
 				p := f.p.Packets[0]
@@ -202,7 +202,7 @@ func TestFirewallReject(t *testing.T) {
 		},
 		{
 			name: "a reset from elsewhere is not the hook's",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := rejected(drop)
 				f.add(path.Reply, "RA", f.hop(nsWeb, path.StageOutput, path.ActionEnter, "", ends(inner, sender)))
 				return f

@@ -7,7 +7,7 @@ import (
 )
 
 func TestNeighbour(t *testing.T) {
-	failed := func(reason string) *flow {
+	failed := func(reason string) *testFlow {
 		f := newFlow(path.TCP)
 		f.add(path.Request, "S", append(f.forwarded(),
 			f.hop(nsHost, path.StageNeighbour, path.ActionDrop, "br-app", ends(sender, inner),
@@ -15,7 +15,7 @@ func TestNeighbour(t *testing.T) {
 		f.addError(path.Reply, f.hop(nsHost, path.StageOutput, path.ActionEnter, "", icmp(3, 1)))
 		return f
 	}
-	waiting := func() *flow {
+	waiting := func() *testFlow {
 		f := newFlow(path.TCP)
 		f.add(path.Request, "S", f.forwarded()...)
 		return f
@@ -27,7 +27,7 @@ func TestNeighbour(t *testing.T) {
 			return f
 		}
 	}
-	tunnel := func() *flow {
+	tunnel := func() *testFlow {
 		f := newFlow(path.TCP).direct()
 		f.add(path.Request, "S", f.hop(nsHost, path.StageNeighbour, path.ActionDrop, "eth0",
 			ends(sender, inner), outer("10.99.0.77:4789"), why("NEIGH_FAILED", "neigh_invalidate")))
@@ -36,13 +36,13 @@ func TestNeighbour(t *testing.T) {
 	const got = "the request from 10.99.0.1 got no further than host: nobody answered ARP for "
 	runCases(t, []verdictCase{
 		{
-			name: "failed", flow: func() *flow { return failed("NEIGH_FAILED") },
+			name: "failed", flow: func() *testFlow { return failed("NEIGH_FAILED") },
 			outcome: path.Dropped, cause: path.CauseNeighbourUnresolved,
 			summary: "dropped: " + got + "172.18.0.2 on br-app",
 			where:   "host br-app neighbour request", remedy: "arping -c 3 -I br-app 172.18.0.2",
 		},
 		{
-			name: "table overflow is another fault", flow: func() *flow { return failed("NEIGH_CREATEFAIL") },
+			name: "table overflow is another fault", flow: func() *testFlow { return failed("NEIGH_CREATEFAIL") },
 			outcome: path.Refused, cause: path.CauseUnexplainedDrop,
 			summary: "refused: an unknown router sent an ICMP error (host unreachable) back to 10.99.0.1",
 		},
@@ -65,7 +65,7 @@ func TestNeighbour(t *testing.T) {
 		},
 		{
 			name: "through a gateway",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := waiting()
 				p := f.p.Packets[0]
 				look := f.hop(nsHost, path.StageRoute, "", "eth1")
@@ -100,8 +100,8 @@ func bridgeFacts(change func(target, other, bridge *Link)) func() *Facts {
 }
 
 func TestLinkDown(t *testing.T) {
-	bridged := func(reason, function string) func() *flow {
-		return func() *flow {
+	bridged := func(reason, function string) func() *testFlow {
+		return func() *testFlow {
 			f := newFlow(path.TCP).direct()
 			f.add(path.Request, "S",
 				f.hop(nsCli, path.StageDevice, path.ActionTransmit, "eth0"),

@@ -8,13 +8,24 @@ import (
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
-// portListeners returns the listeners of a namespace on a port, whatever their address.
+// portListeners returns the listeners of a namespace on a port, whatever their address, each address
+// once: sockets may share one (SO_REUSEPORT), and the first whose process is known stands for all.
 func portListeners(n *Namespace, proto path.Proto, port uint16) []Listener {
 	var out []Listener
+next:
 	for _, l := range n.Listeners {
-		if l.Proto == proto && l.Addr.Port() == port {
-			out = append(out, l)
+		if l.Proto != proto || l.Addr.Port() != port {
+			continue
 		}
+		for i := range out {
+			if out[i].Addr == l.Addr {
+				if out[i].Process == "" {
+					out[i] = l
+				}
+				continue next
+			}
+		}
+		out = append(out, l)
 	}
 	return out
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // closed is a SYN that the namespace given answers with a reset for want of a socket.
-func closed(ns uint32) *flow {
+func closed(ns uint32) *testFlow {
 	f := newFlow(path.TCP)
 	dst := inner
 	if ns == nsHost {
@@ -38,7 +38,7 @@ func listening(list ...Listener) func() *Facts {
 }
 
 func TestNotListening(t *testing.T) {
-	in := func() *flow { return closed(nsWeb) }
+	in := func() *testFlow { return closed(nsWeb) }
 	const summary = "refused: nothing listens on port 80 in container web"
 	cases := []verdictCase{
 		{
@@ -70,14 +70,14 @@ func TestNotListening(t *testing.T) {
 			evidence: "nginx listens on [::]:80 in container web now",
 		},
 		{
-			name: "somebody else answered", flow: func() *flow { return closed(nsDup) },
+			name: "somebody else answered", flow: func() *testFlow { return closed(nsDup) },
 			outcome: path.Refused, cause: path.CauseUnexplainedDrop,
 			summary: "refused: container dup answered the request from 10.99.0.1 with a reset, not web",
 			where:   "dup eth0 tcp request",
 		},
 		{
 			name: "udp",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := newFlow(path.UDP)
 				d := ends(sender, inner)
 				f.add(path.Request, "", append(f.in(),
@@ -90,7 +90,7 @@ func TestNotListening(t *testing.T) {
 		},
 		{
 			name: "reset in the middle of a connection is no closed port",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := closed(nsWeb)
 				f.p.Midstream = true
 				f.p.Packets[0].TCPFlags = "A"
@@ -104,7 +104,7 @@ func TestNotListening(t *testing.T) {
 }
 
 func TestNotPublished(t *testing.T) {
-	host := func() *flow { return closed(nsHost) }
+	host := func() *testFlow { return closed(nsHost) }
 	publishes := func(list ...Published) func() *Facts {
 		return func() *Facts {
 			f := facts()
@@ -162,7 +162,7 @@ func TestContainerCauses(t *testing.T) {
 			return f
 		}
 	}
-	unanswered := func() *flow {
+	unanswered := func() *testFlow {
 		f := newFlow(path.TCP).direct()
 		f.add(path.Request, "S", f.hop(nsCli, path.StageDevice, path.ActionTransmit, "eth0", ends(sender, inner)))
 		return f
@@ -170,7 +170,7 @@ func TestContainerCauses(t *testing.T) {
 	const left = "the request from cli left container cli through eth0, and nothing came back while it was watched"
 	runCases(t, []verdictCase{
 		{
-			name: "stopped", flow: func() *flow { return closed(nsHost) }, facts: stopped("exited"),
+			name: "stopped", flow: func() *testFlow { return closed(nsHost) }, facts: stopped("exited"),
 			outcome: path.Refused, cause: path.CauseContainerNotRunning,
 			summary: "refused: container web does not run (exited)", remedy: "docker start web",
 		},
@@ -180,7 +180,7 @@ func TestContainerCauses(t *testing.T) {
 			summary: "lost: container web does not run, it ends and is restarted again and again",
 		},
 		{
-			name: "stopped after it had answered", flow: func() *flow { return closed(nsWeb) },
+			name: "stopped after it had answered", flow: func() *testFlow { return closed(nsWeb) },
 			facts:   func() *Facts { f := facts(); f.Target.State = "exited"; return f },
 			outcome: path.Refused, cause: path.CauseNotListening,
 			summary: "refused: nothing listens on port 80 in container web",
@@ -201,7 +201,7 @@ func TestContainerCauses(t *testing.T) {
 		},
 		{
 			name:  "a firewall is nearer to the packet",
-			flow:  func() *flow { return forwardDrop("NETFILTER_DROP", "nft_do_chain").direct() },
+			flow:  func() *testFlow { return forwardDrop("NETFILTER_DROP", "nft_do_chain").direct() },
 			facts: func() *Facts { return facts().between(two) }, outcome: path.Dropped, cause: path.CauseFirewallDrop,
 			summary: "dropped: the request from cli was dropped in the FORWARD hook (netfilter) of host on its " +
 				"way eth0 → br-app",

@@ -7,8 +7,8 @@ import (
 )
 
 func TestUnexplained(t *testing.T) {
-	syn := func(hops func(*flow) []path.Hop) func() *flow {
-		return func() *flow {
+	syn := func(hops func(*testFlow) []path.Hop) func() *testFlow {
+		return func() *testFlow {
 			f := newFlow(path.TCP)
 			f.add(path.Request, "S", hops(f)...)
 			return f
@@ -17,7 +17,7 @@ func TestUnexplained(t *testing.T) {
 	runCases(t, []verdictCase{
 		{
 			name: "tc program",
-			flow: syn(func(f *flow) []path.Hop {
+			flow: syn(func(f *testFlow) []path.Hop {
 				return append(f.out()[:3], f.hop(nsHost, path.StageQdisc, path.ActionDrop, "eth0",
 					why("TC_INGRESS", "__netif_receive_skb_core")))
 			}),
@@ -28,7 +28,7 @@ func TestUnexplained(t *testing.T) {
 		},
 		{
 			name:    "left a hook never",
-			flow:    syn(func(f *flow) []path.Hop { return f.out()[:5] }),
+			flow:    syn(func(f *testFlow) []path.Hop { return f.out()[:5] }),
 			outcome: path.Lost, cause: path.CauseLostInTransit,
 			summary: "lost: the request from 10.99.0.1 entered the PREROUTING hook (netfilter) of host and was " +
 				"not seen to leave it, and nothing came back while it was watched",
@@ -36,7 +36,7 @@ func TestUnexplained(t *testing.T) {
 		},
 		{
 			name: "wrong MAC address: copies only",
-			flow: syn(func(f *flow) []path.Hop {
+			flow: syn(func(f *testFlow) []path.Hop {
 				return append(f.forwarded(), f.hop(nsHost, path.StageDevice, path.ActionTransmit, "br-app"),
 					f.hop(nsWeb, path.StageDevice, path.ActionDrop, "eth0", why("OTHERHOST", "ip_rcv_core"), asNoise))
 			}),
@@ -47,7 +47,7 @@ func TestUnexplained(t *testing.T) {
 		},
 		{
 			name: "reply lost",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := newFlow(path.TCP)
 				f.add(path.Request, "S", f.in()...)
 				f.add(path.Reply, "SA", f.backToHost()...)
@@ -59,7 +59,7 @@ func TestUnexplained(t *testing.T) {
 		},
 		{
 			name: "reply in the wrong place",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := newFlow(path.TCP)
 				f.add(path.Request, "S", f.in()...)
 				f.add(path.Reply, "SA", append(f.backToHost(),
@@ -74,7 +74,7 @@ func TestUnexplained(t *testing.T) {
 		},
 		{
 			name: "reset from outside",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := newFlow(path.TCP).direct()
 				f.add(path.Request, "S", f.hop(nsHost, path.StageDevice, path.ActionTransmit, "eth0"))
 				f.add(path.Reply, "RA", f.hop(nsHost, path.StageDevice, path.ActionReceive, "eth0"))

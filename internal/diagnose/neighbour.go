@@ -145,16 +145,16 @@ func (a *analysis) outDevice(e *end, h *path.Hop) device {
 // routedTo returns the device that routing chose for the packet in the namespace of h: as a netfilter
 // hook was told, or as a look-up of the packet found; "" if neither was seen.
 func (a *analysis) routedTo(e *end, h *path.Hop) device {
-	if h.OutDevice != "" || e.pkt == nil {
-		return device(h.OutDevice)
+	if out := a.outDeviceOf(h); out != "" || e.pkt == nil {
+		return device(out)
 	}
 	for i := len(e.pkt.Hops) - 1; i >= 0; i-- {
 		r := &e.pkt.Hops[i]
 		if r.NetNS != h.NetNS {
 			continue
 		}
-		if r.OutDevice != "" {
-			return device(r.OutDevice)
+		if out := a.outDeviceOf(r); out != "" {
+			return device(out)
 		}
 		if isLookup(r) && r.Device != "" {
 			return device(r.Device)

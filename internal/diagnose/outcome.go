@@ -68,7 +68,8 @@ func (a *analysis) anyPassed(list []*path.Packet) bool {
 
 // passed reports whether nothing is known to have stopped the packet.
 func (e *end) passed() bool {
-	return e.drop == nil && e.reset == nil && e.icmp == nil && e.held == "" && e.last != nil
+	return e.drop == nil && e.reset == nil && e.icmp == nil && e.held == "" && e.last != nil &&
+		!(isLookup(e.last) && e.last.Error != "" && e.last.Direction == e.direction())
 }
 
 // replyArrived reports whether an answer reached the asker.
@@ -97,17 +98,44 @@ func (a *analysis) arrived(e *end) bool {
 	if !e.passed() {
 		return false
 	}
-	if e.deliver != nil || e.last.NetNS != 0 && contains(a.f.Source.NetNS, e.last.NetNS) {
+	if e.deliver != nil {
 		return true
 	}
 	origin := a.origin()
+	if contains(a.f.Source.NetNS, e.last.NetNS) || origin != nil && isLocalStart(origin) &&
+		origin.NetNS == e.last.NetNS {
+		return a.tookIn(e.last)
+	}
 	if origin == nil {
+		return len(a.f.Source.NetNS) == 0
+	}
+	return !isLocalStart(origin) && origin.NetNS == e.last.NetNS && e.last.Action == path.ActionTransmit
+}
+
+// tookIn reports whether a packet that was last seen at h, in the namespace it is meant for, was
+// handed to the local stack there. Where hooks report, passing INPUT is the proof; the asker may be a
+// router at the same time.
+func (a *analysis) tookIn(h *path.Hop) bool {
+	switch h.Stage {
+	case path.StageInput, path.StageTCP, path.StageUDP, path.StageICMP, path.StageSocket:
 		return true
 	}
-	if origin.NetNS != e.last.NetNS {
-		return false
+	return h.Action == path.ActionReceive && !a.hooked(h.NetNS)
+}
+
+// hooked reports whether netfilter hooks of a namespace were seen to report.
+func (a *analysis) hooked(ns uint32) bool {
+	for _, p := range a.p.Packets {
+		if p == nil {
+			continue
+		}
+		for i := range p.Hops {
+			if h := &p.Hops[i]; h.NetNS == ns && isNetfilter(h.Stage) && h.Action != path.ActionDrop {
+				return true
+			}
+		}
 	}
-	return isLocalStart(origin) || e.last.Action == path.ActionTransmit
+	return false
 }
 
 // origin returns the first observation of the first request, or nil.

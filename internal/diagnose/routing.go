@@ -103,7 +103,6 @@ func explainNoRoute(a *analysis, e *end) *finding {
 		f.where.Device = ""
 		f.says = fmt.Sprintf("the reply from %s never left: %s has no route to %s",
 			a.target(), at, text(nr.dst))
-		f.evidence = []string{fmt.Sprintf("the request arrived in %s", at)}
 		if a.hasNoDefault(nr.h.NetNS) {
 			f.evidence = append(f.evidence, at+" has no default route")
 		}
@@ -127,8 +126,8 @@ func (a *analysis) findNoRoute(e *end) *noRoute {
 		return nil
 	case e.last.Stage == path.StageRoute && isNoRouteError(e.last.Error):
 		dst := e.last.DstAddr.Addr()
-		back := e.direction() == path.Request && dst.IsValid() &&
-			(dst == a.p.Source.Addr() || dst == a.p.Client.Addr())
+		back := e.direction() == path.Request && (e.last.Direction == path.Reply ||
+			dst.IsValid() && (dst == a.p.Source.Addr() || dst == a.p.Client.Addr()))
 		return &noRoute{h: e.last, dst: dst, reply: back}
 	}
 	return a.noRouteBack(e)
@@ -181,7 +180,11 @@ func (a *analysis) reached(e *end) *path.Hop {
 			return nil // the sender's own
 		}
 		return e.last
-	case path.StageDevice, path.StagePrerouting, path.StageRoute:
+	case path.StageRoute:
+		if in || e.last.Direction == path.Reply {
+			return e.last
+		}
+	case path.StageDevice, path.StagePrerouting:
 		if in && e.last.Action != path.ActionTransmit && e.last.Action != path.ActionQueue {
 			return e.last
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 // hostDrop is a SYN that the host discards outside any hook.
-func hostDrop(reason, function string, opts ...hopOption) *flow {
+func hostDrop(reason, function string, opts ...hopOption) *testFlow {
 	f := newFlow(path.TCP)
 	opts = append([]hopOption{ends(sender, inner), why(reason, function)}, opts...)
 	f.add(path.Request, "S", append(f.out(),
@@ -25,7 +25,7 @@ func withSysctl(name, value string) func() *Facts {
 }
 
 func TestForwardingOff(t *testing.T) {
-	off := func() *flow { return hostDrop("IP_INADDRERRORS", "ip_error") }
+	off := func() *testFlow { return hostDrop("IP_INADDRERRORS", "ip_error") }
 	unexplained := "dropped: the request from 10.99.0.1 was dropped in host on eth0 by ip_error " +
 		"(IP_INADDRERRORS)"
 	runCases(t, []verdictCase{
@@ -45,7 +45,7 @@ func TestForwardingOff(t *testing.T) {
 func TestReversePath(t *testing.T) {
 	runCases(t, []verdictCase{{
 		name:    "rp_filter",
-		flow:    func() *flow { return hostDrop("IP_RPFILTER", "ip_rcv_finish_core") },
+		flow:    func() *testFlow { return hostDrop("IP_RPFILTER", "ip_rcv_finish_core") },
 		facts:   withSysctl("net.ipv4.conf.all.rp_filter", "1"),
 		outcome: path.Dropped, cause: path.CauseReversePathFilter,
 		summary: "dropped: the request from 10.99.0.1 was dropped in host on eth0 by the reverse path filter: " +
@@ -56,7 +56,7 @@ func TestReversePath(t *testing.T) {
 }
 
 func TestNoRoute(t *testing.T) {
-	arrives := func() *flow {
+	arrives := func() *testFlow {
 		f := newFlow(path.TCP)
 		f.add(path.Request, "S", f.in()...)
 		return f
@@ -87,7 +87,7 @@ func TestNoRoute(t *testing.T) {
 		},
 		{
 			name: "look-up of the reply was seen to fail",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := arrives()
 				p := f.p.Packets[0]
 				p.Hops = append(p.Hops, f.hop(nsWeb, path.StageRoute, path.ActionReject, "",
@@ -98,7 +98,7 @@ func TestNoRoute(t *testing.T) {
 			outcome: path.Dropped, cause: path.CauseNoRoute, summary: back, where: "web route reply",
 		},
 		{
-			name: "the kernel's reason", flow: func() *flow { return hostDrop("IP_INNOROUTES", "ip_error") },
+			name: "the kernel's reason", flow: func() *testFlow { return hostDrop("IP_INNOROUTES", "ip_error") },
 			outcome: path.Dropped, cause: path.CauseNoRoute,
 			summary: "dropped: the request from 10.99.0.1 ended in host, which has no route to 172.18.0.2",
 			where:   "host eth0 route request", remedy: "ip route get 172.18.0.2",
@@ -107,7 +107,7 @@ func TestNoRoute(t *testing.T) {
 }
 
 func TestTTL(t *testing.T) {
-	expired := func(reason string, typ uint8) *flow {
+	expired := func(reason string, typ uint8) *testFlow {
 		f := newFlow(path.TCP)
 		f.add(path.Request, "S", append(f.out(),
 			f.hop(nsHost, path.StageRoute, path.ActionReject, "eth0", icmp(typ, 0)),
@@ -116,12 +116,12 @@ func TestTTL(t *testing.T) {
 	}
 	runCases(t, []verdictCase{
 		{
-			name: "exceeded", flow: func() *flow { return expired("IP_INHDR", 11) },
+			name: "exceeded", flow: func() *testFlow { return expired("IP_INHDR", 11) },
 			outcome: path.Refused, cause: path.CauseTTLExceeded,
 			summary: "refused: the request from 10.99.0.1 used up its hop limit in host",
 		},
 		{
-			name: "another header error", flow: func() *flow { return expired("IP_INHDR", 12) },
+			name: "another header error", flow: func() *testFlow { return expired("IP_INHDR", 12) },
 			outcome: path.Refused, cause: path.CauseUnexplainedDrop,
 			summary: "refused: host answered the request from 10.99.0.1 with an ICMP error (unreachable)",
 		},
@@ -129,7 +129,7 @@ func TestTTL(t *testing.T) {
 }
 
 func TestTooBig(t *testing.T) {
-	big := func(lost bool) *flow {
+	big := func(lost bool) *testFlow {
 		f := newFlow(path.TCP).connect()
 		hops := append(f.backToHost(),
 			f.hop(nsHost, path.StageICMP, path.ActionReject, "br-app", icmp(3, 4), mtu(1400), through("br-app", "eth0")),
@@ -146,13 +146,13 @@ func TestTooBig(t *testing.T) {
 	}
 	runCases(t, []verdictCase{
 		{
-			name: "error got back", flow: func() *flow { return big(false) },
+			name: "error got back", flow: func() *testFlow { return big(false) },
 			outcome: path.Dropped, cause: path.CausePacketTooBig,
 			summary:  "dropped: a data packet from web is too big for eth0 (MTU 1400) at host",
 			evidence: "the packet has 1500 bytes from the IP header on", remedy: "driver.mtu=1400",
 		},
 		{
-			name: "error was dropped", flow: func() *flow { return big(true) },
+			name: "error was dropped", flow: func() *testFlow { return big(true) },
 			outcome: path.Dropped, cause: causeMTUBlackhole,
 			summary: "dropped: a data packet from web is too big for eth0 (MTU 1400) at host, and the ICMP " +
 				"error that says so was dropped in host",

@@ -10,10 +10,9 @@ import (
 func explainReceiveBuffer(a *analysis, e *end) *finding {
 	h := e.drop
 	counters := []string{"UdpRcvbufErrors", "Udp6RcvbufErrors"}
-	var seen string
+	sure := h != nil && h.Reason == "SOCKET_RCVBUFF"
 	switch {
-	case h != nil && h.Reason == "SOCKET_RCVBUFF":
-		seen = fmt.Sprintf("the kernel dropped it in %s%s", a.place(h), byFunction(h))
+	case sure:
 	case a.p.Proto != path.UDP:
 		return nil
 	case h != nil && !isUDPQueue(h):
@@ -24,18 +23,14 @@ func explainReceiveBuffer(a *analysis, e *end) *finding {
 		}
 	}
 	grew, _ := a.counter(h.NetNS, counters...)
-	if seen == "" && !grew {
+	if !sure && !grew {
 		return nil
-	}
-	if grew {
-		seen = fmt.Sprintf("UdpRcvbufErrors grew in %s during the flow", a.place(h))
 	}
 	f := &finding{
 		outcome: path.Dropped, cause: path.CauseReceiveBufferFull,
 		says: fmt.Sprintf("%s was dropped in %s: the receive buffer of the socket is full",
 			a.subject(e), a.place(h)),
-		where:    whereOf(h, e.direction()),
-		evidence: []string{seen},
+		where: whereOf(h, e.direction()),
 		remedy: []string{
 			a.command(h, "ss -m "+ssPort(a.p.Proto, h.DstAddr.Port())) +
 				"  # skmem: r is used, rb is the limit",
@@ -43,9 +38,12 @@ func explainReceiveBuffer(a *analysis, e *end) *finding {
 				"(SO_RCVBUF, limited by sysctl net.core.rmem_max)",
 		},
 	}
+	if grew {
+		f.evidence = append(f.evidence, fmt.Sprintf("UdpRcvbufErrors grew in %s during the flow", a.place(h)))
+	}
 	if l := a.listenerAt(h.NetNS, h.DstAddr); l != nil && l.QueueMax > 0 {
-		f.evidence = append(f.evidence, fmt.Sprintf("%s bytes wait in the socket of %s, its limit is %d",
-			fmt.Sprint(l.Queue), process(*l), l.QueueMax))
+		f.evidence = append(f.evidence, fmt.Sprintf("%d bytes wait in the socket of %s, its limit is %d",
+			l.Queue, process(*l), l.QueueMax))
 	}
 	f.evidence = append(f.evidence, a.pausedFact()...)
 	return f

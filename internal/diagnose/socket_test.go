@@ -7,13 +7,13 @@ import (
 )
 
 func TestAcceptQueue(t *testing.T) {
-	unanswered := func() *flow {
+	unanswered := func() *testFlow {
 		f := newFlow(path.TCP)
 		f.add(path.Request, "S", f.in()...)
 		f.add(path.Request, "S", f.in()...).Retransmission = true
 		return f
 	}
-	half := func() *flow {
+	half := func() *testFlow {
 		f := newFlow(path.TCP)
 		f.add(path.Request, "S", f.in()...)
 		f.add(path.Reply, "SA", f.back()...)
@@ -60,8 +60,8 @@ func TestAcceptQueue(t *testing.T) {
 }
 
 func TestReceiveBuffer(t *testing.T) {
-	full := func(reason, function string) func() *flow {
-		return func() *flow {
+	full := func(reason, function string) func() *testFlow {
+		return func() *testFlow {
 			f := newFlow(path.UDP)
 			f.add(path.Request, "", append(f.in(), f.hop(nsWeb, path.StageUDP, path.ActionDrop, "eth0",
 				ends(sender, inner), why(reason, function)))...)
@@ -96,7 +96,7 @@ func TestReceiveBuffer(t *testing.T) {
 		},
 		{
 			name: "a later datagram got through",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := full("SOCKET_RCVBUFF", "udp_queue_rcv_one_skb")()
 				f.add(path.Request, "", f.arriving()...)
 				f.p.DeliverNetNS = nsWeb
@@ -109,7 +109,7 @@ func TestReceiveBuffer(t *testing.T) {
 }
 
 func TestProxyAndMisdelivery(t *testing.T) {
-	onHost := func() *flow {
+	onHost := func() *testFlow {
 		f := newFlow(path.TCP).untranslated().connect()
 		for _, p := range f.p.Packets {
 			for i := range p.Hops {
@@ -137,7 +137,7 @@ func TestProxyAndMisdelivery(t *testing.T) {
 		},
 		{
 			name: "docker-proxy without anybody behind it",
-			flow: func() *flow {
+			flow: func() *testFlow {
 				f := onHost()
 				f.add(path.Reply, "RA", f.hop(nsHost, path.StageOutput, path.ActionEnter, ""))
 				return f
@@ -164,7 +164,7 @@ func TestProxyAndMisdelivery(t *testing.T) {
 		},
 		{
 			name: "an address as target is what it is translated to",
-			flow: func() *flow { return newFlow(path.TCP).connect() },
+			flow: func() *testFlow { return newFlow(path.TCP).connect() },
 			facts: func() *Facts {
 				f := facts()
 				f.Target = Endpoint{Label: "10.99.0.11", NetNS: []uint32{nsHost}}

@@ -32,8 +32,13 @@
 // packet exists. Look-ups that say nothing new (in the local table, repeated, successful ones of
 // the way back) are not kept.
 //
+// A firewall's answer is reject at the stage of the open hook, with ICMP set unless it is an RST; the
+// drop of the packet follows. An RST by the stack itself is reset at stage tcp.
+//
 // Noise is set on drops every healthy flow has, Copy on clones that are not on the packet's way.
-// Both are settled when the flow is finished; a hop reported live may get them later.
+// Both are settled when the flow is finished; a hop reported live may get them later. Drops as
+// OTHERHOST are always both, also where every port of a bridge got a frame for a MAC address that
+// nobody has: then the packet's way without copies ends at the bridge.
 //
 // # Limits
 //

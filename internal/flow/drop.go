@@ -68,7 +68,7 @@ func (r *recorder) drop() {
 	if r.b.open && s == r.b.openStage {
 		r.inOpenHook()
 	}
-	r.base.copied = reason == "OTHERHOST" || l.function == "packet_rcv" || l.function == "tpacket_rcv"
+	r.base.copied = reason == "OTHERHOST" || isTap(l.function)
 	r.base.noise = r.base.copied || isNoiseReason(reason) || r.isTCPNoise(s, l.function, reason)
 	r.b.freed = true
 	if r.t.skbs[r.e.Skb].packet == r.p {
@@ -79,6 +79,12 @@ func (r *recorder) drop() {
 	}
 	r.translate(s)
 	r.add(s, actionDrop, &extra{reason: reason})
+}
+
+// isTap reports whether a function gives clones to sockets that only listen in, or discards what is
+// left after raw sockets took their clones (ping_rcv, of an echo reply).
+func isTap(function string) bool {
+	return function == "packet_rcv" || function == "tpacket_rcv" || function == "ping_rcv"
 }
 
 // inOpenHook gives the hop the place of the open hook: skb->dev may be in another namespace.

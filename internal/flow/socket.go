@@ -14,15 +14,12 @@ const (
 // tcpState uses a change of a socket's state: becoming established proves that the other side's
 // packet was taken.
 func (t *Tracker) tcpState(e *wire.Event) {
+	if e.NewState != tcpEstablished {
+		return // a closed socket tells nothing that its packets did not
+	}
 	f, d := t.known(e.Tuple)
-	switch {
-	case f == nil:
-		t.stats.Unmatched++
-		return
-	case f.state == lingering:
-		t.stats.Stragglers++
-		return
-	case e.NewState != tcpEstablished:
+	if f == nil || f.state == lingering {
+		t.countLost(f)
 		return
 	}
 	server := e.OldState == tcpSynRecv || e.OldState != tcpSynSent && d == reply

@@ -14,12 +14,13 @@
 #include "include/emit.h"
 #include <bpf/bpf_tracing.h>
 
-static __always_inline int device(struct sk_buff *skb, __u32 l3, struct net_device *dev, __u8 hook)
+/* Out of line, so that the miss carries neither its stack nor its registers. */
+static __noinline int report(struct sk_buff *skb, __u32 l3, struct net_device *dev, __u8 hook)
 {
 	struct packet p;
 	struct event *e;
 
-	if (!match(skb, l3, &p) || !in_detail(&p))
+	if (!confirm(skb, l3, &p) || !in_detail(&p))
 		return 0;
 	e = event_new(hook);
 	if (!e)
@@ -35,19 +36,25 @@ static __always_inline int device(struct sk_buff *skb, __u32 l3, struct net_devi
 SEC("tp_btf/net_dev_queue")
 int BPF_PROG(net_dev_queue, struct sk_buff *skb)
 {
-	return device(skb, skb->network_header, NULL, HOOK_DEV_QUEUE);
+	__u32 l3 = skb->network_header;
+
+	return candidate(skb, l3) ? report(skb, l3, NULL, HOOK_DEV_QUEUE) : 0;
 }
 
 SEC("tp_btf/net_dev_start_xmit")
 int BPF_PROG(net_dev_start_xmit, struct sk_buff *skb, struct net_device *dev)
 {
-	return device(skb, skb->network_header, dev, HOOK_DEV_XMIT);
+	__u32 l3 = skb->network_header;
+
+	return candidate(skb, l3) ? report(skb, l3, dev, HOOK_DEV_XMIT) : 0;
 }
 
 SEC("tp_btf/netif_receive_skb")
 int BPF_PROG(netif_receive_skb, struct sk_buff *skb)
 {
-	return device(skb, skb->data - skb->head, NULL, HOOK_DEV_RECEIVE);
+	__u32 l3 = skb->data - skb->head;
+
+	return candidate(skb, l3) ? report(skb, l3, NULL, HOOK_DEV_RECEIVE) : 0;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -12,13 +12,12 @@
 #include "include/conntrack.h"
 #include <bpf/bpf_tracing.h>
 
-static __always_inline int drop(struct sk_buff *skb, void *location, __u32 reason,
-				struct sock *rx_sk)
+static __noinline int report(struct sk_buff *skb, void *location, __u32 reason, struct sock *rx_sk)
 {
 	struct packet p;
 	struct event *e;
 
-	if (!match(skb, skb->network_header, &p))
+	if (!confirm(skb, skb->network_header, &p))
 		return 0;
 	e = event_new(HOOK_DROP);
 	if (!e)
@@ -39,19 +38,19 @@ SEC("tp_btf/kfree_skb")
 int BPF_PROG(kfree_skb_socket, struct sk_buff *skb, void *location, __u32 reason,
 	     struct sock *rx_sk)
 {
-	return drop(skb, location, reason, rx_sk);
+	return candidate(skb, skb->network_header) ? report(skb, location, reason, rx_sk) : 0;
 }
 
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(kfree_skb_reason, struct sk_buff *skb, void *location, __u32 reason)
 {
-	return drop(skb, location, reason, NULL);
+	return candidate(skb, skb->network_header) ? report(skb, location, reason, NULL) : 0;
 }
 
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(kfree_skb_plain, struct sk_buff *skb, void *location)
 {
-	return drop(skb, location, 0, NULL);
+	return candidate(skb, skb->network_header) ? report(skb, location, 0, NULL) : 0;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -15,7 +15,7 @@ int BPF_PROG(icmp_send, struct sk_buff *skb, int type, int code)
 	struct packet p;
 	struct event *e;
 
-	if (!match(skb, skb->network_header, &p))
+	if (!candidate(skb, skb->network_header) || !confirm(skb, skb->network_header, &p))
 		return 0;
 	e = event_new(HOOK_ICMP_SEND);
 	if (!e)

@@ -51,12 +51,12 @@ int BPF_PROG(inet_sock_set_state, struct sock *sk, int old_state, int new_state)
 	return 0;
 }
 
-static __always_inline int reset_of_packet(struct sk_buff *skb, __u32 reason)
+static __noinline int reset_of_packet(struct sk_buff *skb, __u32 reason)
 {
 	struct packet p;
 	struct event *e;
 
-	if (!match(skb, skb->network_header, &p))
+	if (!candidate(skb, skb->network_header) || !confirm(skb, skb->network_header, &p))
 		return 0;
 	e = event_new(HOOK_TCP_RESET);
 	if (!e)
@@ -119,13 +119,12 @@ int BPF_PROG(tcp_retransmit_skb, struct sock *sk, struct sk_buff *skb)
 	return 0;
 }
 
-SEC("tp_btf/skb_copy_datagram_iovec")
-int BPF_PROG(skb_copy_datagram_iovec, struct sk_buff *skb)
+static __noinline int report_read(struct sk_buff *skb)
 {
 	struct packet p;
 	struct event *e;
 
-	if (!match(skb, skb->network_header, &p) || !in_detail(&p))
+	if (!confirm(skb, skb->network_header, &p) || !in_detail(&p))
 		return 0;
 	e = event_new(HOOK_SOCKET_READ);
 	if (!e)
@@ -136,6 +135,12 @@ int BPF_PROG(skb_copy_datagram_iovec, struct sk_buff *skb)
 	e->netns = task_netns();
 	bpf_ringbuf_submit(e, 0);
 	return 0;
+}
+
+SEC("tp_btf/skb_copy_datagram_iovec")
+int BPF_PROG(skb_copy_datagram_iovec, struct sk_buff *skb)
+{
+	return candidate(skb, skb->network_header) ? report_read(skb) : 0;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -20,8 +20,7 @@
 
 /*
  * bpf_rdonly_cast (6.2) makes a kernel pointer of any address, so that memory without a type can be
- * read with plain loads (a fault reads 0) instead of a helper call. Packet headers are read as words
- * through struct in6_addr, the plainest structure that every kernel's BTF has.
+ * read with plain loads (a fault reads 0) instead of a helper call.
  */
 extern void *bpf_rdonly_cast(const void *obj__ign, __u32 btf_id__k) __ksym __weak;
 
@@ -30,42 +29,22 @@ static __always_inline bool can_cast(void)
 	return (void *)bpf_rdonly_cast != NULL;
 }
 
-static __always_inline struct in6_addr *as_words(const void *p)
-{
-	return bpf_rdonly_cast(p, bpf_core_type_id_kernel(struct in6_addr));
-}
-
 /*
- * Up to 48 bytes of a header: behind plain pointers where they can be had, else a copy. Only what is
- * asked for is loaded.
+ * Reads n double words, an even number, of memory without a type, such as a packet's headers: behind
+ * struct timespec64, the plainest structure of two double words that every kernel's BTF has.
  */
-struct header {
-	const struct in6_addr *part[3];
-	struct in6_addr copy[3];
-};
-
-static __always_inline bool open_header(struct header *h, const void *at, int parts)
+static __always_inline bool read_words(__u64 *to, const void *from, int n)
 {
 	if (!can_cast())
-		return bpf_probe_read_kernel(h->copy, parts * 16, at) == 0;
-	for (int i = 0; i < parts; i++)
-		h->part[i] = as_words(at + i * 16);
+		return bpf_probe_read_kernel(to, n * 8, from) == 0;
+	for (int i = 0; i < n; i += 2) {
+		const struct timespec64 *pair =
+			bpf_rdonly_cast(from + i * 8, bpf_core_type_id_kernel(struct timespec64));
+
+		to[i] = pair->tv_sec;
+		to[i + 1] = pair->tv_nsec;
+	}
 	return true;
-}
-
-static __always_inline __u8 byte_at(const struct header *h, int i)
-{
-	if (can_cast())
-		return h->part[i / 16]->in6_u.u6_addr8[i % 16];
-	return h->copy[i / 16].in6_u.u6_addr8[i % 16];
-}
-
-/* The i-th 32-bit word as it stands there (network order). */
-static __always_inline __u32 word_at(const struct header *h, int i)
-{
-	if (can_cast())
-		return h->part[i / 4]->in6_u.u6_addr32[i % 4];
-	return h->copy[i / 4].in6_u.u6_addr32[i % 4];
 }
 
 /*

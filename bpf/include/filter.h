@@ -50,54 +50,61 @@ static __always_inline bool ends_marked(__u32 source, __u32 dest, __u32 ports, _
 	return marked(m, dest, host & 0xFFFF, proto) || marked(m, source, host >> 16, proto);
 }
 
-/*
- * Anything but a plain TCP or UDP header goes to the parser. IPv4 (RFC 791, 3.1): byte 0 version and
- * length, word 1 id, flags and fragment offset, byte 9 protocol, words 3 and 4 the addresses, and
- * without options word 5 the ports.
- */
-static __always_inline bool candidate_v4(const void *at)
+static __always_inline bool is_plain_transport(__u8 proto)
 {
-	struct header h;
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP;
+}
+
+/*
+ * Anything but a plain TCP or UDP header goes to the parser. Double words of an IPv4 header (RFC 791,
+ * 3.1): 0 version and length .. fragment offset; 1 ttl, protocol, checksum, source; 2 destination
+ * and, without options, the ports.
+ */
+static __always_inline bool candidate_v4(const void *header)
+{
+	__u64 w[4], first;
 	__u32 ports;
 	__u8 proto;
 
-	if (!open_header(&h, at, 2))
+	if (!read_words(w, header, 4))
 		return false;
-	if (byte_at(&h, 0) != 0x45 || word_at(&h, 1) & bpf_htonl(IP_MF | IP_OFFSET))
+	first = bpf_be64_to_cpu(w[0]);
+	if (first >> 56 != 0x45 || first & (IP_MF | IP_OFFSET))
 		return true;
-	proto = byte_at(&h, 9);
-	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
+	proto = bpf_be64_to_cpu(w[1]) >> 48;
+	if (!is_plain_transport(proto))
 		return proto == IPPROTO_ICMP;
-	ports = word_at(&h, 5);
+	ports = w[2] >> 32;
 	if (proto == IPPROTO_UDP && is_vxlan_port(bpf_ntohl(ports)))
 		return true;
-	return ends_marked(fold_v4(word_at(&h, 3)), fold_v4(word_at(&h, 4)), ports, proto);
+	return ends_marked(fold_v4(w[1] >> 32), fold_v4(w[2]), ports, proto);
 }
 
-static __always_inline __u32 fold_at(const struct header *h, int i)
+static __always_inline __u32 fold_words(__u64 a, __u64 b)
 {
-	return word_at(h, i) ^ word_at(h, i + 1) ^ word_at(h, i + 2) ^ word_at(h, i + 3);
+	a ^= b;
+	return a ^ a >> 32;
 }
 
 /*
- * IPv6 (RFC 8200, 3): byte 6 next header, words 2-5 and 6-9 the addresses, and without extension
- * headers word 10 the ports.
+ * Double words of an IPv6 header (RFC 8200, 3): 0 version .. next header, hop limit; 1-2 source; 3-4
+ * destination; 5 the ports, if there are no extension headers.
  */
-static __always_inline bool candidate_v6(const void *at)
+static __always_inline bool candidate_v6(const void *header)
 {
-	struct header h;
 	__u32 ports;
+	__u64 w[6];
 	__u8 proto;
 
-	if (!open_header(&h, at, 3))
+	if (!read_words(w, header, 6))
 		return false;
-	proto = byte_at(&h, 6);
-	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
+	proto = bpf_be64_to_cpu(w[0]) >> 8;
+	if (!is_plain_transport(proto))
 		return true;
-	ports = word_at(&h, 10);
+	ports = w[5];
 	if (proto == IPPROTO_UDP && is_vxlan_port(bpf_ntohl(ports)))
 		return true;
-	return ends_marked(fold_at(&h, 2), fold_at(&h, 6), ports, proto);
+	return ends_marked(fold_words(w[1], w[2]), fold_words(w[3], w[4]), ports, proto);
 }
 
 static __always_inline bool candidate(struct sk_buff *skb, __u32 l3)
@@ -125,8 +132,7 @@ __noinline int ours(const struct tuple *t)
 	if (!t)
 		return 0;
 	return is_endpoint(t->daddr, t->dport, t->proto) ||
-	       is_endpoint(t->saddr, t->sport, t->proto) ||
-	       bpf_map_lookup_elem(&flows, t) != NULL;
+	       is_endpoint(t->saddr, t->sport, t->proto) || bpf_map_lookup_elem(&flows, t) != NULL;
 }
 
 /* Default detail: the segments that open, close or reset; everything for other protocols. */
@@ -137,10 +143,10 @@ static __always_inline bool in_detail(const struct packet *p)
 	return p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST);
 }
 
-/* True if the packet is ours; p is then filled. */
-static __always_inline bool match(struct sk_buff *skb, __u32 l3, struct packet *p)
+/* The exact answer for a candidate: true if the packet is ours; p is then filled. */
+static __always_inline bool confirm(struct sk_buff *skb, __u32 l3, struct packet *p)
 {
-	return candidate(skb, l3) && parse_packet(skb, l3, p) && ours(&p->tuple);
+	return parse_packet(skb, l3, p) && ours(&p->tuple);
 }
 
 #endif

@@ -72,11 +72,11 @@ static __always_inline void remember_delivery(struct sk_buff *skb, struct curren
 	now->time = bpf_ktime_get_ns();
 }
 
-static __noinline int enter_hook(struct sk_buff *skb, const struct nf_hook_state *state)
+static __noinline int report_enter(struct sk_buff *skb, const struct nf_hook_state *state)
 {
 	struct packet p;
 
-	if (!match(skb, KREAD(skb, network_header), &p))
+	if (!confirm(skb, KREAD(skb, network_header), &p))
 		return 0;
 	remember(skb, state, &p);
 	if (in_detail(&p))
@@ -84,12 +84,17 @@ static __noinline int enter_hook(struct sk_buff *skb, const struct nf_hook_state
 	return 0;
 }
 
+static __always_inline int enter_hook(struct sk_buff *skb, const struct nf_hook_state *state)
+{
+	return candidate(skb, KREAD(skb, network_header)) ? report_enter(skb, state) : 0;
+}
+
 /* The same packet that entered: the address alone is not enough, it may have been freed inside. */
 static __always_inline bool entered(const struct current *now, struct sk_buff *skb,
 				    const struct nf_hook_state *state)
 {
-	return now->head == (__u64)KREAD(skb, head) &&
-	       now->nf_hook == KREAD(state, hook) && now->netns == net_inum(KREAD(state, net));
+	return now->head == (__u64)KREAD(skb, head) && now->nf_hook == KREAD(state, hook) &&
+	       now->netns == net_inum(KREAD(state, net));
 }
 
 /* The entry's IPS_* bits. A zero entry (untracked) has none. */
@@ -126,30 +131,30 @@ static __always_inline bool take(struct sk_buff *skb, struct packet *p)
 	return true;
 }
 
+static __always_inline bool is_current(const struct current *now, struct sk_buff *skb)
+{
+	return now->skb == (__u64)skb;
+}
+
 /*
  * Is a packet that leaves a hook ours? It is the one of ours that entered, or it became ours by
  * translation: then its entry says so, and either the new tuple is known, or, for the first packet
- * of a connection, one of the entry's tuples is. A packet without translation that was not ours as
- * it entered is not ours now; it costs no look at its headers.
+ * of a connection, one of the entry's tuples is.
  */
 static __always_inline bool leaves(struct sk_buff *skb, const struct nf_hook_state *state,
 				   const struct current *now, struct packet *p)
 {
-	unsigned long status;
-	struct nf_conn *ct;
+	__u32 l3 = KREAD(skb, network_header);
+	struct nf_conn *ct = skb_ct(skb);
 
-	if (now->skb == (__u64)skb && entered(now, skb, state))
+	if (is_current(now, skb) && entered(now, skb, state))
 		return take(skb, p) && now->seq == p->seq && now->ip_id == p->ip_id;
-	ct = skb_ct(skb);
-	status = ct_status(ct);
-	if (!(status & IPS_NAT_MASK))
-		return false;
-	if (match(skb, KREAD(skb, network_header), p))
+	if (candidate(skb, l3) && confirm(skb, l3, p))
 		return true;
-	return !(status & IPS_CONFIRMED) && ct_ours(ct) && take(skb, p);
+	return !(ct_status(ct) & IPS_CONFIRMED) && ct_ours(ct) && take(skb, p);
 }
 
-static __noinline int leave_hook(struct sk_buff *skb, const struct nf_hook_state *state)
+static __noinline int report_leave(struct sk_buff *skb, const struct nf_hook_state *state)
 {
 	struct current *now = get_current();
 	struct packet p;
@@ -162,6 +167,27 @@ static __noinline int leave_hook(struct sk_buff *skb, const struct nf_hook_state
 	if (KREAD(state, hook) == NF_LOCAL_IN && p.tuple.proto == IPPROTO_UDP)
 		remember_delivery(skb, now, state, &p);
 	return 0;
+}
+
+/*
+ * A packet without translation that was not ours as it entered is not ours now: it costs no look at
+ * its headers. A translated one of an existing connection costs the same look as anywhere.
+ */
+static __always_inline int leave_hook(struct sk_buff *skb, const struct nf_hook_state *state)
+{
+	struct current *now = get_current();
+	unsigned long status;
+
+	if (!now)
+		return 0;
+	if (is_current(now, skb))
+		return report_leave(skb, state);
+	status = ct_status(skb_ct(skb));
+	if (!(status & IPS_NAT_MASK))
+		return 0;
+	if (status & IPS_CONFIRMED && !candidate(skb, KREAD(skb, network_header)))
+		return 0;
+	return report_leave(skb, state);
 }
 
 #endif

@@ -13,10 +13,9 @@
 #define MAX_FLOW_TUPLES 65536
 #define MAX_ENDPOINTS 16384
 #define MAX_FRAGMENTS 4096
-#define NR_VXLAN_PORTS 4
 
 struct settings {
-	__u16 vxlan_ports[NR_VXLAN_PORTS]; /* host order, 0 = unused */
+	__u64 vxlan_ports; /* four ports of 16 bits in host order, 0 = unused */
 	__u8 all_packets; /* else: TCP segments with SYN, FIN or RST, and whatever is dropped */
 	__u8 exact; /* follow the tuples in `flows` only: route look-ups must name both ends */
 	__u8 pad[6];

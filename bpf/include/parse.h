@@ -314,11 +314,13 @@ __noinline int parse_transport(const struct cursor *c, const struct inet *ip, st
 	return 0;
 }
 
-/* The packet that an ICMP error quotes becomes the tuple; the error's own ends become outer. */
-__noinline int parse_quoted(const struct cursor *c, const struct inet *ip, struct packet *p)
+/*
+ * The packet that an ICMP error quotes becomes the tuple; the error's own ends become outer. ip is
+ * used up: one structure serves both headers, the stack is small.
+ */
+__noinline int parse_quoted(const struct cursor *c, struct inet *ip, struct packet *p)
 {
 	__u8 type, code, ttl;
-	struct inet quoted;
 	__u32 length;
 
 	if (!c || !ip || !p)
@@ -328,10 +330,10 @@ __noinline int parse_quoted(const struct cursor *c, const struct inet *ip, struc
 	ttl = p->ttl;
 	length = p->length;
 	p->outer = p->tuple;
-	if (!parse_ip(c, ip->l4 + 8, &quoted))
+	if (!parse_ip(c, ip->l4 + 8, ip))
 		return 0;
-	p->length = quoted.length;
-	if (!parse_transport(c, &quoted, p) || !(p->flags & EV_ICMP_ERROR))
+	p->length = ip->length;
+	if (!parse_transport(c, ip, p) || !(p->flags & EV_ICMP_ERROR))
 		return 0;
 	p->icmp_type = type;
 	p->icmp_code = code;
@@ -340,19 +342,19 @@ __noinline int parse_quoted(const struct cursor *c, const struct inet *ip, struc
 	return 1;
 }
 
+#define LANES 0x0001000100010001ULL
+
+/* Compares with the four configured ports at once: a lane that becomes zero is a match. */
 static __always_inline bool is_vxlan_port(__u16 port)
 {
-	for (int i = 0; i < NR_VXLAN_PORTS; i++)
-		/* the verifier knows the settings and removes the unused ones */
-		if (config.vxlan_ports[i] && config.vxlan_ports[i] == port)
-			return true;
-	return false;
+	__u64 x = config.vxlan_ports ^ port * LANES;
+
+	return port && (x - LANES) & ~x & LANES << 15;
 }
 
-/* The frame inside a VXLAN packet (RFC 7348, 5) becomes the tuple, the UDP ends become outer. */
-__noinline int parse_vxlan(const struct cursor *c, const struct inet *ip, struct packet *p)
+/* The frame inside a VXLAN packet (RFC 7348, 5) becomes the tuple, the UDP ends become outer; ip is used up. */
+__noinline int parse_vxlan(const struct cursor *c, struct inet *ip, struct packet *p)
 {
-	struct inet inner;
 	__u8 h[8], type[2];
 	__u32 at, headers;
 
@@ -368,13 +370,13 @@ __noinline int parse_vxlan(const struct cursor *c, const struct inet *ip, struct
 		headers += VLAN_HLEN;
 		at += VLAN_HLEN;
 	}
-	if (!parse_ip(c, at + 8 + ETH_HLEN, &inner))
+	if (!parse_ip(c, at + 8 + ETH_HLEN, ip))
 		return 0;
 	p->outer = p->tuple;
 	p->vni = (__u32)h[4] << 16 | h[5] << 8 | h[6];
 	p->flags |= EV_ENCAPSULATED;
 	p->length = p->length > headers ? p->length - headers : 0;
-	return parse_transport(c, &inner, p);
+	return parse_transport(c, ip, p);
 }
 
 /* Offset of the IP header behind in-packet VLAN tags, 0 if the frame does not hold IP. */

@@ -74,6 +74,11 @@ struct in6_addr {
 	} in6_u;
 };
 
+struct timespec64 {
+	__s64 tv_sec;
+	long tv_nsec;
+};
+
 struct sock_common {
 	union {
 		struct {

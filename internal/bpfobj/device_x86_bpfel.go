@@ -113,7 +113,7 @@ type DeviceMarks struct {
 
 type DeviceSettings struct {
 	_          structs.HostLayout
-	VxlanPorts [4]uint16
+	VxlanPorts uint64
 	AllPackets uint8
 	Exact      uint8
 	Pad        [6]uint8

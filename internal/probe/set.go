@@ -21,7 +21,7 @@ type Config struct {
 	AllPackets bool
 	// Exact: only tuples given to Follow are of interest, not endpoints.
 	Exact bool
-	// VXLANPorts are the UDP ports whose packets are looked into; empty means 4789.
+	// VXLANPorts are the UDP ports whose packets are looked into, four at most; empty means 4789.
 	VXLANPorts []uint16
 	// RingSize is the size of the ring buffer in bytes, a power of two; 0 means 8 MiB.
 	RingSize uint32
@@ -233,13 +233,18 @@ func (s *Set) loadFamily(cfg Config, family string, programs []string) error {
 	return nil
 }
 
+// maxVXLANPorts is how many ports fit struct settings of bpf/include/maps.h.
+const maxVXLANPorts = 4
+
 func settings(cfg Config) bpfobj.DeviceSettings {
 	var out bpfobj.DeviceSettings
 	ports := cfg.VXLANPorts
 	if len(ports) == 0 {
 		ports = []uint16{4789}
 	}
-	copy(out.VxlanPorts[:], ports)
+	for i, port := range ports[:min(len(ports), maxVXLANPorts)] {
+		out.VxlanPorts |= uint64(port) << (16 * i)
+	}
 	if cfg.AllPackets {
 		out.AllPackets = 1
 	}

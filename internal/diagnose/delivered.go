@@ -51,7 +51,7 @@ func (a *analysis) misdelivered(s served) *finding {
 		return nil
 	}
 	l := a.listenerAt(s.netns, a.p.Server)
-	if l != nil && l.Process == processProxy && len(a.f.Target.Published) > 0 {
+	if l != nil && l.Process == processProxy && a.f.Target.Container != "" && a.isPublished() {
 		return a.proxied(s)
 	}
 	who := "a socket"
@@ -113,7 +113,7 @@ func (a *analysis) proxyRefused() *finding {
 		outcome: path.Refused, cause: path.CauseUnexplainedDrop,
 		says:   fmt.Sprintf("docker-proxy took the connection for %s and then reset it", a.target()),
 		where:  whereOf(firstHop(rst), path.Reply),
-		remedy: []string{"docker logs --tail 50 " + quote(a.target())},
+		remedy: []string{"docker logs --tail 50 " + quote(a.f.Target.Container)},
 	}
 	if ns, ok := a.nobodyListens(port); ok {
 		f.cause = path.CauseNotListening

@@ -207,8 +207,8 @@ func TestFirewallReject(t *testing.T) {
 				f.add(path.Reply, "RA", f.hop(nsWeb, path.StageOutput, path.ActionEnter, "", ends(inner, sender)))
 				return f
 			},
-			outcome: path.Refused, cause: path.CauseFirewallDrop,
-			summary: "refused: the request from 10.99.0.1 was dropped in the FORWARD hook (netfilter) of host " +
+			outcome: path.Dropped, cause: path.CauseFirewallDrop,
+			summary: "dropped: the request from 10.99.0.1 was dropped in the FORWARD hook (netfilter) of host " +
 				"on its way eth0 → br-app",
 		},
 	})

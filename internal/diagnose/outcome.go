@@ -164,7 +164,7 @@ func (a *analysis) outcomeOf(e *end) path.Outcome {
 		if e.drop != nil && isNeighbourReason(e.drop.Reason) {
 			return path.Dropped
 		}
-		if e.answered() || a.probeRefused() {
+		if a.answered(e) || a.probeRefused() {
 			return path.Refused
 		}
 	}
@@ -172,6 +172,23 @@ func (a *analysis) outcomeOf(e *end) path.Outcome {
 		return path.Dropped
 	}
 	return path.Lost
+}
+
+// answered reports whether the packet got a refusal: from where it ended, or one that came back and
+// that does not contradict where it ended. A reset of another attempt does.
+func (a *analysis) answered(e *end) bool {
+	switch {
+	case e.reset != nil, e.icmp != nil && e.icmp.Outer == nil:
+		return true
+	case e.drop == nil:
+		return e.answered()
+	case e.rst != nil && (e.drop.Reason == "NO_SOCKET" || a.resetFrom(e) != nil):
+		return true
+	case e.err != nil:
+		h := firstHop(e.err)
+		return fitsICMP(e.drop.Reason, a.icmpOf(icmpHop(e.err))) || h.NetNS != 0 && h.NetNS == e.drop.NetNS
+	}
+	return false
 }
 
 // probeRefused reports whether the probe itself got a refusal.

@@ -13,9 +13,7 @@ func explainReceiveBuffer(a *analysis, e *end) *finding {
 	sure := h != nil && h.Reason == "SOCKET_RCVBUFF"
 	switch {
 	case sure:
-	case a.p.Proto != path.UDP:
-		return nil
-	case h != nil && !isUDPQueue(h):
+	case a.p.Proto != path.UDP, h != nil && !isUDPQueue(h):
 		return nil
 	case h == nil:
 		if h = a.reached(e); h == nil || h == e.deliver || e.answered() {

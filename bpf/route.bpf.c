@@ -15,9 +15,9 @@
 #define RT_TABLE_MAIN 254
 #define RTF_REJECT 0x0200
 
-static __always_inline bool addr_ours(const struct marks *m, const __u32 *addr)
+static __always_inline bool addr_ours(const __u32 *addr)
 {
-	return marked(m, fold(addr), 0, 0) && is_endpoint(addr, 0, 0);
+	return marked(fold(addr), 0, 0) && is_endpoint(addr, 0, 0);
 }
 
 static __always_inline bool is_unspecified(const __u32 *a)
@@ -31,15 +31,12 @@ static __always_inline bool is_unspecified(const __u32 *a)
  */
 static __always_inline bool route_ours(const struct tuple *t, bool failed)
 {
-	const struct marks *m = get_marks();
 	bool src, dst;
 
-	if (!m)
-		return false;
-	dst = addr_ours(m, t->daddr);
+	dst = addr_ours(t->daddr);
 	if (config.exact)
-		return dst && (is_unspecified(t->saddr) || addr_ours(m, t->saddr));
-	src = addr_ours(m, t->saddr);
+		return dst && (is_unspecified(t->saddr) || addr_ours(t->saddr));
+	src = addr_ours(t->saddr);
 	return failed && (src || dst);
 }
 

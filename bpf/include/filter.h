@@ -27,27 +27,17 @@ static __always_inline __u32 fold(const __u32 *addr)
 	return addr[0] ^ addr[1] ^ addr[2] ^ addr[3];
 }
 
-static __always_inline struct marks *get_marks(void)
+static __always_inline bool marked(__u32 folded, __u16 port, __u8 proto)
 {
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&marks, &zero);
-}
-
-static __always_inline bool marked(const struct marks *m, __u32 folded, __u16 port, __u8 proto)
-{
-	return m->byte[mark_of(folded, port, proto) & (MARKS_SIZE - 1)];
+	return marks[mark_of(folded, port, proto) & (MARKS_SIZE - 1)];
 }
 
 /* ports: source and destination as they stand in the header, the source first. */
 static __always_inline bool ends_marked(__u32 source, __u32 dest, __u32 ports, __u8 proto)
 {
-	const struct marks *m = get_marks();
 	__u32 host = bpf_ntohl(ports);
 
-	if (!m)
-		return false;
-	return marked(m, dest, host & 0xFFFF, proto) || marked(m, source, host >> 16, proto);
+	return marked(dest, host & 0xFFFF, proto) || marked(source, host >> 16, proto);
 }
 
 static __always_inline bool is_plain_transport(__u8 proto)

@@ -7,10 +7,7 @@
 
 static __always_inline void set_mark(__u32 folded, __u16 port, __u8 proto)
 {
-	struct marks *m = get_marks();
-
-	if (m)
-		m->byte[mark_of(folded, port, proto) & (MARKS_SIZE - 1)] = 1;
+	marks[mark_of(folded, port, proto) & (MARKS_SIZE - 1)] = 1;
 }
 
 static __always_inline struct tuple inverse(const struct tuple *t)

@@ -51,10 +51,6 @@ struct current {
 	struct packet pkt;
 };
 
-struct marks {
-	__u8 byte[MARKS_SIZE];
-};
-
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 8 << 20);
@@ -63,15 +59,10 @@ struct {
 
 /*
  * A byte per hash of an endpoint: 0 means that no packet from or to it is ours. It makes the miss,
- * the common case, one array access. Bytes, not bits, so that setting needs no atomic (5.12).
+ * the common case, one array access: a global array is addressed directly. Bytes, not bits, so that
+ * setting one needs no atomic operation (5.12).
  */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct marks);
-} marks SEC(".maps");
+__u8 marks[MARKS_SIZE] SEC(".data.marks");
 
 /* Ends that make a packet ours whoever is at the other end. */
 struct {

@@ -26,12 +26,8 @@ static __always_inline void sock_tuple(struct tuple *t, const struct sock *sk, _
 /* Whether a socket's ends are ours, at the price of one array access for those that are not. */
 static __always_inline bool sock_ours(const struct tuple *t)
 {
-	const struct marks *m = get_marks();
-
-	if (!m)
-		return false;
-	if (!marked(m, fold(t->daddr), t->dport, t->proto) &&
-	    !marked(m, fold(t->saddr), t->sport, t->proto))
+	if (!marked(fold(t->daddr), t->dport, t->proto) &&
+	    !marked(fold(t->saddr), t->sport, t->proto))
 		return false;
 	return ours(t);
 }

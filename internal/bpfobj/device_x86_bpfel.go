@@ -106,11 +106,6 @@ type DeviceFragmentKey struct {
 	Proto uint32
 }
 
-type DeviceMarks struct {
-	_    structs.HostLayout
-	Byte [65536]uint8
-}
-
 type DeviceSettings struct {
 	_          structs.HostLayout
 	VxlanPorts uint64
@@ -139,11 +134,11 @@ const (
 	DeviceMapFlows            = "flows"
 	DeviceMapFragments        = "fragments"
 	DeviceMapLost             = "lost"
-	DeviceMapMarks            = "marks"
 	DeviceProgNetDevQueue     = "net_dev_queue"
 	DeviceProgNetDevStartXmit = "net_dev_start_xmit"
 	DeviceProgNetifReceiveSkb = "netif_receive_skb"
 	DeviceVarConfig           = "config"
+	DeviceVarMarks            = "marks"
 )
 
 // LoadDevice returns the embedded CollectionSpec for Device.
@@ -203,7 +198,6 @@ type DeviceMapSpecs struct {
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
 	Lost          *ebpf.MapSpec `ebpf:"lost"`
-	Marks         *ebpf.MapSpec `ebpf:"marks"`
 }
 
 // DeviceVariableSpecs contains global variables before they are loaded into the kernel.
@@ -211,6 +205,7 @@ type DeviceMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type DeviceVariableSpecs struct {
 	Config *ebpf.VariableSpec `ebpf:"config"`
+	Marks  *ebpf.VariableSpec `ebpf:"marks"`
 }
 
 // DeviceObjects contains all objects after they have been loaded into the kernel.
@@ -239,7 +234,6 @@ type DeviceMaps struct {
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Fragments     *ebpf.Map `ebpf:"fragments"`
 	Lost          *ebpf.Map `ebpf:"lost"`
-	Marks         *ebpf.Map `ebpf:"marks"`
 }
 
 func (m *DeviceMaps) Close() error {
@@ -250,7 +244,6 @@ func (m *DeviceMaps) Close() error {
 		m.Flows,
 		m.Fragments,
 		m.Lost,
-		m.Marks,
 	)
 }
 
@@ -259,6 +252,7 @@ func (m *DeviceMaps) Close() error {
 // It can be passed to LoadDeviceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DeviceVariables struct {
 	Config *ebpf.Variable `ebpf:"config"`
+	Marks  *ebpf.Variable `ebpf:"marks"`
 }
 
 // DevicePrograms contains all programs after they have been loaded into the kernel.

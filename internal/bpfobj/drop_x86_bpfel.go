@@ -22,11 +22,11 @@ const (
 	DropMapFlows           = "flows"
 	DropMapFragments       = "fragments"
 	DropMapLost            = "lost"
-	DropMapMarks           = "marks"
 	DropProgKfreeSkbPlain  = "kfree_skb_plain"
 	DropProgKfreeSkbReason = "kfree_skb_reason"
 	DropProgKfreeSkbSocket = "kfree_skb_socket"
 	DropVarConfig          = "config"
+	DropVarMarks           = "marks"
 )
 
 // LoadDrop returns the embedded CollectionSpec for Drop.
@@ -86,7 +86,6 @@ type DropMapSpecs struct {
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
 	Lost          *ebpf.MapSpec `ebpf:"lost"`
-	Marks         *ebpf.MapSpec `ebpf:"marks"`
 }
 
 // DropVariableSpecs contains global variables before they are loaded into the kernel.
@@ -94,6 +93,7 @@ type DropMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type DropVariableSpecs struct {
 	Config *ebpf.VariableSpec `ebpf:"config"`
+	Marks  *ebpf.VariableSpec `ebpf:"marks"`
 }
 
 // DropObjects contains all objects after they have been loaded into the kernel.
@@ -122,7 +122,6 @@ type DropMaps struct {
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Fragments     *ebpf.Map `ebpf:"fragments"`
 	Lost          *ebpf.Map `ebpf:"lost"`
-	Marks         *ebpf.Map `ebpf:"marks"`
 }
 
 func (m *DropMaps) Close() error {
@@ -133,7 +132,6 @@ func (m *DropMaps) Close() error {
 		m.Flows,
 		m.Fragments,
 		m.Lost,
-		m.Marks,
 	)
 }
 
@@ -142,6 +140,7 @@ func (m *DropMaps) Close() error {
 // It can be passed to LoadDropObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DropVariables struct {
 	Config *ebpf.Variable `ebpf:"config"`
+	Marks  *ebpf.Variable `ebpf:"marks"`
 }
 
 // DropPrograms contains all programs after they have been loaded into the kernel.

@@ -22,10 +22,10 @@ const (
 	FunctionMapFlows            = "flows"
 	FunctionMapFragments        = "fragments"
 	FunctionMapLost             = "lost"
-	FunctionMapMarks            = "marks"
 	FunctionProgNfHookSlowEnter = "nf_hook_slow_enter"
 	FunctionProgNfHookSlowLeave = "nf_hook_slow_leave"
 	FunctionVarConfig           = "config"
+	FunctionVarMarks            = "marks"
 )
 
 // LoadFunction returns the embedded CollectionSpec for Function.
@@ -84,7 +84,6 @@ type FunctionMapSpecs struct {
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
 	Lost          *ebpf.MapSpec `ebpf:"lost"`
-	Marks         *ebpf.MapSpec `ebpf:"marks"`
 }
 
 // FunctionVariableSpecs contains global variables before they are loaded into the kernel.
@@ -92,6 +91,7 @@ type FunctionMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type FunctionVariableSpecs struct {
 	Config *ebpf.VariableSpec `ebpf:"config"`
+	Marks  *ebpf.VariableSpec `ebpf:"marks"`
 }
 
 // FunctionObjects contains all objects after they have been loaded into the kernel.
@@ -120,7 +120,6 @@ type FunctionMaps struct {
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Fragments     *ebpf.Map `ebpf:"fragments"`
 	Lost          *ebpf.Map `ebpf:"lost"`
-	Marks         *ebpf.Map `ebpf:"marks"`
 }
 
 func (m *FunctionMaps) Close() error {
@@ -131,7 +130,6 @@ func (m *FunctionMaps) Close() error {
 		m.Flows,
 		m.Fragments,
 		m.Lost,
-		m.Marks,
 	)
 }
 
@@ -140,6 +138,7 @@ func (m *FunctionMaps) Close() error {
 // It can be passed to LoadFunctionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FunctionVariables struct {
 	Config *ebpf.Variable `ebpf:"config"`
+	Marks  *ebpf.Variable `ebpf:"marks"`
 }
 
 // FunctionPrograms contains all programs after they have been loaded into the kernel.

@@ -22,9 +22,9 @@ const (
 	ICMPMapFlows         = "flows"
 	ICMPMapFragments     = "fragments"
 	ICMPMapLost          = "lost"
-	ICMPMapMarks         = "marks"
 	ICMPProgIcmpSend     = "icmp_send"
 	ICMPVarConfig        = "config"
+	ICMPVarMarks         = "marks"
 )
 
 // LoadICMP returns the embedded CollectionSpec for ICMP.
@@ -82,7 +82,6 @@ type ICMPMapSpecs struct {
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
 	Lost          *ebpf.MapSpec `ebpf:"lost"`
-	Marks         *ebpf.MapSpec `ebpf:"marks"`
 }
 
 // ICMPVariableSpecs contains global variables before they are loaded into the kernel.
@@ -90,6 +89,7 @@ type ICMPMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type ICMPVariableSpecs struct {
 	Config *ebpf.VariableSpec `ebpf:"config"`
+	Marks  *ebpf.VariableSpec `ebpf:"marks"`
 }
 
 // ICMPObjects contains all objects after they have been loaded into the kernel.
@@ -118,7 +118,6 @@ type ICMPMaps struct {
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Fragments     *ebpf.Map `ebpf:"fragments"`
 	Lost          *ebpf.Map `ebpf:"lost"`
-	Marks         *ebpf.Map `ebpf:"marks"`
 }
 
 func (m *ICMPMaps) Close() error {
@@ -129,7 +128,6 @@ func (m *ICMPMaps) Close() error {
 		m.Flows,
 		m.Fragments,
 		m.Lost,
-		m.Marks,
 	)
 }
 
@@ -138,6 +136,7 @@ func (m *ICMPMaps) Close() error {
 // It can be passed to LoadICMPObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ICMPVariables struct {
 	Config *ebpf.Variable `ebpf:"config"`
+	Marks  *ebpf.Variable `ebpf:"marks"`
 }
 
 // ICMPPrograms contains all programs after they have been loaded into the kernel.

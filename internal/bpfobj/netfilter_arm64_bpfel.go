@@ -22,10 +22,10 @@ const (
 	NetfilterMapFlows           = "flows"
 	NetfilterMapFragments       = "fragments"
 	NetfilterMapLost            = "lost"
-	NetfilterMapMarks           = "marks"
 	NetfilterProgNetfilterEnter = "netfilter_enter"
 	NetfilterProgNetfilterLeave = "netfilter_leave"
 	NetfilterVarConfig          = "config"
+	NetfilterVarMarks           = "marks"
 )
 
 // LoadNetfilter returns the embedded CollectionSpec for Netfilter.
@@ -84,7 +84,6 @@ type NetfilterMapSpecs struct {
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
 	Lost          *ebpf.MapSpec `ebpf:"lost"`
-	Marks         *ebpf.MapSpec `ebpf:"marks"`
 }
 
 // NetfilterVariableSpecs contains global variables before they are loaded into the kernel.
@@ -92,6 +91,7 @@ type NetfilterMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetfilterVariableSpecs struct {
 	Config *ebpf.VariableSpec `ebpf:"config"`
+	Marks  *ebpf.VariableSpec `ebpf:"marks"`
 }
 
 // NetfilterObjects contains all objects after they have been loaded into the kernel.
@@ -120,7 +120,6 @@ type NetfilterMaps struct {
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Fragments     *ebpf.Map `ebpf:"fragments"`
 	Lost          *ebpf.Map `ebpf:"lost"`
-	Marks         *ebpf.Map `ebpf:"marks"`
 }
 
 func (m *NetfilterMaps) Close() error {
@@ -131,7 +130,6 @@ func (m *NetfilterMaps) Close() error {
 		m.Flows,
 		m.Fragments,
 		m.Lost,
-		m.Marks,
 	)
 }
 
@@ -140,6 +138,7 @@ func (m *NetfilterMaps) Close() error {
 // It can be passed to LoadNetfilterObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetfilterVariables struct {
 	Config *ebpf.Variable `ebpf:"config"`
+	Marks  *ebpf.Variable `ebpf:"marks"`
 }
 
 // NetfilterPrograms contains all programs after they have been loaded into the kernel.

@@ -22,9 +22,9 @@ const (
 	ReadyMapFlows         = "flows"
 	ReadyMapFragments     = "fragments"
 	ReadyMapLost          = "lost"
-	ReadyMapMarks         = "marks"
 	ReadyProgSkDataReady  = "sk_data_ready"
 	ReadyVarConfig        = "config"
+	ReadyVarMarks         = "marks"
 )
 
 // LoadReady returns the embedded CollectionSpec for Ready.
@@ -82,7 +82,6 @@ type ReadyMapSpecs struct {
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
 	Lost          *ebpf.MapSpec `ebpf:"lost"`
-	Marks         *ebpf.MapSpec `ebpf:"marks"`
 }
 
 // ReadyVariableSpecs contains global variables before they are loaded into the kernel.
@@ -90,6 +89,7 @@ type ReadyMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type ReadyVariableSpecs struct {
 	Config *ebpf.VariableSpec `ebpf:"config"`
+	Marks  *ebpf.VariableSpec `ebpf:"marks"`
 }
 
 // ReadyObjects contains all objects after they have been loaded into the kernel.
@@ -118,7 +118,6 @@ type ReadyMaps struct {
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Fragments     *ebpf.Map `ebpf:"fragments"`
 	Lost          *ebpf.Map `ebpf:"lost"`
-	Marks         *ebpf.Map `ebpf:"marks"`
 }
 
 func (m *ReadyMaps) Close() error {
@@ -129,7 +128,6 @@ func (m *ReadyMaps) Close() error {
 		m.Flows,
 		m.Fragments,
 		m.Lost,
-		m.Marks,
 	)
 }
 
@@ -138,6 +136,7 @@ func (m *ReadyMaps) Close() error {
 // It can be passed to LoadReadyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ReadyVariables struct {
 	Config *ebpf.Variable `ebpf:"config"`
+	Marks  *ebpf.Variable `ebpf:"marks"`
 }
 
 // ReadyPrograms contains all programs after they have been loaded into the kernel.

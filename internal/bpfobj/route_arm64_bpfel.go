@@ -22,10 +22,10 @@ const (
 	RouteMapFlows            = "flows"
 	RouteMapFragments        = "fragments"
 	RouteMapLost             = "lost"
-	RouteMapMarks            = "marks"
 	RouteProgFib6TableLookup = "fib6_table_lookup"
 	RouteProgFibTableLookup  = "fib_table_lookup"
 	RouteVarConfig           = "config"
+	RouteVarMarks            = "marks"
 )
 
 // LoadRoute returns the embedded CollectionSpec for Route.
@@ -84,7 +84,6 @@ type RouteMapSpecs struct {
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
 	Lost          *ebpf.MapSpec `ebpf:"lost"`
-	Marks         *ebpf.MapSpec `ebpf:"marks"`
 }
 
 // RouteVariableSpecs contains global variables before they are loaded into the kernel.
@@ -92,6 +91,7 @@ type RouteMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type RouteVariableSpecs struct {
 	Config *ebpf.VariableSpec `ebpf:"config"`
+	Marks  *ebpf.VariableSpec `ebpf:"marks"`
 }
 
 // RouteObjects contains all objects after they have been loaded into the kernel.
@@ -120,7 +120,6 @@ type RouteMaps struct {
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Fragments     *ebpf.Map `ebpf:"fragments"`
 	Lost          *ebpf.Map `ebpf:"lost"`
-	Marks         *ebpf.Map `ebpf:"marks"`
 }
 
 func (m *RouteMaps) Close() error {
@@ -131,7 +130,6 @@ func (m *RouteMaps) Close() error {
 		m.Flows,
 		m.Fragments,
 		m.Lost,
-		m.Marks,
 	)
 }
 
@@ -140,6 +138,7 @@ func (m *RouteMaps) Close() error {
 // It can be passed to LoadRouteObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RouteVariables struct {
 	Config *ebpf.Variable `ebpf:"config"`
+	Marks  *ebpf.Variable `ebpf:"marks"`
 }
 
 // RoutePrograms contains all programs after they have been loaded into the kernel.

@@ -22,13 +22,13 @@ const (
 	SocketMapFlows                 = "flows"
 	SocketMapFragments             = "fragments"
 	SocketMapLost                  = "lost"
-	SocketMapMarks                 = "marks"
 	SocketProgInetSockSetState     = "inet_sock_set_state"
 	SocketProgSkbCopyDatagramIovec = "skb_copy_datagram_iovec"
 	SocketProgTcpRetransmitSkb     = "tcp_retransmit_skb"
 	SocketProgTcpSendResetPlain    = "tcp_send_reset_plain"
 	SocketProgTcpSendResetReason   = "tcp_send_reset_reason"
 	SocketVarConfig                = "config"
+	SocketVarMarks                 = "marks"
 )
 
 // LoadSocket returns the embedded CollectionSpec for Socket.
@@ -90,7 +90,6 @@ type SocketMapSpecs struct {
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
 	Lost          *ebpf.MapSpec `ebpf:"lost"`
-	Marks         *ebpf.MapSpec `ebpf:"marks"`
 }
 
 // SocketVariableSpecs contains global variables before they are loaded into the kernel.
@@ -98,6 +97,7 @@ type SocketMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type SocketVariableSpecs struct {
 	Config *ebpf.VariableSpec `ebpf:"config"`
+	Marks  *ebpf.VariableSpec `ebpf:"marks"`
 }
 
 // SocketObjects contains all objects after they have been loaded into the kernel.
@@ -126,7 +126,6 @@ type SocketMaps struct {
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Fragments     *ebpf.Map `ebpf:"fragments"`
 	Lost          *ebpf.Map `ebpf:"lost"`
-	Marks         *ebpf.Map `ebpf:"marks"`
 }
 
 func (m *SocketMaps) Close() error {
@@ -137,7 +136,6 @@ func (m *SocketMaps) Close() error {
 		m.Flows,
 		m.Fragments,
 		m.Lost,
-		m.Marks,
 	)
 }
 
@@ -146,6 +144,7 @@ func (m *SocketMaps) Close() error {
 // It can be passed to LoadSocketObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SocketVariables struct {
 	Config *ebpf.Variable `ebpf:"config"`
+	Marks  *ebpf.Variable `ebpf:"marks"`
 }
 
 // SocketPrograms contains all programs after they have been loaded into the kernel.

@@ -15,6 +15,9 @@ import (
 // marksSize is MARKS_SIZE of bpf/include/maps.h.
 const marksSize = 65536
 
+// marksMap is the section that holds the array.
+const marksMap = ".data.marks"
+
 // Endpoint is one end that makes a packet ours whoever is at the other end.
 type Endpoint struct {
 	Addr  netip.AddrPort // port 0 for ICMP echo

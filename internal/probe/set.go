@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/bpfobj"
 	"github.com/pathtrace/pathtrace/internal/kernel"
@@ -177,16 +178,17 @@ func (s *Set) createMaps(cfg Config) error {
 	if cfg.RingSize != 0 {
 		spec.Maps["events"].MaxEntries = cfg.RingSize
 	}
+	spec.Maps[marksMap].Flags |= unix.BPF_F_MMAPABLE
 	for name, m := range spec.Maps {
-		if name[0] == '.' {
-			continue // an object's own data
+		if name == ".rodata" {
+			continue // an object's own
 		}
 		if s.maps[name], err = ebpf.NewMap(m); err != nil {
 			delete(s.maps, name)
 			return fmt.Errorf("create map %s: %w", name, explain(err))
 		}
 	}
-	if s.marks, err = s.maps["marks"].Memory(); err != nil {
+	if s.marks, err = s.maps[marksMap].Memory(); err != nil {
 		return fmt.Errorf("map marks: %w", err)
 	}
 	return nil
@@ -215,6 +217,7 @@ func (s *Set) loadFamily(cfg Config, family string, programs []string) error {
 	for name := range spec.Maps {
 		if m, ok := s.maps[name]; ok {
 			spec.Maps[name].MaxEntries = m.MaxEntries()
+			spec.Maps[name].Flags = m.Flags()
 			replace[name] = m
 		}
 	}

@@ -23,7 +23,7 @@ const (
 type collector struct {
 	reader  *probe.Reader
 	tracker *flow.Tracker
-	// onNetNS is told each namespace the first time an event comes from it.
+	// onNetNS is told each namespace the first time a packet is seen in it.
 	onNetNS func(uint32)
 
 	stop   atomic.Bool
@@ -82,7 +82,8 @@ func (c *collector) take(e *wire.Event, n int) bool {
 func (c *collector) add(e *wire.Event) {
 	c.events.Add(1)
 	c.hooks[e.Hook]++
-	if e.NetNS != 0 && !c.seen[e.NetNS] {
+	// A route look-up alone may be of anybody with the same addresses.
+	if e.NetNS != 0 && e.Skb != 0 && !c.seen[e.NetNS] {
 		c.seen[e.NetNS] = true
 		c.onNetNS(e.NetNS)
 	}

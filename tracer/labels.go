@@ -2,8 +2,10 @@ package tracer
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -17,6 +19,7 @@ import (
 type labels struct {
 	topo     *topo.Topology
 	engines  *docker.Engines
+	given    []uint32 // namespaces given by path
 	hostname string
 	cancel   []func()
 
@@ -32,8 +35,8 @@ type device struct {
 	name, kind, network, bridge string
 }
 
-func newLabels(t *topo.Topology, engines *docker.Engines) *labels {
-	l := &labels{topo: t, engines: engines}
+func newLabels(t *topo.Topology, engines *docker.Engines, given []uint32) *labels {
+	l := &labels{topo: t, engines: engines, given: given}
 	l.hostname, _ = os.Hostname() // an unnamed host is no reason not to trace
 	l.reset()
 	l.nameNamespaces()
@@ -187,8 +190,8 @@ func (l *labels) addr(a netip.Addr) string {
 	return l.addrs[a]
 }
 
-// collectAddrs maps addresses to names. An address that two things have gets no name: none is better
-// than a wrong one.
+// collectAddrs maps addresses to names. An address that two things have gets no name, which is better
+// than a wrong one; but what a given namespace has is meant.
 func (l *labels) collectAddrs() map[netip.Addr]string {
 	names := map[netip.Addr]string{}
 	add := func(a netip.Addr, name string) {
@@ -205,8 +208,10 @@ func (l *labels) collectAddrs() map[netip.Addr]string {
 			add(a, c.Name)
 		}
 	}
+	meant := map[netip.Addr]string{}
 	for _, ns := range l.topo.Namespaces() {
-		if ns.Kind != topo.KindHost && ns.Kind != topo.KindNamed {
+		given := slices.Contains(l.given, ns.Inode)
+		if !given && ns.Kind != topo.KindHost && ns.Kind != topo.KindNamed {
 			continue
 		}
 		addrs, err := l.topo.HostAddrs(ns.Inode)
@@ -214,11 +219,15 @@ func (l *labels) collectAddrs() map[netip.Addr]string {
 			continue // it has just vanished
 		}
 		for _, a := range addrs {
-			if !a.IsLoopback() {
-				add(a, ns.Name)
+			if a.IsLoopback() {
+				continue
+			}
+			if add(a, ns.Name); given {
+				meant[a] = ns.Name
 			}
 		}
 	}
+	maps.Copy(names, meant)
 	return names
 }
 

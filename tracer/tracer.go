@@ -33,6 +33,7 @@ type Tracer struct {
 	engines *docker.Engines
 	names   *target.Names
 	labels  *labels
+	given   []uint32 // inodes of Config.Namespaces
 
 	target target.Target
 	source target.Source
@@ -96,10 +97,8 @@ func (t *Tracer) openNames(ctx context.Context) error {
 	if t.topo, err = topo.New(topo.Options{Log: t.cfg.Log}); err != nil {
 		return fmt.Errorf("read network namespaces: %w", err)
 	}
-	for _, ns := range t.cfg.Namespaces {
-		if err := t.topo.AddPath(ns.Name, ns.Path); err != nil {
-			return err
-		}
+	if err := t.addNamespaces(); err != nil {
+		return err
 	}
 	patience, cancel := context.WithTimeout(ctx, dockerPatience)
 	defer cancel()
@@ -109,9 +108,10 @@ func (t *Tracer) openNames(ctx context.Context) error {
 	if err != nil {
 		return &target.UsageError{Message: err.Error()}
 	}
-	t.labels = newLabels(t.topo, t.engines)
+	t.labels = newLabels(t.topo, t.engines, t.given)
 	t.names = target.New(target.Options{
 		Docker: t.engines, Topology: t.topo, Resolver: net.DefaultResolver, PreferIPv6: t.cfg.PreferIPv6,
+		Preferred: t.given,
 	})
 	if t.target, err = t.names.Target(ctx, t.cfg.Target, t.cfg.Proto); err != nil {
 		return err
@@ -120,6 +120,21 @@ func (t *Tracer) openNames(ctx context.Context) error {
 		t.source, err = t.names.Source(ctx, t.cfg.Source)
 	}
 	return err
+}
+
+// addNamespaces makes the configured namespaces known.
+func (t *Tracer) addNamespaces() error {
+	for _, ns := range t.cfg.Namespaces {
+		if err := t.topo.AddPath(ns.Name, ns.Path); err != nil {
+			return err
+		}
+		inode, err := t.topo.InodeOf(ns.Path)
+		if err != nil {
+			return err
+		}
+		t.given = append(t.given, inode)
+	}
+	return nil
 }
 
 // pathNamespaces lists the namespaces a packet of the trace can meet, as far as is known beforehand.
@@ -141,21 +156,13 @@ func (t *Tracer) pathNamespaces() []uint32 {
 	add(t.source.NetNS)
 	add(t.target.NetNS...)
 	for _, ns := range t.topo.Namespaces() {
-		if ns.Kind == topo.KindHidden || t.given(ns.Name) {
+		if ns.Kind == topo.KindHidden {
 			add(ns.Inode)
 		}
 	}
+	add(t.given...)
 	add(t.neighbours()...)
 	return list
-}
-
-func (t *Tracer) given(name string) bool {
-	for _, ns := range t.cfg.Namespaces {
-		if ns.Name == name {
-			return true
-		}
-	}
-	return false
 }
 
 // neighbours lists, for watched traffic, the namespaces of containers that share a network with the

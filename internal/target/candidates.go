@@ -36,10 +36,11 @@ type world struct {
 	containers []*docker.Container
 	networks   []*docker.Network
 	topology   Topology
+	preferred  []uint32
 }
 
 func (n *Names) world() *world {
-	w := &world{topology: n.opts.Topology}
+	w := &world{topology: n.opts.Topology, preferred: n.opts.Preferred}
 	if n.opts.Docker != nil {
 		w.engines = n.opts.Docker.List()
 		w.containers = n.opts.Docker.Containers()
@@ -60,13 +61,27 @@ func (n *Names) find(ctx context.Context, w *world, r reference) (thing, error) 
 	if len(found) == 0 {
 		found = w.byID(r.name)
 	}
-	switch len(found) {
+	switch found = w.prefer(found); len(found) {
 	case 0:
 		return n.byHostName(ctx, w, r.name)
 	case 1:
 		return found[0], nil
 	}
 	return thing{}, w.ambiguous(r.label(), found)
+}
+
+// prefer keeps what is in a preferred namespace, if anything is.
+func (w *world) prefer(found []thing) []thing {
+	var out []thing
+	for _, t := range found {
+		if slices.ContainsFunc(t.netns, func(inode uint32) bool { return slices.Contains(w.preferred, inode) }) {
+			out = append(out, t)
+		}
+	}
+	if len(out) == 0 {
+		return found
+	}
+	return out
 }
 
 // byName collects what has a name. A container that several routes lead to is one thing.
@@ -257,7 +272,7 @@ func (w *world) byAddr(addr netip.Addr) (thing, error) {
 	if len(found) == 0 {
 		found = w.ownersOf(addr)
 	}
-	switch len(found) {
+	switch found = w.prefer(found); len(found) {
 	case 0:
 		return thing{kind: KindAddress, engine: -1, asked: asked}, nil
 	case 1:

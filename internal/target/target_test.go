@@ -371,3 +371,19 @@ var (
 	_ Docker   = (*docker.Engines)(nil)
 	_ Resolver = (*net.Resolver)(nil)
 )
+
+// TestPreferred: two engines use the same gateway address; the namespace that was given wins.
+func TestPreferred(t *testing.T) {
+	opts := fixtureOptions()
+	opts.Preferred = []uint32{nsHost2}
+	got, err := New(opts).Target(context.Background(), "172.18.0.1:80", "")
+	if err != nil || len(got.NetNS) != 1 || got.NetNS[0] != nsHost2 {
+		t.Errorf("address: got %v %v, want namespace %d", got.NetNS, err, nsHost2)
+	}
+	opts.Topology = append(opts.Topology.(fakeTopology), space(302, "underlay", topo.KindNamed, "", "198.51.100.1/24"))
+	opts.Preferred = []uint32{302}
+	src, err := New(opts).Source(context.Background(), "underlay")
+	if err != nil || src.NetNS != 302 {
+		t.Errorf("name: got %d %v, want namespace 302", src.NetNS, err)
+	}
+}

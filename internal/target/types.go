@@ -105,6 +105,9 @@ type Options struct {
 	Resolver Resolver
 	// PreferIPv6 makes Dial and host names choose IPv6 where both fit.
 	PreferIPv6 bool
+	// Preferred are namespaces that were given by path: what is in one of them wins over what has the
+	// same name or address elsewhere.
+	Preferred []uint32
 }
 
 // Names resolves names. It keeps no state: each call asks anew.

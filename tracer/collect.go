@@ -30,7 +30,7 @@ type collector struct {
 	events atomic.Uint64
 	done   chan struct{}
 	seen   map[uint32]bool
-	hooks  map[wire.Hook]uint64
+	hooks  map[string]uint64
 	broken uint64 // records that could not be decoded
 	err    error  // why reading ended early
 }
@@ -38,7 +38,7 @@ type collector struct {
 func newCollector(reader *probe.Reader, tracker *flow.Tracker, onNetNS func(uint32)) *collector {
 	return &collector{
 		reader: reader, tracker: tracker, onNetNS: onNetNS,
-		done: make(chan struct{}), seen: map[uint32]bool{}, hooks: map[wire.Hook]uint64{},
+		done: make(chan struct{}), seen: map[uint32]bool{}, hooks: map[string]uint64{},
 	}
 }
 
@@ -81,7 +81,7 @@ func (c *collector) take(e *wire.Event, n int) bool {
 
 func (c *collector) add(e *wire.Event) {
 	c.events.Add(1)
-	c.hooks[e.Hook]++
+	c.hooks[e.Hook.Point(e.Tuple.Dst.Addr().Is6())]++
 	// A route look-up alone may be of anybody with the same addresses.
 	if e.NetNS != 0 && e.Skb != 0 && !c.seen[e.NetNS] {
 		c.seen[e.NetNS] = true

@@ -157,8 +157,8 @@ func (s *session) stats() Stats {
 		Hooks: map[string]uint64{}, WallNS: time.Since(s.t.started).Nanoseconds(), CPUNS: cpuTime(),
 		Flows: s.flows, Skipped: append([]string(nil), s.t.skippedNamespaces()...),
 	}
-	for hook, n := range s.collector.hooks {
-		st.Hooks[hook.String()] = n
+	for point, n := range s.collector.hooks {
+		st.Hooks[point] = n
 	}
 	for _, h := range s.t.set.Hooks() {
 		if h.Err != nil {

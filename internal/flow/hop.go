@@ -101,7 +101,7 @@ func (t *Tracker) fill(p *packet, h *hop, out *path.Hop) {
 		TimeNS: max(int64(h.time-f.path.Start), 0), Time: h.time,
 		NetNS: h.netns, Ifindex: h.ifindex, InIfindex: h.in, OutIfindex: h.out,
 		Device: t.names.devices[h.dev], Stage: h.stage.public(), Action: h.action.public(),
-		Length: int(h.length), Function: t.names.locations[h.symbol].function, Hook: h.hook.String(),
+		Length: int(h.length), Function: t.names.locations[h.symbol].function, Hook: h.hook.Point(p.v6()),
 		Retransmission: p.repeat, Copy: h.copied, Noise: h.noise,
 	}
 	if f.proto == wire.ProtoTCP && !p.fp.icmpError {

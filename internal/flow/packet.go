@@ -305,3 +305,8 @@ func (l *packetList) remove(p *packet) {
 	p.prev, p.next = nil, nil
 	l.n--
 }
+
+// v6 reports whether the packet is an IPv6 one.
+func (p *packet) v6() bool {
+	return len(p.flow.ends) > 0 && p.flow.ends[0].tuple.Dst.Addr().Is6()
+}

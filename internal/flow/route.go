@@ -76,6 +76,9 @@ func (t *Tracker) commitMisses() {
 // route attaches a look-up to a packet.
 func (t *Tracker) route(cpu *processor, e *wire.Event) {
 	if p, b := cpu.current(e.Time); p != nil {
+		if e.Err == 0 && e.NetNS != 0 && e.NetNS != b.netns {
+			return // somebody else's: answering the ARP request of a neighbour takes look-ups too
+		}
 		if same, opposite := b.concerns(p, e); same || opposite && e.Err != 0 {
 			t.keepRoute(p, cpu.branch, e, same)
 			return

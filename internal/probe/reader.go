@@ -71,7 +71,7 @@ func (s *Set) Lost() (map[string]uint64, error) {
 			sum += n
 		}
 		if sum > 0 {
-			out[slotName(slot)] = sum
+			out[slotName(slot)] += sum
 		}
 	}
 	return out, s.missed(out)
@@ -100,5 +100,5 @@ func slotName(slot uint32) string {
 	if slot == lostSlots-1 {
 		return "flow table"
 	}
-	return wire.Hook(slot).String()
+	return wire.Hook(slot).Point(false)
 }

@@ -2,7 +2,7 @@ package wire
 
 import "strconv"
 
-// hookNames lists the names of the hooks as `pathtrace hooks` shows them.
+// hookNames lists the names of the hooks in the text form of events.
 func hookNames() [hookEnd]string {
 	return [hookEnd]string{
 		HookUnknown:     "unknown",
@@ -28,6 +28,41 @@ func (h Hook) String() string {
 		return hookNames()[h]
 	}
 	return "hook(" + strconv.Itoa(int(h)) + ")"
+}
+
+// Point returns the place in the kernel, as `pathtrace hooks` lists it: "net_dev_queue". Route look-ups
+// have one for each family, v6 tells which.
+func (h Hook) Point(v6 bool) string {
+	switch h {
+	case DevQueue:
+		return "net_dev_queue"
+	case DevXmit:
+		return "net_dev_start_xmit"
+	case DevReceive:
+		return "netif_receive_skb"
+	case Drop:
+		return "kfree_skb"
+	case NetfilterEnter, NetfilterLeave:
+		return "netfilter"
+	case TCPState:
+		return "inet_sock_set_state"
+	case TCPReset:
+		return "tcp_send_reset"
+	case ICMPSend:
+		return "icmp_send"
+	case TCPRetransmit:
+		return "tcp_retransmit_skb"
+	case SocketRead:
+		return "skb_copy_datagram_iovec"
+	case SocketDataReady:
+		return "sk_data_ready"
+	case RouteLookup:
+		if v6 {
+			return "fib6_table_lookup"
+		}
+		return "fib_table_lookup"
+	}
+	return h.String()
 }
 
 // ParseHook returns the hook of that name; ok is false if there is none.

@@ -1,0 +1,187 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pathtrace/pathtrace/internal/lab"
+)
+
+// Addresses between the hosts and the outside.
+var (
+	outsideAddr  = netip.MustParseAddr("10.213.7.1")
+	outsideAddr6 = netip.MustParseAddr("fd00:213:7::1")
+)
+
+// host is a Docker host: a namespace with an engine in it.
+type host struct {
+	NetNS  string     // name under /run/netns
+	Addr   netip.Addr // of its eth0
+	Dir    string     // of the engine's files
+	Socket string
+	Args   []string // of dockerd beyond the usual
+}
+
+// fixture is what the tests share.
+type fixture struct {
+	Missing string // why there is none
+	Dir     string
+	Binary  string // pathtrace
+	Hosts   [2]*host
+	Outside string // name under /run/netns
+}
+
+var shared fixture
+
+// need returns the fixture; without one the test is skipped, or fails in CI.
+func need(t *testing.T) *fixture {
+	t.Helper()
+	if shared.Missing == "" {
+		return &shared
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal(shared.Missing)
+	}
+	t.Skip(shared.Missing)
+	return nil
+}
+
+// maker makes the fixture and removes it.
+type maker struct {
+	fixture fixture
+	lab     *lab.Lab
+}
+
+func (m *maker) make() (*fixture, error) {
+	dir, err := os.MkdirTemp("", "pte") // short: a socket's path has at most 107 bytes
+	if err != nil {
+		return nil, err
+	}
+	f := &m.fixture
+	f.Dir, f.Binary = dir, filepath.Join(dir, "bin", "pathtrace")
+	prefix := fmt.Sprintf("pte%d-", os.Getpid())
+	m.lab = lab.New(lab.Options{Named: true, Prefix: prefix})
+	f.Outside = prefix + "outside"
+	for i := range f.Hosts {
+		h := &host{
+			NetNS: fmt.Sprintf("%shost%d", prefix, i+1), Dir: filepath.Join(dir, fmt.Sprintf("h%d", i+1)),
+			Addr: netip.AddrFrom4([4]byte{10, 213, 7, byte(11 + i)}),
+		}
+		h.Socket = filepath.Join(h.Dir, "d.sock")
+		f.Hosts[i] = h
+	}
+	f.Hosts[1].Args = []string{"--live-restore"}
+	if err := m.network(); err != nil {
+		return nil, err
+	}
+	if err := m.build(); err != nil {
+		return nil, err
+	}
+	var group errgroup.Group
+	for _, h := range f.Hosts {
+		group.Go(func() error { return m.engine(h) })
+	}
+	return f, group.Wait()
+}
+
+func (m *maker) engine(h *host) error {
+	if err := h.startDaemon(); err != nil {
+		return err
+	}
+	return h.importImage(filepath.Join(m.fixture.Dir, "bin", "ptserver"))
+}
+
+// network makes the outside and the hosts, joined by a bridge in the outside.
+func (m *maker) network() error {
+	outside, err := m.lab.NewNamespace("outside")
+	if err != nil {
+		return err
+	}
+	addrs := []netip.Prefix{netip.PrefixFrom(outsideAddr, 24)}
+	if m.lab.IPv6() {
+		addrs = append(addrs, netip.PrefixFrom(outsideAddr6, 64))
+	}
+	if err := outside.Bridge("br-lan", addrs...); err != nil {
+		return err
+	}
+	// A switch does not look into what it switches.
+	if err := outside.Sysctl("net/bridge/bridge-nf-call-iptables", "0"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for i, h := range m.fixture.Hosts {
+		ns, err := m.lab.NewNamespace(fmt.Sprintf("host%d", i+1))
+		if err != nil {
+			return err
+		}
+		addrs := []netip.Prefix{netip.PrefixFrom(h.Addr, 24)}
+		if m.lab.IPv6() {
+			addrs = append(addrs, netip.MustParsePrefix(fmt.Sprintf("fd00:213:7::%d/64", 11+i)))
+		}
+		err = lab.Veth(lab.End{NS: ns, Name: "eth0", Addrs: addrs},
+			lab.End{NS: outside, Name: fmt.Sprintf("lan%d", i+1), Bridge: "br-lan"})
+		if err != nil {
+			return err
+		}
+		if err := ns.AddRoute(lab.Route{Via: outsideAddr}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// build builds pathtrace and the image's program, both static.
+func (m *maker) build() error {
+	for name, pkg := range map[string]string{"pathtrace": "../../cmd/pathtrace", "ptserver": "./testdata/server"} {
+		cmd := exec.Command("go", "build", "-o", filepath.Join(m.fixture.Dir, "bin", name), pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("build %s: %w\n%s", name, err, out)
+		}
+	}
+	return nil
+}
+
+// remove ends and removes everything, also what a test left behind.
+func (m *maker) remove() error {
+	f := &m.fixture
+	if f.Dir == "" {
+		return nil
+	}
+	var errs []error
+	for _, h := range f.Hosts {
+		if h != nil {
+			h.removeContainers()
+			errs = append(errs, h.stopDaemon())
+		}
+	}
+	errs = append(errs, killStrays(f.Dir), unmountBelow(f.Dir), m.lab.Close(), removeNames(f.Outside))
+	errs = append(errs, os.RemoveAll(f.Dir))
+	return errors.Join(errs...)
+}
+
+// removeNames removes the named namespaces that tests of this run made and did not remove.
+func removeNames(outside string) error {
+	prefix := strings.TrimSuffix(outside, "outside")
+	names, err := filepath.Glob("/run/netns/" + prefix + "*")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, path := range names {
+		out, err := exec.Command("ip", "netns", "del", filepath.Base(path)).CombinedOutput()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("remove namespace %s: %w: %s", path, err, out))
+		}
+	}
+	return errors.Join(errs...)
+}

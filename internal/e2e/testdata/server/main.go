@@ -1,0 +1,152 @@
+// Command ptserver is the only program of the tests' image: servers and clients without surprises.
+//
+//	ptserver tcp ADDR      answer every connection with one line
+//	ptserver udp ADDR      send every datagram back
+//	ptserver mute ADDR     take datagrams and say nothing
+//	ptserver idle          do nothing
+//	ptserver get ADDR N    open N connections at once and read an answer on each
+//	ptserver ask ADDR      send a datagram and wait for the answer
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// patience bounds everything a client waits for.
+const patience = 10 * time.Second
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "ptserver:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) == 1 && args[0] == "idle" {
+		time.Sleep(24 * time.Hour)
+		return nil
+	}
+	if len(args) < 2 {
+		return errors.New("usage: ptserver tcp|udp|mute|get|ask ADDR [N]")
+	}
+	switch args[0] {
+	case "tcp":
+		return serveTCP(args[1])
+	case "udp", "mute":
+		return serveUDP(args[1], args[0] == "udp")
+	case "ask":
+		return ask(args[1])
+	case "get":
+		n := 1
+		if len(args) > 2 {
+			var err error
+			if n, err = strconv.Atoi(args[2]); err != nil {
+				return err
+			}
+		}
+		return getAll(args[1], n)
+	}
+	return fmt.Errorf("unknown command %q", args[0])
+}
+
+func serveTCP(addr string) error {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		go answer(c, name)
+	}
+}
+
+// answer replies once the client has said something or has closed its side.
+func answer(c net.Conn, name string) {
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	if _, err := bufio.NewReader(c).ReadString('\n'); err != nil && err != io.EOF {
+		return
+	}
+	fmt.Fprintf(c, "hello from %s to %s\n", name, c.RemoteAddr())
+}
+
+func serveUDP(addr string, reply bool) error {
+	pc, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 64<<10)
+	for {
+		n, from, err := pc.ReadFrom(buf)
+		if err != nil {
+			return err
+		}
+		if !reply {
+			continue
+		}
+		if _, err := pc.WriteTo(buf[:n], from); err != nil {
+			fmt.Fprintln(os.Stderr, "ptserver:", err)
+		}
+	}
+}
+
+func getAll(addr string, n int) error {
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { errs[i] = get(addr) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func get(addr string) error {
+	c, err := net.DialTimeout("tcp", addr, patience)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	if _, err := fmt.Fprintln(c, "hello"); err != nil {
+		return err
+	}
+	line, err := io.ReadAll(c)
+	if err != nil {
+		return err
+	}
+	fmt.Print(string(line))
+	return nil
+}
+
+func ask(addr string) error {
+	c, err := net.DialTimeout("udp", addr, patience)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	if _, err := c.Write([]byte("hello")); err != nil {
+		return err
+	}
+	n, err := c.Read(make([]byte, 512))
+	if err == nil {
+		fmt.Println(n, "bytes")
+	}
+	return err
+}

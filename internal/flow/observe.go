@@ -228,7 +228,7 @@ func (r *recorder) leave() {
 func (r *recorder) finish() {
 	b := r.b
 	b.hook, b.last = r.e.Hook, max(b.last, r.e.Time)
-	if r.e.NetNS != 0 {
+	if r.e.NetNS != 0 && r.e.Hook != wire.SocketRead {
 		b.netns = r.e.NetNS
 	}
 	if r.e.TTL != 0 {

@@ -171,12 +171,16 @@ func (f *flow) deliveredIn(p *packet, netns uint32) {
 func (r *recorder) deliver() {
 	s := deliverStage(r.p.flow.proto)
 	r.translate(s)
+	if r.e.Hook == wire.SocketRead && r.b.netns != 0 {
+		// The event tells the reader's namespace, which need not be that of its socket.
+		r.base.netns = r.b.netns
+	}
 	for i := range r.p.hops {
 		if h := &r.p.hops[i]; h.action == actionDeliver && h.hook == r.e.Hook {
 			return
 		}
 	}
-	r.p.flow.deliveredIn(r.p, r.e.NetNS)
+	r.p.flow.deliveredIn(r.p, r.base.netns)
 	r.add(s, actionDeliver, nil)
 }
 

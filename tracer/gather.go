@@ -20,7 +20,7 @@ func (s *session) gather(p *path.Path) *diagnose.Facts {
 	lost, _ := s.lost()
 	f := &diagnose.Facts{
 		Probe:      s.probe,
-		Target:     s.targetFact(),
+		Target:     s.targetFact(p),
 		Source:     s.sourceFact(),
 		Namespaces: map[uint32]*diagnose.Namespace{},
 		LostEvents: lost,
@@ -177,13 +177,14 @@ func (s *session) readSysctl(ns *diagnose.Namespace, q diagnose.SysctlQuery) {
 	ns.Sysctls[q.Name] = value
 }
 
-func (s *session) targetFact() diagnose.Endpoint {
+func (s *session) targetFact(p *path.Path) diagnose.Endpoint {
 	tgt := s.t.target
 	e := diagnose.Endpoint{Label: tgt.Label, NetNS: tgt.NetNS, Port: tgt.Port}
 	if len(tgt.Containers) > 0 {
 		s.describe(&e, pickContainer(tgt.Containers, s.dialed.Container))
 	} else {
 		e.HostNetNS = s.hostNetNS(tgt.Engine)
+		e.Label = s.answerer(p, tgt)
 	}
 	if s.dialed.Published {
 		e.PortKind = diagnose.PortHost
@@ -191,6 +192,22 @@ func (s *session) targetFact() diagnose.Endpoint {
 		e.PortKind = diagnose.PortContainer
 	}
 	return e
+}
+
+// answerer names a target given by address after the namespace whose socket took the request, which
+// says more than the address of the host that publishes it.
+func (s *session) answerer(p *path.Path, tgt target.Target) string {
+	if p == nil || tgt.Kind != target.KindAddress {
+		return tgt.Label
+	}
+	inode := p.ServerNetNS
+	if inode == 0 {
+		inode = p.DeliverNetNS
+	}
+	if ns, ok := s.t.topo.Namespace(inode); ok && (ns.Kind == topo.KindNamed || ns.Kind == topo.KindContainer) {
+		return ns.Name
+	}
+	return tgt.Label
 }
 
 func (s *session) sourceFact() diagnose.Endpoint {

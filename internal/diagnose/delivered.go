@@ -8,13 +8,6 @@ import (
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
-// Causes of the contract that are concluded here and are not yet constants of package path.
-const (
-	causeNATMissing          path.Cause = "nat-missing"
-	causeListeningOnLoopback path.Cause = "listening-on-loopback"
-	causeMTUBlackhole        path.Cause = "mtu-blackhole"
-)
-
 // Names of the processes of a Docker engine that hold published ports on the host.
 const (
 	processProxy  = "docker-proxy"
@@ -71,7 +64,7 @@ func (a *analysis) misdelivered(s served) *finding {
 		remedy: []string{a.commandIn(s.netns, "", "ss -lnp "+ssPort(a.p.Proto, a.p.Server.Port()))},
 	}
 	if l != nil && l.Process == processEngine && a.isPublished() && !a.hasDNAT() {
-		f.cause = causeNATMissing
+		f.cause = path.CauseNATMissing
 		f.says = fmt.Sprintf("dockerd in %s only holds the published port %d and never answers on it,"+
 			" and no DNAT rule took the request to %s", at, a.p.Server.Port(), a.target())
 		f.remedy = a.restoreRules(s.netns)

@@ -77,7 +77,7 @@ func explainNotListening(a *analysis, e *end) *finding {
 		f.evidence = append(f.evidence, fmt.Sprintf("%s listens on %s only", process(l), l.Addr))
 	}
 	if len(others) > 0 && allLoopback(others) && !ap.Addr().IsLoopback() {
-		f.cause = causeListeningOnLoopback
+		f.cause = path.CauseListeningOnLoopback
 		f.says = fmt.Sprintf("%s listens on %s only in %s, not on %s",
 			process(others[0]), others[0].Addr, at, ap.Addr())
 		f.remedy[1] = fmt.Sprintf("let the service listen on 0.0.0.0:%d or [::]:%[1]d", ap.Port())

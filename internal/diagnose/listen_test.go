@@ -58,7 +58,7 @@ func TestNotListening(t *testing.T) {
 		{
 			name: "loopback only", flow: in,
 			facts:   listening(Listener{Proto: path.TCP, Addr: ap("127.0.0.1:80"), Process: "python"}),
-			outcome: path.Refused, cause: causeListeningOnLoopback,
+			outcome: path.Refused, cause: path.CauseListeningOnLoopback,
 			summary: "refused: python listens on 127.0.0.1:80 only in container web, not on 172.18.0.2",
 			remedy:  "let the service listen on 0.0.0.0:80 or [::]:80",
 		},

@@ -67,7 +67,7 @@ func TestEveryCauseHasAPage(t *testing.T) {
 	if len(causes) < 18 {
 		t.Fatalf("found only %d cause constants: %v", len(causes), causes)
 	}
-	for _, c := range append(causes, causeNATMissing, causeListeningOnLoopback, causeMTUBlackhole) {
+	for _, c := range append(causes, path.CauseNATMissing, path.CauseListeningOnLoopback, path.CauseMTUBlackhole) {
 		if !pages[c] {
 			t.Errorf("cause %s has no page in docs/causes", c)
 			continue

@@ -153,7 +153,7 @@ func TestTooBig(t *testing.T) {
 		},
 		{
 			name: "error was dropped", flow: func() *testFlow { return big(true) },
-			outcome: path.Dropped, cause: causeMTUBlackhole,
+			outcome: path.Dropped, cause: path.CauseMTUBlackhole,
 			summary: "dropped: a data packet from web is too big for eth0 (MTU 1400) at host, and the ICMP " +
 				"error that says so was dropped in host",
 		},

@@ -31,7 +31,7 @@ func explainTooBig(a *analysis, e *end) *finding {
 			"may not be fragmented", e.pkt.Length))
 	}
 	if x := a.lostError(e); x != nil {
-		f.cause = causeMTUBlackhole
+		f.cause = path.CauseMTUBlackhole
 		f.says += fmt.Sprintf(", and the ICMP error that says so was dropped in %s", a.place(x))
 		f.evidence = append(f.evidence, fmt.Sprintf("the ICMP error was dropped in %s%s%s",
 			a.place(x), onDevice(x), byFunction(x)))

@@ -152,7 +152,7 @@ func TestProxyAndMisdelivery(t *testing.T) {
 				"on port 80 in container web",
 		},
 		{
-			name: "dockerd", flow: onHost, facts: owner("dockerd"), outcome: path.Misdelivered, cause: causeNATMissing,
+			name: "dockerd", flow: onHost, facts: owner("dockerd"), outcome: path.Misdelivered, cause: path.CauseNATMissing,
 			summary: "misdelivered: dockerd in host only holds the published port 8080 and never answers on it, " +
 				"and no DNAT rule took the request to web",
 			where: "host socket request",
@@ -174,7 +174,7 @@ func TestProxyAndMisdelivery(t *testing.T) {
 		},
 	})
 	v := Explain(&onHost().p, owner("docker-proxy")())
-	if len(v.Warnings) != 1 || v.Warnings[0].Cause != causeNATMissing {
+	if len(v.Warnings) != 1 || v.Warnings[0].Cause != path.CauseNATMissing {
 		t.Errorf("from outside: got %v, want a nat-missing warning", v.Warnings)
 	}
 	f := onHost()

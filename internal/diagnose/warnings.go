@@ -95,7 +95,7 @@ func (a *analysis) proxyWarning() (path.Warning, bool) {
 	if l == nil || l.Process != processProxy || !addr.Is4() || addr.IsLoopback() || !a.cameRouted(ns) {
 		return path.Warning{}, false
 	}
-	return path.Warning{Cause: causeNATMissing, Summary: fmt.Sprintf("docker-proxy carried the connection"+
+	return path.Warning{Cause: path.CauseNATMissing, Summary: fmt.Sprintf("docker-proxy carried the connection"+
 		" because no DNAT rule in %s took port %d; %s sees the proxy's address instead of %s",
 		a.spaceName(ns), a.p.Server.Port(), a.target(), a.p.Client.Addr())}, true
 }

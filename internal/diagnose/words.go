@@ -3,6 +3,7 @@ package diagnose
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -131,22 +132,12 @@ func hookName(s path.Stage) string {
 
 // span writes a duration as people read it: 41 µs, 1.2 ms, 2 s.
 func span(d time.Duration) string {
-	switch {
-	case d < time.Microsecond:
-		return fmt.Sprintf("%d ns", d.Nanoseconds())
-	case d < time.Millisecond:
-		return fmt.Sprintf("%d µs", d.Microseconds())
-	case d < 10*time.Millisecond:
-		return trimZero(fmt.Sprintf("%.1f", d.Seconds()*1e3)) + " ms"
-	case d < time.Second:
-		return fmt.Sprintf("%d ms", d.Milliseconds())
-	case d < 10*time.Second:
-		return trimZero(fmt.Sprintf("%.1f", d.Seconds())) + " s"
+	const step = 100 * time.Millisecond
+	if d >= step && d%step == 0 { // somebody's setting, not a measurement
+		return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + " s"
 	}
-	return fmt.Sprintf("%d s", int64(d.Seconds()))
+	return path.FormatDuration(d.Nanoseconds())
 }
-
-func trimZero(s string) string { return strings.TrimSuffix(s, ".0") }
 
 // plural writes a count with its noun: "1 observation", "3 observations".
 func plural(n uint64, noun string) string {

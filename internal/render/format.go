@@ -6,36 +6,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
 // Duration formats nanoseconds for people: three significant digits, whole microseconds below a
 // millisecond.
-func Duration(ns int64) string {
-	if ns < 0 {
-		return "-" + Duration(-ns)
-	}
-	us := time.Duration(ns).Round(time.Microsecond)
-	switch {
-	case ns == 0 || us > 0 && us < time.Millisecond:
-		return strconv.FormatInt(us.Microseconds(), 10) + " µs"
-	case us == 0:
-		return fmt.Sprintf("%.1f µs", float64(ns)/1e3)
-	case us < 999500*time.Microsecond:
-		return significant(float64(ns)/1e6) + " ms"
-	}
-	return significant(float64(ns)/1e9) + " s"
-}
-
-// significant formats f >= 0 with three significant digits, more before the point if needed.
-func significant(f float64) string {
-	switch {
-	case f < 9.995:
-		return strconv.FormatFloat(f, 'f', 2, 64)
-	case f < 99.95:
-		return strconv.FormatFloat(f, 'f', 1, 64)
-	}
-	return strconv.FormatFloat(f, 'f', 0, 64)
-}
+func Duration(ns int64) string { return path.FormatDuration(ns) }
 
 // offset formats a time since the flow's first observation, always to the microsecond: steps of a
 // packet that was sent after seconds are still microseconds apart.

@@ -197,7 +197,7 @@ func (s *session) targetFact(p *path.Path) diagnose.Endpoint {
 // answerer names a target given by address after the namespace whose socket took the request, which
 // says more than the address of the host that publishes it.
 func (s *session) answerer(p *path.Path, tgt target.Target) string {
-	if p == nil || tgt.Kind != target.KindAddress {
+	if _, err := netip.ParseAddr(tgt.Label); p == nil || err != nil {
 		return tgt.Label
 	}
 	inode := p.ServerNetNS

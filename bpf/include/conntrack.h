@@ -8,6 +8,10 @@
 
 #include "emit.h"
 
+/* enum ip_conntrack_status, include/uapi/linux/netfilter/nf_conntrack_common.h */
+#define IPS_CONFIRMED 0x08
+#define IPS_NAT_MASK 0x30 /* IPS_SRC_NAT | IPS_DST_NAT */
+
 static __always_inline void fill_ct_tuple(struct tuple *to, const struct nf_conntrack_tuple *from)
 {
 	__u16 l3 = from->src.l3num;
@@ -64,6 +68,28 @@ static __noinline int fill_ct(struct event *e, struct nf_conn *ct, __u64 info)
 	read_ct_tuple(&e->ct_orig, ct, 0);
 	read_ct_tuple(&e->ct_reply, ct, 1);
 	return 0;
+}
+
+/* The entry's IPS_* bits. A zero entry (untracked) has none. */
+static __always_inline unsigned long ct_status(struct nf_conn *ct)
+{
+	if (!ct)
+		return 0;
+	if (!can_cast() || !bpf_core_type_exists(struct nf_conn))
+		return BPF_CORE_READ(ct, status);
+	ct = bpf_rdonly_cast(ct, bpf_core_type_id_kernel(struct nf_conn));
+	return ct->status;
+}
+
+static __noinline int ct_ours(struct nf_conn *ct)
+{
+	struct tuple t = {};
+
+	read_ct_tuple(&t, ct, 0);
+	if (ours(&t))
+		return 1;
+	read_ct_tuple(&t, ct, 1);
+	return ours(&t);
 }
 
 #endif

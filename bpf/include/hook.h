@@ -15,9 +15,6 @@
 
 #define NF_LOCAL_IN 1
 #define NF_ACCEPT 1
-/* enum ip_conntrack_status, include/uapi/linux/netfilter/nf_conntrack_common.h */
-#define IPS_CONFIRMED 0x08
-#define IPS_NAT_MASK 0x30 /* IPS_SRC_NAT | IPS_DST_NAT */
 
 static __always_inline struct current *get_current(void)
 {
@@ -95,28 +92,6 @@ static __always_inline bool entered(const struct current *now, struct sk_buff *s
 {
 	return now->head == (__u64)KREAD(skb, head) && now->nf_hook == KREAD(state, hook) &&
 	       now->netns == net_inum(KREAD(state, net));
-}
-
-/* The entry's IPS_* bits. A zero entry (untracked) has none. */
-static __always_inline unsigned long ct_status(struct nf_conn *ct)
-{
-	if (!ct)
-		return 0;
-	if (!can_cast() || !bpf_core_type_exists(struct nf_conn))
-		return BPF_CORE_READ(ct, status);
-	ct = bpf_rdonly_cast(ct, bpf_core_type_id_kernel(struct nf_conn));
-	return ct->status;
-}
-
-static __noinline int ct_ours(struct nf_conn *ct)
-{
-	struct tuple t = {};
-
-	read_ct_tuple(&t, ct, 0);
-	if (ours(&t))
-		return 1;
-	read_ct_tuple(&t, ct, 1);
-	return ours(&t);
 }
 
 /* Follows the tuple that a packet of ours got by translation. */

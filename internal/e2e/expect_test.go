@@ -95,8 +95,8 @@ func (r *result) verdict(w want) {
 	if v.LostEvents != 0 || !v.Complete {
 		r.t.Errorf("%v: lost %d, complete %v, skipped %q", r.args, v.LostEvents, v.Complete, r.stats.Skipped)
 	}
-	if v.Summary == "" || strings.Contains(v.Summary, "\n") || !strings.HasSuffix(v.Summary, ".") {
-		r.t.Errorf("%v: the summary is not one sentence: %q", r.args, v.Summary)
+	if !strings.HasPrefix(v.Summary, string(v.Outcome)+": ") || strings.Contains(v.Summary, "\n") {
+		r.t.Errorf("%v: the summary is not one sentence that begins with the outcome: %q", r.args, v.Summary)
 	}
 	r.where(w)
 }

@@ -2,6 +2,7 @@ package tracer
 
 import (
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/pathtrace/pathtrace/internal/prober"
@@ -41,7 +42,8 @@ type Config struct {
 	// Version is what Meta.Version says.
 	Version string
 
-	// The callbacks are called from one goroutine, one at a time, before Run returns; they may be nil.
+	// The callbacks are called one at a time, from goroutines of the Tracer, before Run returns; they
+	// may be nil.
 
 	// OnStart is called when everything is attached, before the probe is sent.
 	OnStart func(Meta)
@@ -74,18 +76,33 @@ type Result struct {
 	Flows map[path.Outcome]int
 }
 
+// withDefaults fills in what was left out and makes the callbacks take turns.
 func (c Config) withDefaults() Config {
 	if c.Timeout <= 0 {
 		c.Timeout = prober.DefaultTimeout
 	}
-	if c.OnStart == nil {
-		c.OnStart = func(Meta) {}
+	onStart, onFlow, onNote := c.OnStart, c.OnFlow, c.OnNote
+	var one sync.Mutex
+	c.OnStart = func(m Meta) {
+		one.Lock()
+		defer one.Unlock()
+		if onStart != nil {
+			onStart(m)
+		}
 	}
-	if c.OnFlow == nil {
-		c.OnFlow = func(Flow) {}
+	c.OnFlow = func(f Flow) {
+		one.Lock()
+		defer one.Unlock()
+		if onFlow != nil {
+			onFlow(f)
+		}
 	}
-	if c.OnNote == nil {
-		c.OnNote = func(string) {}
+	c.OnNote = func(text string) {
+		one.Lock()
+		defer one.Unlock()
+		if onNote != nil {
+			onNote(text)
+		}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -18,6 +18,9 @@ import (
 // for once its result is known.
 const settle = 60 * time.Millisecond
 
+// slow is after what time people want to hear that something is still going on.
+const slow = 2 * time.Second
+
 // runProbe sends one probe from the source and follows exactly that.
 func (t *Tracer) runProbe(ctx context.Context) (Result, error) {
 	s, err := t.newSession()
@@ -62,12 +65,12 @@ func (s *session) sendProbe(ctx context.Context, dialed target.Dialed) (Result, 
 		return Result{}, err
 	}
 	s.start()
-	result := p.Send(ctx)
+	result := s.send(ctx, p)
 	s.probe = probeFact(result, t.cfg.Timeout)
 	if result.Kind == prober.Connected || result.Kind == prober.Answered {
-		s.wait(ctx, settle)
+		time.Sleep(settle)
 	} else {
-		s.wait(ctx, settle/3)
+		time.Sleep(settle / 3)
 	}
 	s.finish()
 	if result.Kind == prober.NamespaceVanished {
@@ -76,11 +79,18 @@ func (s *session) sendProbe(ctx context.Context, dialed target.Dialed) (Result, 
 	if s.decided == 0 {
 		s.noTraffic(nil)
 	}
-	r, err := s.close()
-	if err == nil && result.Kind == prober.Canceled {
-		err = ctx.Err()
+	return s.close()
+}
+
+// send sends the probe, and says so if its answer takes long.
+func (s *session) send(ctx context.Context, p *prober.Probe) prober.Result {
+	if s.t.cfg.Timeout > slow {
+		say := time.AfterFunc(slow, func() {
+			s.t.cfg.OnNote(fmt.Sprintf("no answer yet; waiting up to %v", s.t.cfg.Timeout))
+		})
+		defer say.Stop()
 	}
-	return r, err
+	return p.Send(ctx)
 }
 
 // followProbe sets the filter to the probe's 5-tuple and the route look-ups between its ends.
@@ -115,6 +125,9 @@ func (s *session) targetAddrs() []netip.Addr {
 // probeFact says what became of the probe in the words of package diagnose.
 func probeFact(r prober.Result, timeout time.Duration) *diagnose.Probe {
 	p := &diagnose.Probe{RoundTrip: r.RTT, Timeout: timeout}
+	if r.Kind == prober.Canceled {
+		p.Timeout = r.RTT // somebody did not want to wait longer
+	}
 	switch r.Kind {
 	case prober.Connected:
 		p.Kind = diagnose.ProbeConnected

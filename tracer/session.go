@@ -1,7 +1,6 @@
 package tracer
 
 import (
-	"context"
 	"fmt"
 	"sort"
 	"sync"
@@ -125,13 +124,6 @@ func (s *session) noTraffic(why *target.DialError) {
 		v.Outcome, v.Cause, v.Summary, v.Remedy = path.NoTraffic, why.Cause, why.Message, why.Remedy
 	}
 	s.decide(&path.Path{Proto: s.t.target.Proto, Server: s.dialed.AddrPort}, v)
-}
-
-func (s *session) wait(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }
 
 // finish stops collecting; every flow is decided then.

@@ -46,6 +46,9 @@ func exitStatus(err error, stderr io.Writer) int {
 		return exitDelivered
 	case errors.As(err, &status):
 		return int(status)
+	case errors.Is(err, context.Canceled):
+		render.Note(stderr, "interrupted before the trace began")
+		return exitCannotTrace
 	case errors.As(err, &usage), tracer.IsUsage(err):
 		render.Error(stderr, err)
 		render.Note(stderr, "see pathtrace --help")

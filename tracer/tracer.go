@@ -60,6 +60,9 @@ func IsUsage(err error) bool {
 	return errors.As(err, &usage)
 }
 
+// VerifierLog returns the log of the kernel's verifier behind an error of New, "" if there is none.
+func VerifierLog(err error) string { return probe.VerifierLog(err) }
+
 func (t *Tracer) open(ctx context.Context) error {
 	if t.cfg.Target == "" {
 		return &target.UsageError{Message: "no target: say what to trace to, as in --to web:80"}

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 
-	"github.com/cilium/ebpf"
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
@@ -42,7 +39,6 @@ type output struct {
 	text    *render.Text // one probe
 	live    *render.Live // watched traffic
 	failure error        // the first error of writing
-	title   string
 }
 
 // open prepares the output; watching tells a trace of live traffic from that of a probe.
@@ -149,11 +145,8 @@ func (o *output) close() {
 
 // verbosely writes the verifier's log behind an error, if there is one and -v asks for it.
 func (f *outputFlags) verbosely(s *streams, err error) error {
-	var verifier *ebpf.VerifierError
-	if f.verbose && errors.As(err, &verifier) {
-		w := bufio.NewWriter(s.err)
-		fmt.Fprintf(w, "%+v\n", verifier)
-		_ = w.Flush() // standard error: nowhere to report
+	if log := tracer.VerifierLog(err); f.verbose && log != "" {
+		fmt.Fprintln(s.err, log)
 	}
 	return err
 }

@@ -40,3 +40,12 @@ func (e shortVerifierError) Error() string {
 }
 
 func (e shortVerifierError) Unwrap() error { return e.err }
+
+// VerifierLog returns the verifier's log behind err, "" if there is none.
+func VerifierLog(err error) string {
+	var verifier *ebpf.VerifierError
+	if !errors.As(err, &verifier) {
+		return ""
+	}
+	return fmt.Sprintf("%+v", verifier)
+}

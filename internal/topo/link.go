@@ -2,6 +2,7 @@ package topo
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -49,7 +50,7 @@ func dumpAddrs() ([][]byte, error) {
 func dump(request func() *nl.NetlinkRequest, reply uint16) (msgs [][]byte, err error) {
 	for range 3 {
 		msgs, err = request().Execute(unix.NETLINK_ROUTE, reply)
-		if err != nl.ErrDumpInterrupted {
+		if !errors.Is(err, nl.ErrDumpInterrupted) {
 			return msgs, err
 		}
 	}

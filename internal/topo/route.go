@@ -1,6 +1,7 @@
 package topo
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -59,7 +60,7 @@ func (t *Topology) Neighbours(netns, ifindex uint32) ([]Neighbour, error) {
 	err := t.withHandle(netns, func(h *netlink.Handle) error {
 		for _, flags := range []uint8{0, netlink.NTF_PROXY} {
 			list, err := h.NeighListExecute(netlink.Ndmsg{Index: ifindex, Flags: flags})
-			if err != nil && err != netlink.ErrDumpInterrupted {
+			if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 				return err
 			}
 			for _, n := range list {
@@ -88,7 +89,7 @@ func (t *Topology) FDB(netns, ifindex uint32) ([]FDBEntry, error) {
 	var out []FDBEntry
 	err := t.withHandle(netns, func(h *netlink.Handle) error {
 		list, err := h.NeighListExecute(netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: ifindex})
-		if err != nil && err != netlink.ErrDumpInterrupted {
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 			return err
 		}
 		for _, n := range list {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -62,7 +63,7 @@ func diagListeners() ([]Listener, error) {
 		req := nl.NewNetlinkRequest(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
 		req.AddData(diagRequest{family})
 		msgs, err := req.Execute(unix.NETLINK_SOCK_DIAG, 0)
-		if err != nil && err != nl.ErrDumpInterrupted {
+		if err != nil && !errors.Is(err, nl.ErrDumpInterrupted) {
 			return nil, fmt.Errorf("list sockets: %w", err)
 		}
 		for _, msg := range msgs {

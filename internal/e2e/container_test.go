@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
@@ -112,16 +111,4 @@ func TestIPv6(t *testing.T) {
 	}
 	h.probe(t, want{Outcome: path.Refused, Cause: path.CauseNotListening, Container: web.Name},
 		client.Name, web.Name+":81", "--ipv6")
-}
-
-// TestHalfClosed asks a server that answers after the client has closed: nothing of that is a drop.
-func TestSelf(t *testing.T) {
-	h := need(t).Hosts[0]
-	t.Parallel()
-	n := h.network(t)
-	web := n.server(t)
-	r := h.probe(t, want{Outcome: path.Delivered, Says: []string{web.Name}}, web.Name, web.Name+":80")
-	if slices.ContainsFunc(r.hops, hop{Device: "eth0"}.matches) {
-		t.Errorf("a container talking to itself does not use eth0")
-	}
 }

@@ -51,6 +51,7 @@ type container struct {
 	h    *host
 	t    *testing.T
 	Name string
+	pid  string // of its process, where it has to be known without the engine
 }
 
 // runs starts a container with a name that begins with prefix; flags are those of docker run, the
@@ -109,6 +110,15 @@ func (c *container) listens(kind, addr string) {
 func (c *container) inspect(format string) string {
 	c.t.Helper()
 	return c.h.must(c.t, "inspect", "-f", format, c.Name)
+}
+
+// process is the container's process, also while the engine is gone once it was asked for.
+func (c *container) process() string {
+	c.t.Helper()
+	if c.pid == "" {
+		c.pid = c.inspect("{{.State.Pid}}")
+	}
+	return c.pid
 }
 
 // addr is the container's address in a network.

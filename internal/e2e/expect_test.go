@@ -64,7 +64,7 @@ func (h *host) probe(t *testing.T, w want, from, to string, args ...string) *res
 	r.verdict(w)
 	r.exchange(w)
 	text.has(w.Says...)
-	text.has(string(r.verdicts[0].Outcome))
+	text.has(strings.ReplaceAll(string(r.verdicts[0].Outcome), "-", " ") + ":")
 	if text.status != r.status {
 		t.Errorf("%v: exit status %d with text, %d with JSON", args, text.status, r.status)
 	}

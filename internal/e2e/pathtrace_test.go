@@ -147,7 +147,7 @@ func (p *process) interrupt() { _ = p.cmd.Process.Signal(unix.SIGINT) }
 func (p *process) text() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return "standard output:\n" + p.out.String() + "standard error:\n" + p.err.String()
+	return "standard output ends:\n" + tailOf(p.out.String()) + "standard error:\n" + p.err.String()
 }
 
 // wait waits for the end and reads what was written.

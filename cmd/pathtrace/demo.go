@@ -31,7 +31,12 @@ and removes everything. It needs root, but no Docker.`,
 // demoTimeout is short: the dropped connection is meant to get no answer.
 const demoTimeout = 1200 * time.Millisecond
 
-func demo(ctx context.Context, s *streams, f outputFlags) error {
+func demo(ctx context.Context, s *streams, f outputFlags) (failure error) {
+	s, done, err := f.begin(s)
+	if err != nil {
+		return err
+	}
+	defer done(&failure)
 	net, err := lab.NewDemo(ctx, lab.Options{})
 	if err != nil {
 		return err
@@ -42,8 +47,7 @@ func demo(ctx context.Context, s *streams, f outputFlags) error {
 			fmt.Fprintf(s.out, format+"\n", args...)
 		}
 	}
-	say("# client → router (publishes %s as web:%d) → bridge → web, in namespaces of its own\n",
-		net.Published(false), lab.WebPort)
+	say("# client → router (publishes %s as web:%d) → bridge → web\n", net.Published(false), lab.WebPort)
 	if err := demoTrace(ctx, s, f, net); err != nil {
 		return err
 	}
@@ -56,11 +60,7 @@ func demo(ctx context.Context, s *streams, f outputFlags) error {
 
 // demoTrace traces one connection from the client to the published port.
 func demoTrace(ctx context.Context, s *streams, f outputFlags, net *lab.Demo) error {
-	out, err := f.open(s, false)
-	if err != nil {
-		return err
-	}
-	defer out.close()
+	out := f.open(s, false)
 	cfg := tracer.Config{
 		Source: "client", Target: net.Published(false).String(), Timeout: demoTimeout,
 		Version: version, AllPackets: f.allPackets,

@@ -21,12 +21,13 @@ func newHooks(s *streams) *cobra.Command {
 	return cmd
 }
 
-func hooks(s *streams, f outputFlags) error {
-	out, err := f.open(s, false)
+func hooks(s *streams, f outputFlags) (failure error) {
+	s, done, err := f.begin(s)
 	if err != nil {
 		return err
 	}
-	defer out.close()
+	defer done(&failure)
+	out := f.open(s, false)
 	list, err := tracer.Hooks()
 	if err != nil {
 		return f.verbosely(s, err)

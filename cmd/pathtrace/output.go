@@ -34,36 +34,45 @@ func (f *outputFlags) register(flags *pflag.FlagSet) {
 type output struct {
 	flags   outputFlags
 	notes   io.Writer
-	file    io.Closer
 	json    *render.JSON
 	text    *render.Text // one probe
 	live    *render.Live // watched traffic
 	failure error        // the first error of writing
 }
 
-// open prepares the output; watching tells a trace of live traffic from that of a probe.
-func (f *outputFlags) open(s *streams, watching bool) (*output, error) {
+// begin checks the flags and applies --write: it returns the streams to use and what is to be called
+// at the end, which adds the error of closing the file to failure.
+func (f *outputFlags) begin(s *streams) (_ *streams, done func(failure *error), _ error) {
 	if f.output != "text" && f.output != "json" {
-		return nil, usageError{fmt.Errorf("unknown output %q: --output takes text or json", f.output)}
+		return nil, nil, usageError{fmt.Errorf("unknown output %q: --output takes text or json", f.output)}
 	}
-	o := &output{flags: *f, notes: s.err}
-	w := s.out
-	if f.file != "" {
-		file, err := os.Create(f.file)
-		if err != nil {
-			return nil, fmt.Errorf("open output file: %w", err)
+	if f.file == "" {
+		return s, func(*error) {}, nil
+	}
+	file, err := os.Create(f.file)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open output file: %w", err)
+	}
+	done = func(failure *error) {
+		if err := file.Close(); err != nil && *failure == nil {
+			*failure = fmt.Errorf("close output file: %w", err)
 		}
-		o.file, w = file, file
 	}
+	return &streams{out: file, err: s.err}, done, nil
+}
+
+// open prepares the output of one trace; watching tells live traffic from a probe.
+func (f *outputFlags) open(s *streams, watching bool) *output {
+	o := &output{flags: *f, notes: s.err}
 	switch {
 	case f.output == "json":
-		o.json = render.NewJSON(w)
+		o.json = render.NewJSON(s.out)
 	case watching:
-		o.live = render.NewLive(f.options(w))
+		o.live = render.NewLive(f.options(s.out))
 	default:
-		o.text = render.NewText(f.options(w))
+		o.text = render.NewText(f.options(s.out))
 	}
-	return o, nil
+	return o
 }
 
 // options are those of the text renderers for a writer: colour and width only on a terminal.
@@ -134,12 +143,6 @@ func (o *output) finish(st tracer.Stats) error {
 func (o *output) check(err error) {
 	if o.failure == nil {
 		o.failure = err
-	}
-}
-
-func (o *output) close() {
-	if o.file != nil {
-		o.check(o.file.Close())
 	}
 }
 

@@ -27,8 +27,8 @@ const traceLong = `pathtrace follows a packet to a Docker container through the 
 masquerade into the container and back, with the name of the container, network and device on every
 step, and says in one sentence where it ended and why.
 
-With --from, one probe is sent from inside that container or namespace, and exactly that is followed.
-Without, nothing is sent: the live traffic to the target is watched until Ctrl-C.
+With --from, one probe is sent from inside that container or namespace, and exactly that is
+followed. Without, nothing is sent: the live traffic to the target is watched until Ctrl-C.
 
 NAME is a container, a Compose service (web or project/web), a network alias, a Swarm service, a
 named network namespace, an IP address, a host name, or host.
@@ -66,7 +66,7 @@ func newTrace(s *streams) *cobra.Command {
 	flags.IntVar(&f.count, "count", 0, "watch until so many flows were decided")
 	flags.BoolVarP(&f.ipv6, "ipv6", "6", false, "probe over IPv6 where the target has both")
 	flags.StringArrayVar(&f.dockerHosts, "docker-host", nil,
-		"`ADDRESS` of a Docker engine, may be repeated (default DOCKER_HOST, then the usual socket)")
+		"`ADDRESS` of a Docker engine, may be repeated\n(default DOCKER_HOST, then the usual socket)")
 	f.register(flags)
 	return cmd
 }
@@ -97,16 +97,17 @@ func (f *traceFlags) config() (tracer.Config, error) {
 	return cfg, usageError{fmt.Errorf("unknown protocol %q: --proto takes tcp, udp or icmp", f.proto)}
 }
 
-func trace(cmd *cobra.Command, s *streams, f traceFlags) error {
+func trace(cmd *cobra.Command, s *streams, f traceFlags) (failure error) {
 	cfg, err := f.config()
 	if err != nil {
 		return err
 	}
-	out, err := f.open(s, cfg.Source == "")
+	s, done, err := f.begin(s)
 	if err != nil {
 		return err
 	}
-	defer out.close()
+	defer done(&failure)
+	out := f.open(s, cfg.Source == "")
 	out.connect(&cfg)
 	t, err := tracer.New(cmd.Context(), cfg)
 	if err != nil {

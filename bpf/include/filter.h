@@ -116,13 +116,20 @@ static __always_inline bool is_endpoint(const __u32 *addr, __u16 port, __u8 prot
 	return bpf_map_lookup_elem(&endpoints, &key) != NULL;
 }
 
-/* The exact look-up: an end that is watched, or a tuple that is followed. */
+/*
+ * The exact look-up: an end that is watched, or a tuple that is followed. The key is a copy: before
+ * 6.2 a map takes no argument of a global function as key or value.
+ */
 __noinline int ours(const struct tuple *t)
 {
+	struct tuple key;
+
 	if (!t)
 		return 0;
-	return is_endpoint(t->daddr, t->dport, t->proto) ||
-	       is_endpoint(t->saddr, t->sport, t->proto) || bpf_map_lookup_elem(&flows, t) != NULL;
+	key = *t;
+	return is_endpoint(key.daddr, key.dport, key.proto) ||
+	       is_endpoint(key.saddr, key.sport, key.proto) ||
+	       bpf_map_lookup_elem(&flows, &key) != NULL;
 }
 
 /* Default detail: the segments that open, close or reset; everything for other protocols. */

@@ -29,17 +29,18 @@ static __always_inline struct tuple inverse(const struct tuple *t)
  */
 __noinline int follow(const struct tuple *t)
 {
+	struct tuple key, back;
 	__u32 one = 1;
-	struct tuple r;
 
 	if (!t)
 		return 0;
-	r = inverse(t);
-	if (bpf_map_update_elem(&flows, t, &one, BPF_ANY) ||
-	    bpf_map_update_elem(&flows, &r, &one, BPF_ANY))
+	key = *t;
+	back = inverse(&key);
+	if (bpf_map_update_elem(&flows, &key, &one, BPF_ANY) ||
+	    bpf_map_update_elem(&flows, &back, &one, BPF_ANY))
 		count_lost(LOST_FLOW_TABLE);
-	set_mark(fold(t->saddr), t->sport, t->proto);
-	set_mark(fold(t->daddr), t->dport, t->proto);
+	set_mark(fold(key.saddr), key.sport, key.proto);
+	set_mark(fold(key.daddr), key.dport, key.proto);
 	return 0;
 }
 

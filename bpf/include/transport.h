@@ -100,11 +100,13 @@ static __always_inline bool parse_icmp(const struct cursor *c, const struct inet
 }
 
 /* Later fragments have no transport header: the first one told their tuple. */
-static __always_inline bool parse_fragment(const struct inet *ip, struct packet *p)
+__noinline int parse_fragment(const struct inet *ip, struct packet *p)
 {
 	struct fragment_key key = {};
 	struct tuple *t;
 
+	if (!ip || !p)
+		return 0;
 	p->flags |= EV_FRAGMENT;
 	__builtin_memcpy(key.saddr, ip->saddr, 16);
 	__builtin_memcpy(key.daddr, ip->daddr, 16);
@@ -112,20 +114,24 @@ static __always_inline bool parse_fragment(const struct inet *ip, struct packet 
 	key.proto = ip->proto;
 	t = bpf_map_lookup_elem(&fragments, &key);
 	if (!t)
-		return false;
+		return 0;
 	p->tuple = *t;
-	return true;
+	return 1;
 }
 
-static __always_inline void remember_fragment(const struct inet *ip, const struct packet *p)
+__noinline int remember_fragment(const struct inet *ip, const struct packet *p)
 {
 	struct fragment_key key = {};
+	struct tuple value;
 
+	if (!ip || !p)
+		return 0;
+	value = p->tuple;
 	__builtin_memcpy(key.saddr, ip->saddr, 16);
 	__builtin_memcpy(key.daddr, ip->daddr, 16);
 	key.id = ip->id;
 	key.proto = ip->proto;
-	bpf_map_update_elem(&fragments, &key, &p->tuple, BPF_ANY);
+	return bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
 }
 
 /* Transport header of a packet whose IP header is known: fills tuple, sequence, flags. */

@@ -15,6 +15,8 @@ import (
 func explain(err error) error {
 	var verifier *ebpf.VerifierError
 	switch {
+	case errors.As(err, &verifier) && len(verifier.Log) > 0:
+		return shortVerifierError{verifier}
 	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES):
 		if mode := kernel.Lockdown(); mode == "confidentiality" {
 			return fmt.Errorf("the kernel is locked down (%s mode), which forbids reading kernel memory "+
@@ -25,8 +27,6 @@ func explain(err error) error {
 		}
 		return fmt.Errorf("the kernel refused it although all capabilities are there "+
 			"(a security module, or a container's seccomp profile): %w", err)
-	case errors.As(err, &verifier):
-		return shortVerifierError{verifier}
 	}
 	return err
 }

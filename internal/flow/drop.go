@@ -150,7 +150,7 @@ func (r *recorder) isTCPNoise(s stageID, function, reason string) bool {
 		return true
 	case f.reset && f.established() && flags&wire.SYN == 0:
 		return true
-	case reason != "NOT_SPECIFIED" || !strings.HasSuffix(function, "_rcv"):
+	case reason != "NOT_SPECIFIED" || !strings.HasSuffix(function, "_rcv") && function != "tcp_rcv_state_process":
 		return false
 	case flags&wire.FIN != 0:
 		return f.established() || f.path.Midstream

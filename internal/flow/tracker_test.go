@@ -389,3 +389,28 @@ func BenchmarkMemory(b *testing.B) {
 		runtime.KeepAlive(tr)
 	}
 }
+
+// TestTCPNoise tells what TCP discards of every connection from what it loses.
+func TestTCPNoise(t *testing.T) {
+	for _, test := range []struct {
+		name, function, reason string
+		flags                  uint8
+		payload                uint16
+		fin                    [2]bool
+		want                   bool
+	}{
+		{"ack of a half-closed client", "tcp_rcv_state_process", "NOT_SPECIFIED", wire.ACK, 0, [2]bool{true, false}, true},
+		{"late ack", "tcp_v4_rcv", "NOT_SPECIFIED", wire.ACK, 0, [2]bool{true, false}, true},
+		{"ack of an open connection", "tcp_rcv_state_process", "NOT_SPECIFIED", wire.ACK, 0, [2]bool{}, false},
+		{"data", "tcp_rcv_state_process", "NOT_SPECIFIED", wire.ACK, 10, [2]bool{true, false}, false},
+		{"another reason", "tcp_rcv_state_process", "TCP_ABORT_ON_DATA", wire.ACK, 0, [2]bool{true, false}, false},
+		{"another function", "tcp_filter", "NOT_SPECIFIED", wire.ACK, 0, [2]bool{true, false}, false},
+		{"both closed", "tcp_filter", "NOT_SPECIFIED", wire.ACK, 0, [2]bool{true, true}, true},
+	} {
+		p := &packet{flow: &flow{proto: wire.ProtoTCP, fin: test.fin}}
+		p.fp.tcpFlags, p.fp.payload = test.flags, test.payload
+		if got := (&recorder{p: p}).isTCPNoise(stageTCP, test.function, test.reason); got != test.want {
+			t.Errorf("%s: got %v, want %v", test.name, got, test.want)
+		}
+	}
+}

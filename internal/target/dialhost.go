@@ -117,9 +117,13 @@ func (d *dialer) nearestHost(netns uint32, accept func(netip.Addr) bool) (netip.
 	return best.addr, nil
 }
 
-// isBridge tells whether an address is that of a Docker network's bridge on its host.
+// isBridge tells whether an address is that of a Docker network's bridge on its host. Engines do not
+// name the gateway of a network that was made with a subnet alone; on a host, what is in the subnet of
+// a bridge network is its bridge.
 func (w *world) isBridge(engine int, addr netip.Addr) bool {
 	return slices.ContainsFunc(w.networks, func(n *docker.Network) bool {
-		return n.Engine == engine && slices.Contains(n.Gateways, addr)
+		inside := func(p netip.Prefix) bool { return p.Contains(addr) }
+		return n.Engine == engine && (slices.Contains(n.Gateways, addr) ||
+			n.Driver == "bridge" && slices.ContainsFunc(n.Subnets, inside))
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -385,5 +386,22 @@ func TestPreferred(t *testing.T) {
 	src, err := New(opts).Source(context.Background(), "underlay")
 	if err != nil || src.NetNS != 302 {
 		t.Errorf("name: got %d %v, want namespace 302", src.NetNS, err)
+	}
+}
+
+// TestBridgeWithoutGateway: an engine does not name the gateway of a network made with a subnet alone.
+func TestBridgeWithoutGateway(t *testing.T) {
+	subnet := []netip.Prefix{netip.MustParsePrefix("10.64.0.0/24")}
+	w := &world{networks: []*docker.Network{
+		{Engine: 1, Driver: "bridge", Subnets: subnet},
+		{Engine: 2, Driver: "macvlan", Subnets: subnet},
+	}}
+	for engine, want := range map[int]bool{0: false, 1: true, 2: false} {
+		if got := w.isBridge(engine, netip.MustParseAddr("10.64.0.1")); got != want {
+			t.Errorf("engine %d: got %v, want %v", engine, got, want)
+		}
+	}
+	if w.isBridge(1, netip.MustParseAddr("10.64.1.1")) {
+		t.Error("an address outside the subnet is no bridge")
 	}
 }

@@ -118,7 +118,7 @@ func (a *analysis) finish(f finding, e end) path.Verdict {
 		LostEvents: a.f.LostEvents,
 		Proto:      a.p.Proto,
 		Src:        address(a.p.Client), Dst: address(a.p.Server),
-		SrcName: a.f.Source.Label, DstName: a.f.Target.Label,
+		SrcName: a.askerName(), DstName: a.f.Target.Label,
 	}
 	v.Summary = oneLine(string(f.outcome) + ": " + f.says + a.doubt(f.outcome))
 	v.Evidence = a.evidence(&e, f)

@@ -2,6 +2,8 @@ package diagnose
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -40,6 +42,47 @@ func explainLinkDown(a *analysis, e *end) *finding {
 	}
 	f.where.Device = down.Name
 	return f
+}
+
+// ownerUnplugged explains an address that nobody answers for by the target, which has it, being cut
+// off: every device of it is down or has no carrier. It returns nil if that is not known.
+func (a *analysis) ownerUnplugged(e *end, h *path.Hop, addr netip.Addr) *finding {
+	t := &a.f.Target
+	owns := slices.ContainsFunc(t.Networks, func(n Network) bool { return slices.Contains(n.Addrs, addr) })
+	if !owns || len(t.NetNS) != 1 || t.NetNS[0] == h.NetNS {
+		return nil
+	}
+	var down *Link
+	links := a.space(t.NetNS[0]).Links
+	for i := range links {
+		switch l := &links[i]; {
+		case l.Kind == "loopback" || l.Name == "lo":
+		case !l.isDown():
+			return nil
+		case down == nil:
+			down = l
+		}
+	}
+	if down == nil {
+		return nil
+	}
+	at := &path.Hop{NetNS: t.NetNS[0], Container: t.Container, Device: down.Name, Stage: path.StageDevice}
+	state := "is down"
+	if peer := a.link(down.PeerNetNS, down.PeerIndex); down.Up && peer != nil {
+		at = &path.Hop{NetNS: down.PeerNetNS, Namespace: a.spaceLabel(down.PeerNetNS), Device: peer.Name, Stage: path.StageDevice}
+		down = peer
+	} else if down.Up {
+		state = "has no carrier, its other end is down"
+	}
+	return &finding{
+		cause: path.CauseLinkDown,
+		says: fmt.Sprintf("%s got no further than %s, because %s in %s, by which %s is reached, %s",
+			a.subject(e), a.place(h), down.Name, a.place(at), a.target(), state),
+		where: whereOf(at, e.direction()),
+		evidence: []string{fmt.Sprintf("device %s in %s is up: %t, carrier: %t", down.Name, a.place(at), down.Up, down.Carrier),
+			fmt.Sprintf("nobody in reach answers for %s", addr)},
+		remedy: a.raise(at, down),
+	}
 }
 
 // isDown reports whether a device cannot carry packets.

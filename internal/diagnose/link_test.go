@@ -158,3 +158,41 @@ func TestLinkDown(t *testing.T) {
 		},
 	})
 }
+
+func TestOwnerUnplugged(t *testing.T) {
+	waiting := func() *testFlow {
+		f := newFlow(path.TCP)
+		f.add(path.Request, "S", f.forwarded()...)
+		return f
+	}
+	with := func(links ...Link) func() *Facts {
+		return func() *Facts {
+			f := facts()
+			f.Namespaces[nsHost].Neighbours = []Neighbour{{Addr: ip("172.18.0.2"), State: "INCOMPLETE"}}
+			f.Namespaces[nsHost].Links = []Link{{Index: 5, Name: "vethW", Kind: "veth", PeerNetNS: nsWeb, PeerIndex: 4}}
+			f.Namespaces[nsWeb].Links = append([]Link{{Index: 1, Name: "lo", Kind: "loopback", Up: true, Carrier: true}}, links...)
+			return f
+		}
+	}
+	const got = "lost: the request from 10.99.0.1 got no further than host"
+	runCases(t, []verdictCase{
+		{
+			name: "other end down", flow: waiting,
+			facts:   with(Link{Index: 4, Name: "eth0", Kind: "veth", Up: true, PeerNetNS: nsHost, PeerIndex: 5}),
+			outcome: path.Lost, cause: path.CauseLinkDown,
+			summary: got + ", because vethW in host, by which web is reached, is down",
+			where:   "host vethW device request", remedy: "ip link set vethW up",
+		},
+		{
+			name: "own end down", flow: waiting, facts: with(Link{Index: 4, Name: "eth0", Kind: "veth"}),
+			outcome: path.Lost, cause: path.CauseLinkDown,
+			summary: got + ", because eth0 in container web, by which web is reached, is down",
+		},
+		{
+			name: "another device is up", flow: waiting,
+			facts:   with(Link{Index: 4, Name: "eth0", Kind: "veth"}, Link{Index: 6, Name: "eth1", Kind: "veth", Up: true, Carrier: true}),
+			outcome: path.Lost, cause: path.CauseNeighbourUnresolved,
+			summary: got + ": nobody answered ARP for 172.18.0.2 on br-app",
+		},
+	})
+}

@@ -34,6 +34,9 @@ func explainNeighbour(a *analysis, e *end) *finding {
 		h = e.last
 	}
 	hop := a.nextHop(e, h)
+	if f := a.ownerUnplugged(e, h, hop); f != nil {
+		return f
+	}
 	f := &finding{cause: path.CauseNeighbourUnresolved, where: whereOf(h, e.direction())}
 	f.where.Stage = path.StageNeighbour
 	question := "ARP"

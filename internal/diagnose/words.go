@@ -12,6 +12,17 @@ import (
 
 // asker names the source for a sentence.
 func (a *analysis) asker() string {
+	if name := a.askerName(); name != "" {
+		return name
+	}
+	if a.p.Client.IsValid() {
+		return a.p.Client.Addr().String()
+	}
+	return "the asker"
+}
+
+// askerName is the source's name, "" if it has none.
+func (a *analysis) askerName() string {
 	if a.f.Source.Label != "" {
 		return a.f.Source.Label
 	}
@@ -20,10 +31,7 @@ func (a *analysis) asker() string {
 			return bare(h.SrcName, h.SrcAddr)
 		}
 	}
-	if a.p.Client.IsValid() {
-		return a.p.Client.Addr().String()
-	}
-	return "the asker"
+	return ""
 }
 
 // target names the target for a sentence.

@@ -38,6 +38,10 @@ func (s *session) gather(p *path.Path) *diagnose.Facts {
 	if p != nil {
 		want = diagnose.Needs(p)
 	}
+	if len(want.Neighbours) > 0 {
+		// What ends somewhere may end there because the other end of the target's device is down.
+		want.Links = append(want.Links, f.Target.HostNetNS...)
+	}
 	s.read(f, want)
 	return f
 }
@@ -181,7 +185,12 @@ func (s *session) targetFact(p *path.Path) diagnose.Endpoint {
 	tgt := s.t.target
 	e := diagnose.Endpoint{Label: tgt.Label, NetNS: tgt.NetNS, Port: tgt.Port}
 	if len(tgt.Containers) > 0 {
-		s.describe(&e, pickContainer(tgt.Containers, s.dialed.Container))
+		c := pickContainer(tgt.Containers, s.dialed.Container)
+		s.describe(&e, c)
+		if tgt.Host && c.NetNS != 0 {
+			// A host address with a published port stands for the container that publishes it.
+			e.NetNS = []uint32{c.NetNS}
+		}
 	} else {
 		e.HostNetNS = s.hostNetNS(tgt.Engine)
 		e.Label = s.answerer(p, tgt)

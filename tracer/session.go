@@ -121,7 +121,8 @@ func (s *session) noTraffic(why *target.DialError) {
 	facts := s.gather(nil)
 	v := diagnose.ExplainNoTraffic(facts)
 	if why != nil {
-		v.Outcome, v.Cause, v.Summary, v.Remedy = path.NoTraffic, why.Cause, why.Message, why.Remedy
+		v.Outcome, v.Cause, v.Remedy = path.NoTraffic, why.Cause, why.Remedy
+		v.Summary = string(path.NoTraffic) + ": " + why.Message
 	}
 	s.decide(&path.Path{Proto: s.t.target.Proto, Server: s.dialed.AddrPort}, v)
 }

@@ -29,7 +29,7 @@ static __noinline int report(struct sk_buff *skb, void *location, __u32 reason, 
 	if (rx_sk)
 		e->sock = (__u64)rx_sk;
 	if (!e->netns)
-		e->netns = sock_netns(rx_sk ? rx_sk : skb->sk);
+		e->netns = sock_netns(rx_sk ? rx_sk : BPF_CORE_READ(skb, sk));
 	bpf_ringbuf_submit(e, 0);
 	return 0;
 }

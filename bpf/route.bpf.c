@@ -42,10 +42,12 @@ static __always_inline bool route_ours(const struct tuple *t, bool failed)
 
 static __always_inline void set_gateway(struct event *e, struct fib_nh_common *nh)
 {
-	if (nh->nhc_gw_family == 2) {
+	__u8 family = BPF_CORE_READ(nh, nhc_gw_family);
+
+	if (family == 2) {
 		e->gateway[2] = MAPPED_PREFIX;
-		e->gateway[3] = nh->nhc_gw.ipv4;
-	} else if (nh->nhc_gw_family == 10) {
+		e->gateway[3] = BPF_CORE_READ(nh, nhc_gw.ipv4);
+	} else if (family == 10) {
 		bpf_probe_read_kernel(e->gateway, 16, &nh->nhc_gw.ipv6);
 	}
 }
@@ -77,7 +79,7 @@ int BPF_PROG(fib_table_lookup, __u32 table, struct flowi4 *flow, struct fib_nh_c
 	e->in_ifindex = flow->__fl_common.flowic_iif;
 	e->out_ifindex = flow->__fl_common.flowic_oif;
 	if (!err && nh) {
-		fill_dev(e, nh->nhc_dev);
+		fill_dev(e, BPF_CORE_READ(nh, nhc_dev));
 		set_gateway(e, nh);
 	}
 	bpf_ringbuf_submit(e, 0);
@@ -88,7 +90,7 @@ SEC("tp_btf/fib6_table_lookup")
 int BPF_PROG(fib6_table_lookup, struct net *net, struct fib6_result *result,
 	     struct fib6_table *table, struct flowi6 *flow)
 {
-	struct fib6_nh *nh = result->nh;
+	struct fib6_nh *nh = BPF_CORE_READ(result, nh);
 	bool failed = result->fib6_flags & RTF_REJECT;
 	struct tuple t = {};
 	struct event *e;
@@ -107,7 +109,7 @@ int BPF_PROG(fib6_table_lookup, struct net *net, struct fib6_result *result,
 	e->table = table->tb6_id;
 	e->err = failed ? -101 : 0; /* ENETUNREACH */
 	if (!failed && nh) {
-		fill_dev(e, nh->nh_common.nhc_dev);
+		fill_dev(e, BPF_CORE_READ(nh, nh_common.nhc_dev));
 		set_gateway(e, &nh->nh_common);
 	}
 	e->netns = net_inum(net);

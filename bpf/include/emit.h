@@ -24,7 +24,7 @@ static __always_inline void fill_dev(struct event *e, struct net_device *dev)
 {
 	if (!dev)
 		return;
-	e->ifindex = KREAD(dev, ifindex);
+	e->ifindex = BPF_CORE_READ(dev, ifindex);
 	e->netns = dev_netns(dev);
 	bpf_probe_read_kernel(e->dev, sizeof(e->dev), &dev->name);
 }
@@ -33,7 +33,7 @@ static __always_inline void fill_skb(struct event *e, struct sk_buff *skb, const
 {
 	e->skb = (__u64)skb;
 	e->head = (__u64)KREAD(skb, head);
-	e->sock = (__u64)KREAD(skb, sk);
+	e->sock = (__u64)BPF_CORE_READ(skb, sk);
 	e->mark = KREAD(skb, mark);
 	e->pkt_type = skb_pkt_type(skb);
 	e->pkt = *p;

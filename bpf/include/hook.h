@@ -16,6 +16,11 @@
 #define NF_LOCAL_IN 1
 #define NF_ACCEPT 1
 
+static __always_inline __u32 state_netns(const struct nf_hook_state *state)
+{
+	return BPF_CORE_READ(state, net, ns.inum);
+}
+
 static __always_inline struct current *get_current(void)
 {
 	__u32 zero = 0;
@@ -26,7 +31,6 @@ static __always_inline struct current *get_current(void)
 static __always_inline void emit_hook(struct sk_buff *skb, const struct nf_hook_state *state,
 				      const struct packet *p, __u8 hook)
 {
-	struct net_device *in = KREAD(state, in), *out = KREAD(state, out);
 	struct event *e = event_new(hook);
 
 	if (!e)
@@ -34,10 +38,10 @@ static __always_inline void emit_hook(struct sk_buff *skb, const struct nf_hook_
 	fill_skb(e, skb, p);
 	fill_ct(e, skb_ct(skb), KREAD(skb, _nfct));
 	e->nf_hook = KREAD(state, hook);
-	e->netns = net_inum(KREAD(state, net));
-	e->location = (__u64)KREAD(state, okfn);
-	e->in_ifindex = in ? KREAD(in, ifindex) : 0;
-	e->out_ifindex = out ? KREAD(out, ifindex) : 0;
+	e->netns = state_netns(state);
+	e->location = (__u64)BPF_CORE_READ(state, okfn);
+	e->in_ifindex = BPF_CORE_READ(state, in, ifindex);
+	e->out_ifindex = BPF_CORE_READ(state, out, ifindex);
 	bpf_ringbuf_submit(e, 0);
 }
 
@@ -52,7 +56,7 @@ static __always_inline void remember(struct sk_buff *skb, const struct nf_hook_s
 	now->head = (__u64)KREAD(skb, head);
 	now->seq = p->seq;
 	now->ip_id = p->ip_id;
-	now->netns = net_inum(KREAD(state, net));
+	now->netns = state_netns(state);
 	now->nf_hook = KREAD(state, hook);
 	now->time = 0;
 }
@@ -64,7 +68,7 @@ static __always_inline void remember_delivery(struct sk_buff *skb, struct curren
 {
 	now->skb = (__u64)skb;
 	now->head = (__u64)KREAD(skb, head);
-	now->netns = net_inum(KREAD(state, net));
+	now->netns = state_netns(state);
 	now->pkt = *p;
 	now->time = bpf_ktime_get_ns();
 }
@@ -91,7 +95,7 @@ static __always_inline bool entered(const struct current *now, struct sk_buff *s
 				    const struct nf_hook_state *state)
 {
 	return now->head == (__u64)KREAD(skb, head) && now->nf_hook == KREAD(state, hook) &&
-	       now->netns == net_inum(KREAD(state, net));
+	       now->netns == state_netns(state);
 }
 
 /* Follows the tuple that a packet of ours got by translation. */

@@ -25,6 +25,8 @@ type Config struct {
 	NoDocker bool
 	// Namespaces are network namespaces that no scan would find, with the names to use for them.
 	Namespaces []Namespace
+	// Confined ignores what is seen outside of Namespaces: it is of others with the same addresses.
+	Confined bool
 	// PreferIPv6 makes the probe use IPv6 where both fit.
 	PreferIPv6 bool
 

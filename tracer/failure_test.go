@@ -150,6 +150,9 @@ func TestRoutingFailures(t *testing.T) { testFailures(t, routingFailures()) }
 func TestSocketFailures(t *testing.T)  { testFailures(t, socketFailures()) }
 
 func testFailures(t *testing.T, list []failure) {
+	if testing.Short() {
+		t.Skip("a trace takes half a second, and these are many")
+	}
 	for _, f := range list {
 		t.Run(f.name, func(t *testing.T) {
 			d := labtest.Demo(t, lab.Options{})

@@ -24,7 +24,7 @@ func (s *session) gather(p *path.Path) *diagnose.Facts {
 		Source:     s.sourceFact(),
 		Namespaces: map[uint32]*diagnose.Namespace{},
 		LostEvents: lost,
-		Complete:   lost == 0 && len(s.t.skippedNamespaces()) == 0,
+		Complete:   lost == 0 && !s.gaps(p),
 	}
 	if s.t.cfg.Source == "" {
 		f.Waited = time.Since(s.t.started)
@@ -44,6 +44,23 @@ func (s *session) gather(p *path.Path) *diagnose.Facts {
 	}
 	s.read(f, want)
 	return f
+}
+
+// gaps reports whether the flow passed a namespace that could not be attached to; without a flow,
+// whether there is such a namespace at all.
+func (s *session) gaps(p *path.Path) bool {
+	skipped := s.t.skippedNamespaces()
+	if p == nil {
+		return len(skipped) > 0
+	}
+	for _, packet := range p.Packets {
+		for i := range packet.Hops {
+			if _, ok := skipped[packet.Hops[i].NetNS]; ok {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (s *session) read(f *diagnose.Facts, want diagnose.Want) {
@@ -193,8 +210,8 @@ func (s *session) targetFact(p *path.Path) diagnose.Endpoint {
 		}
 	} else {
 		e.HostNetNS = s.hostNetNS(tgt.Engine)
-		e.Label = s.answerer(p, tgt)
 	}
+	e.Label = s.answerer(p, tgt)
 	if s.dialed.Published {
 		e.PortKind = diagnose.PortHost
 	} else if e.PortKind == diagnose.PortUnknown && tgt.Kind != target.KindAddress && len(tgt.Containers) > 0 {

@@ -25,10 +25,10 @@ type observed struct {
 // config is the configuration of a trace in a lab's network, without Docker.
 func config(l *lab.Lab, o *observed) tracer.Config {
 	cfg := tracer.Config{
-		NoDocker: true,
-		OnStart:  func(m tracer.Meta) { o.meta = m },
-		OnFlow:   func(f tracer.Flow) { o.flows = append(o.flows, f) },
-		OnNote:   func(s string) { o.notes = append(o.notes, s) },
+		NoDocker: true, Confined: true,
+		OnStart: func(m tracer.Meta) { o.meta = m },
+		OnFlow:  func(f tracer.Flow) { o.flows = append(o.flows, f) },
+		OnNote:  func(s string) { o.notes = append(o.notes, s) },
 	}
 	for _, ns := range l.Namespaces() {
 		cfg.Namespaces = append(cfg.Namespaces, tracer.Namespace{Name: ns.Name, Path: ns.Path})

@@ -2,6 +2,8 @@ package tracer
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"sync"
 	"syscall"
@@ -48,6 +50,12 @@ func (t *Tracer) newSession() (*session, error) {
 		Idle:     s.idle(),
 	})
 	s.collector = newCollector(reader, tracker, s.newNamespace)
+	if t.cfg.Confined {
+		s.collector.confines = map[uint32]bool{}
+		for _, inode := range t.given {
+			s.collector.confines[inode] = true
+		}
+	}
 	return s, nil
 }
 
@@ -148,7 +156,7 @@ func (s *session) stats() Stats {
 	st := Stats{
 		Type: "stats", Packets: tracked.Packets, Events: tracked.Events, LostEvents: lost, Lost: lostBy,
 		Hooks: map[string]uint64{}, WallNS: time.Since(s.t.started).Nanoseconds(), CPUNS: cpuTime(),
-		Flows: s.flows, Skipped: append([]string(nil), s.t.skippedNamespaces()...),
+		Flows: s.flows, Skipped: slices.Collect(maps.Values(s.t.skippedNamespaces())),
 	}
 	for point, n := range s.collector.hooks {
 		st.Hooks[point] = n

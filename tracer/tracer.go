@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
@@ -39,13 +39,13 @@ type Tracer struct {
 	source target.Source
 
 	mu      sync.Mutex
-	skipped []string // namespaces that could not be attached, with why
+	skipped map[uint32]string // namespaces that could not be attached, with why
 }
 
 // New opens a trace: it finds the target and the source, loads the programs and attaches them.
 // Errors are one sentence that says what to do; IsUsage tells those of a wrong Config.
 func New(ctx context.Context, cfg Config) (*Tracer, error) {
-	t := &Tracer{cfg: cfg.withDefaults(), started: time.Now()}
+	t := &Tracer{cfg: cfg.withDefaults(), started: time.Now(), skipped: map[uint32]string{}}
 	if err := t.open(ctx); err != nil {
 		t.Close()
 		return nil, err
@@ -209,14 +209,14 @@ func (t *Tracer) attachNetNS(inode uint32) {
 		name := t.labels.namespace(inode)
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.skipped = append(t.skipped, fmt.Sprintf("netfilter hooks of namespace %s: %v", name, err))
+		t.skipped[inode] = fmt.Sprintf("netfilter hooks of namespace %s: %v", name, err)
 	}
 }
 
-func (t *Tracer) skippedNamespaces() []string {
+func (t *Tracer) skippedNamespaces() map[uint32]string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.Clone(t.skipped)
+	return maps.Clone(t.skipped)
 }
 
 // Run follows the flow or flows until the probe is answered or given up, or, without Source, until

@@ -64,8 +64,8 @@ func demoTrace(ctx context.Context, s *streams, f outputFlags, net *lab.Demo) er
 	cfg := tracer.Config{
 		Source: "client", Target: net.Published(false).String(), Timeout: demoTimeout,
 		Version: version, AllPackets: f.allPackets,
-		// An engine that happens to run here has nothing to do with the demo.
-		NoDocker: true,
+		// What else runs here has nothing to do with the demo.
+		NoDocker: true, Confined: true,
 	}
 	for _, ns := range net.Namespaces() {
 		cfg.Namespaces = append(cfg.Namespaces, tracer.Namespace{Name: ns.Name, Path: ns.Path})

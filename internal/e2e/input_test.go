@@ -25,7 +25,7 @@ func TestWrongUsage(t *testing.T) {
 	}{
 		"no target":        {[]string{"--from", web.Name}, []string{"--to"}},
 		"port too large":   {[]string{"--to", web.Name + ":65536"}, []string{"65536", "65535"}},
-		"port not numeric": {[]string{"--to", web.Name + ":http-alt"}, []string{"http-alt"}},
+		"port not numeric": {[]string{"--to", web.Name + ":8o"}, []string{"8o"}},
 		"port missing":     {[]string{"--to", web.Name + ":"}, []string{web.Name}},
 		"unknown proto":    {[]string{"--to", web.Name + ":80", "--proto", "sctp"}, []string{"sctp", "tcp, udp or icmp"}},
 		"tcp without port": {[]string{"--to", web.Name, "--proto", "tcp"}, []string{"port"}},

@@ -196,19 +196,14 @@ func TestSourceVanishes(t *testing.T) {
 	n := h.network(t)
 	web, client := n.server(t), n.client(t)
 	rule(t, h.do, "filter", "DOCKER-USER", "-p", "tcp", "-d", web.addr(n).String(), "-j", "DROP")
-	p := h.launch(t, "--from", client.Name, "--to", web.Name+":80", "--timeout", "20s", "-o", "json")
+	p := h.launch(t, "--from", client.Name, "--to", web.Name+":80", "--timeout", "4s", "-o", "json")
 	p.ready()
 	h.must(t, "rm", "-f", client.Name)
-	start := time.Now()
 	r := p.wait()
-	t.Logf("it took %v: %s%+v", time.Since(start), r.stderr, r.verdicts)
 	if r.status != statusNotDelivered || len(r.verdicts) != 1 {
 		t.Errorf("exit status %d, verdicts %+v", r.status, r.verdicts)
 	}
 	if !strings.Contains(r.stderr, "vanished") {
 		t.Errorf("it is not said: %q", r.stderr)
-	}
-	if took := time.Since(start); took > 10*time.Second {
-		t.Errorf("it took %v to notice", took)
 	}
 }

@@ -81,10 +81,10 @@ func (r *result) accounts(names []string, each int) {
 	}
 }
 
-// hasRow tells whether the summary has a row that begins with name, n flows, n delivered.
+// hasRow tells whether the summary has a row "name (address) n n": so many flows, all delivered.
 func hasRow(text, name string, n int) bool {
 	for line := range strings.Lines(text) {
-		if f := strings.Fields(line); len(f) > 2 && f[0] == name && f[1] == strconv.Itoa(n) && f[2] == strconv.Itoa(n) {
+		if f := strings.Fields(line); len(f) > 3 && f[0] == name && f[2] == strconv.Itoa(n) && f[3] == f[2] {
 			return true
 		}
 	}

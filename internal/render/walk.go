@@ -29,7 +29,7 @@ func placeText(h *path.Hop, severalHosts bool) string {
 	var text string
 	switch {
 	case h.Container != "":
-		text = "container " + h.Container
+		text = "container " + h.Container + composed(h)
 	case h.Namespace == "host" || h.Namespace != "" && h.Namespace == h.Host:
 		if host {
 			return "host " + h.Host
@@ -245,4 +245,12 @@ func (w *walker) drop(h *path.Hop) {
 		return
 	}
 	w.add(h, StepDrop, first(h.Device, h.InDevice, h.OutDevice), dropText(h))
+}
+
+// composed tells the Compose project and service of a container, where the name does not say it.
+func composed(h *path.Hop) string {
+	if h.Service == "" || h.Project == "" {
+		return ""
+	}
+	return " (" + h.Project + "/" + h.Service + ")"
 }

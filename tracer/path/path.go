@@ -45,6 +45,9 @@ type Hop struct {
 
 	// Additions to the first contract.
 
+	// Project and Service are the Docker Compose labels of Container.
+	Project string `json:"project,omitempty"`
+	Service string `json:"service,omitempty"`
 	// Hook is the name of the hook that made the observation, as `pathtrace hooks` lists it.
 	Hook string `json:"hook,omitempty"`
 	// Retransmission marks a packet that repeats an earlier one of the flow.

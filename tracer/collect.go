@@ -25,6 +25,8 @@ type collector struct {
 	tracker *flow.Tracker
 	// onNetNS is told each namespace the first time a packet is seen in it.
 	onNetNS func(uint32)
+	// onEvent, if set, is given every event that counts.
+	onEvent func(*wire.Event)
 	// confines, if not nil, are the only namespaces whose events count.
 	confines map[uint32]bool
 
@@ -84,6 +86,9 @@ func (c *collector) take(e *wire.Event, n int) bool {
 func (c *collector) add(e *wire.Event) {
 	if c.confines != nil && e.NetNS != 0 && !c.confines[e.NetNS] {
 		return
+	}
+	if c.onEvent != nil {
+		c.onEvent(e)
 	}
 	c.events.Add(1)
 	c.hooks[e.Hook.Point(e.Tuple.Dst.Addr().Is6())]++

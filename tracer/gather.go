@@ -1,6 +1,7 @@
 package tracer
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
 	"strings"
@@ -211,7 +212,7 @@ func (s *session) targetFact(p *path.Path) diagnose.Endpoint {
 	} else {
 		e.HostNetNS = s.hostNetNS(tgt.Engine)
 	}
-	e.Label = s.answerer(p, tgt)
+	e.Label = s.answerer(p, tgt, e.Container)
 	if s.dialed.Published {
 		e.PortKind = diagnose.PortHost
 	} else if e.PortKind == diagnose.PortUnknown && tgt.Kind != target.KindAddress && len(tgt.Containers) > 0 {
@@ -220,17 +221,17 @@ func (s *session) targetFact(p *path.Path) diagnose.Endpoint {
 	return e
 }
 
-// answerer names a target given by address after the namespace whose socket took the request, which
-// says more than the address of the host that publishes it.
-func (s *session) answerer(p *path.Path, tgt target.Target) string {
-	if _, err := netip.ParseAddr(tgt.Label); p == nil || err != nil {
+// answerer names a target given by address, which says more than the address: after the container
+// that publishes it, or the namespace whose socket took the request.
+func (s *session) answerer(p *path.Path, tgt target.Target, container string) string {
+	if _, err := netip.ParseAddr(tgt.Label); err != nil {
 		return tgt.Label
 	}
-	inode := p.ServerNetNS
-	if inode == 0 {
-		inode = p.DeliverNetNS
+	if container != "" || p == nil {
+		return cmp.Or(container, tgt.Label)
 	}
-	if ns, ok := s.t.topo.Namespace(inode); ok && (ns.Kind == topo.KindNamed || ns.Kind == topo.KindContainer) {
+	ns, ok := s.t.topo.Namespace(cmp.Or(p.ServerNetNS, p.DeliverNetNS))
+	if ok && (ns.Kind == topo.KindNamed || ns.Kind == topo.KindContainer) {
 		return ns.Name
 	}
 	return tgt.Label

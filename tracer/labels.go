@@ -190,6 +190,14 @@ func (l *labels) addr(a netip.Addr) string {
 	return l.addrs[a]
 }
 
+// addrIn is addr for an address seen in a namespace: loopback addresses are that namespace's own.
+func (l *labels) addrIn(netns uint32, a netip.Addr) string {
+	if a.IsLoopback() {
+		return l.namespace(netns)
+	}
+	return l.addr(a)
+}
+
 // collectAddrs maps addresses to names. An address that two things have gets no name, which is better
 // than a wrong one; but what a given namespace has is meant.
 func (l *labels) collectAddrs() map[netip.Addr]string {
@@ -248,7 +256,7 @@ func (l *labels) hop(h *path.Hop) {
 	h.Host = l.hostname
 	h.Namespace = l.namespace(h.NetNS)
 	if c, ok := l.engines.ByNetNS(h.NetNS); ok {
-		h.Container = c.Name
+		h.Container, h.Project, h.Service = c.Name, c.Project, c.Service
 	}
 	d := l.device(h.NetNS, h.Ifindex, h.Device)
 	h.Device, h.DeviceKind, h.Network, h.Bridge = d.name, d.kind, d.network, d.bridge
@@ -258,8 +266,8 @@ func (l *labels) hop(h *path.Hop) {
 	if h.OutIfindex != 0 && h.OutDevice == "" {
 		h.OutDevice = l.device(h.NetNS, h.OutIfindex, "").name
 	}
-	h.SrcName = l.addr(h.SrcAddr.Addr())
-	h.DstName = l.addr(h.DstAddr.Addr())
+	h.SrcName = l.addrIn(h.NetNS, h.SrcAddr.Addr())
+	h.DstName = l.addrIn(h.NetNS, h.DstAddr.Addr())
 }
 
 // masquerades renames source translations to the address of the device the packet leaves by: that is

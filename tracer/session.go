@@ -50,6 +50,7 @@ func (t *Tracer) newSession() (*session, error) {
 		Idle:     s.idle(),
 	})
 	s.collector = newCollector(reader, tracker, s.newNamespace)
+	s.collector.onEvent = t.onEvent
 	if t.cfg.Confined {
 		s.collector.confines = map[uint32]bool{}
 		for _, inode := range t.given {

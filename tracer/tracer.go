@@ -16,6 +16,7 @@ import (
 	"github.com/pathtrace/pathtrace/internal/probe"
 	"github.com/pathtrace/pathtrace/internal/target"
 	"github.com/pathtrace/pathtrace/internal/topo"
+	"github.com/pathtrace/pathtrace/internal/wire"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
@@ -37,6 +38,8 @@ type Tracer struct {
 
 	target target.Target
 	source target.Source
+
+	onEvent func(*wire.Event) // for recording, nil otherwise
 
 	mu      sync.Mutex
 	skipped map[uint32]string // namespaces that could not be attached, with why

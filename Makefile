@@ -43,7 +43,7 @@ e2e: ## run the tests against a Docker engine that they start themselves (root)
 	$(E2E)
 
 bench: ## print the numbers: start-up, cost per packet, throughput, loss, memory (root; BENCH_SHORT=1 for a quick look)
-	$(GO) test -tags bench -count=1 -timeout 30m -v -run '^TestBench' ./internal/e2e/...
+	$(GO) test -tags e2e,bench -count=1 -timeout 30m -v -run '^TestBench' ./internal/e2e/...
 
 generate: ## compile bpf/ into internal/bpfobj (clang 19)
 	scripts/apt-need.sh $(CLANG):clang-19 $(STRIP):llvm-19 /usr/include/bpf/bpf_helpers.h:libbpf-dev

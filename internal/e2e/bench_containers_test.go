@@ -1,0 +1,152 @@
+//go:build e2e && bench
+
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pathtrace/pathtrace/internal/netns"
+)
+
+// containers is how many run while start-up and memory are measured.
+const containers = 20
+
+// benchContainers measures what depends on a host with containers.
+func benchContainers(t *testing.T, b *bench) {
+	h := need(t).Hosts[0]
+	n := h.network(t)
+	web, client, server := n.server(t), n.client(t), n.client(t)
+	for range containers - 3 {
+		n.client(t)
+	}
+	to := web.Name + ":80"
+	b.startUp(t, h, "exec to ready, with --from", "--from", client.Name, "--to", to)
+	b.startUp(t, h, "exec to ready, watching", "--to", to)
+	b.memory(t, h, to)
+	b.throughput(t, h, client, server, server.addr(n).String(), to)
+	info, err := os.Stat(b.binary)
+	check(t, err)
+	b.report.atMost("size of the stripped binary", float64(info.Size())/1e6, 20, "%.1f MB", "")
+}
+
+// command is a pathtrace on a host, with JSON output.
+func (b *bench) command(h *host, args ...string) *exec.Cmd {
+	cmd := exec.Command(b.binary, append([]string{"--docker-host", "unix://" + h.Socket, "-o", "json"}, args...)...)
+	cmd.Env, cmd.Stderr = cleanEnv(), os.Stderr
+	return cmd
+}
+
+// launch starts a command in a namespace and returns when it has written its meta line, and how long
+// that took since just before the fork.
+func (b *bench) launch(t *testing.T, namespace string, cmd *exec.Cmd) (*bufio.Reader, time.Duration) {
+	t.Helper()
+	stdout, err := cmd.StdoutPipe()
+	check(t, err)
+	ns, err := netns.Open(namespace)
+	check(t, err)
+	defer ns.Close()
+	var start time.Time
+	check(t, netns.Do(ns, func() error {
+		start = time.Now()
+		return cmd.Start()
+	}))
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended, but for a test that failed
+	out := bufio.NewReader(stdout)
+	line, err := out.ReadString('\n')
+	took := time.Since(start)
+	if err != nil || !strings.HasPrefix(line, `{"type":"meta"`) {
+		t.Fatalf("%v: first line %q: %v", cmd.Args, line, err)
+	}
+	return out, took
+}
+
+// finish interrupts a command, and returns its statistics.
+func finish(t *testing.T, cmd *exec.Cmd, out *bufio.Reader) stats {
+	t.Helper()
+	_ = cmd.Process.Signal(unix.SIGINT) // it may have ended by itself
+	var s stats
+	for {
+		line, err := out.ReadBytes('\n')
+		if bytes.HasPrefix(line, []byte(`{"type":"stats"`)) {
+			check(t, json.Unmarshal(line, &s))
+		}
+		if err != nil {
+			break
+		}
+	}
+	_ = cmd.Wait() // without traffic its status is not 0
+	if s.Hooks == nil {
+		t.Fatalf("%v: no statistics", cmd.Args)
+	}
+	return s
+}
+
+// stats is the part of the last line that is looked at.
+type stats struct {
+	Events     uint64            `json:"events"`
+	LostEvents uint64            `json:"lost_events"`
+	Hooks      map[string]uint64 `json:"hooks"`
+	Lost       map[string]uint64 `json:"lost"`
+	CPUNS      int64             `json:"cpu_ns"`
+	WallNS     int64             `json:"wall_ns"`
+}
+
+func (b *bench) startUp(t *testing.T, h *host, what string, args ...string) {
+	t.Helper()
+	var times []float64
+	for i := range b.pick(15, 31) + 1 {
+		cmd := b.command(h, args...)
+		out, took := b.launch(t, filepath.Join("/run/netns", h.NetNS), cmd)
+		finish(t, cmd, out)
+		if i > 0 { // the first reads the file from the disk
+			times = append(times, took.Seconds()*1e3)
+		}
+	}
+	b.report.atMost(what, median(times), 150, "%.0f ms",
+		fmt.Sprintf("90th percentile %.0f ms, %d runs, %d containers", quantile(times, 0.9), len(times), containers))
+}
+
+// memory measures a pathtrace that watches, once it has read everything.
+func (b *bench) memory(t *testing.T, h *host, to string) {
+	t.Helper()
+	var resident, peak []float64
+	for range 3 {
+		cmd := b.command(h, "--to", to)
+		out, _ := b.launch(t, filepath.Join("/run/netns", h.NetNS), cmd)
+		time.Sleep(2 * time.Second) // not a synchronisation: this is the age at which it is measured
+		resident = append(resident, status(t, cmd.Process.Pid, "VmRSS:"))
+		peak = append(peak, status(t, cmd.Process.Pid, "VmHWM:"))
+		finish(t, cmd, out)
+	}
+	b.report.atMost("resident memory while watching", median(resident), 60, "%.1f MB",
+		fmt.Sprintf("%d containers, 2 s after the start", containers))
+	b.report.atMost("peak of the resident memory", median(peak), 60, "%.1f MB", "")
+}
+
+// status reads a size of a process, in MB.
+func status(t *testing.T, pid int, field string) float64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	check(t, err)
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, field); ok {
+			var kib float64
+			_, err := fmt.Sscan(rest, &kib)
+			check(t, err)
+			return kib * 1024 / 1e6
+		}
+	}
+	t.Fatalf("no %s for process %d", field, pid)
+	return 0
+}

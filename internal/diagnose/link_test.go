@@ -42,6 +42,12 @@ func TestNeighbour(t *testing.T) {
 			where:   "host br-app neighbour request", remedy: "arping -c 3 -I br-app 172.18.0.2",
 		},
 		{
+			name: "without a reason, as for IPv6", flow: func() *testFlow { return failed("NOT_SPECIFIED") },
+			outcome: path.Dropped, cause: path.CauseNeighbourUnresolved,
+			summary: "dropped: " + got + "172.18.0.2 on br-app",
+			where:   "host br-app neighbour request",
+		},
+		{
 			name: "table overflow is another fault", flow: func() *testFlow { return failed("NEIGH_CREATEFAIL") },
 			outcome: path.Refused, cause: path.CauseUnexplainedDrop,
 			summary: "refused: an unknown router sent an ICMP error (host unreachable) back to 10.99.0.1",

@@ -9,11 +9,14 @@ import (
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
-// isNeighbourReason reports whether the reason says that the next hop's MAC address was not found.
-func isNeighbourReason(reason string) bool {
-	switch reason {
+// isNeighbourDrop reports whether a drop is for want of the next hop's MAC address. IPv6 gives no
+// reason (ndisc_error_report in net/ipv6/ndisc.c), nor does any kernel before 5.17; the function tells.
+func isNeighbourDrop(h *path.Hop) bool {
+	switch h.Reason {
 	case "NEIGH_FAILED", "NEIGH_QUEUEFULL", "NEIGH_DEAD":
 		return true
+	case "", "NOT_SPECIFIED":
+		return h.Function == "neigh_invalidate" || h.Function == "ndisc_error_report" || h.Function == "arp_error_report"
 	}
 	return false
 }
@@ -26,7 +29,7 @@ const arpGivesUp = 900 * time.Millisecond
 func explainNeighbour(a *analysis, e *end) *finding {
 	h := e.drop
 	switch {
-	case h != nil && !isNeighbourReason(h.Reason):
+	case h != nil && !isNeighbourDrop(h):
 		return nil
 	case h == nil && (e.reset != nil || e.rst != nil || e.held != "" || !a.waitsForMAC(e)):
 		return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -143,6 +144,43 @@ func socketFailures() []failure {
 		{name: "nothing listens on the router", to: "192.0.2.1:22",
 			outcome: path.Refused, cause: path.CauseNotListening, where: "router tcp", direction: path.Request},
 	}
+}
+
+func ipv6Failures() []failure {
+	const published = "[2001:db8:1::1]:8080"
+	web := lab.Rule{Hook: lab.Forward, Proto: path.TCP, DstPort: lab.WebPort}
+	reject, reset := web, web
+	reject.Action, reset.Action = lab.Reject, lab.RejectReset
+	reply := lab.Rule{Hook: lab.Forward, Action: lab.Drop, In: lab.BridgeDevice, Out: lab.RouterDevice}
+	return []failure{
+		{name: "drop", do: rule(inRouter, web), to: published,
+			outcome: path.Dropped, cause: path.CauseFirewallDrop, where: "router netfilter/forward", direction: path.Request},
+		{name: "drop of the reply", do: rule(inRouter, reply), to: published,
+			outcome: path.Dropped, cause: path.CauseFirewallDrop, where: "router netfilter/forward", direction: path.Reply},
+		{name: "reject", do: rule(inRouter, reject), to: published,
+			outcome: path.Refused, cause: path.CauseFirewallReject, where: "router netfilter/forward", direction: path.Request},
+		{name: "reset", do: rule(inRouter, reset), to: published,
+			outcome: path.Refused, cause: path.CauseFirewallReject, where: "router netfilter/forward", direction: path.Request},
+		{name: "no route back", do: func(d *lab.Demo) error { return d.Web.DeleteRoute(lab.Route{Via: d.GatewayAddr6}) }, to: published,
+			outcome: path.Dropped, cause: path.CauseNoRoute, where: "web route", direction: path.Reply},
+		{name: "no route at the source", to: "[2001:db8:9::1]:80",
+			outcome: path.NoTraffic, cause: path.CauseNoRoute},
+		{name: "nobody there", to: "[2001:db8:1::77]:80",
+			outcome: path.Dropped, cause: path.CauseNeighbourUnresolved, where: "client neighbour", direction: path.Request},
+		{name: "nothing listens, TCP", from: "app", to: "[fd77::2]:81",
+			outcome: path.Refused, cause: path.CauseNotListening, where: "web tcp", direction: path.Request},
+		{name: "nothing listens, UDP", from: "app", to: "[fd77::2]:81", proto: path.UDP,
+			outcome: path.Refused, cause: path.CauseNotListening, where: "web", direction: path.Request},
+		{name: "forwarding off", do: func(d *lab.Demo) error { return d.Router.Sysctl("net/ipv6/conf/all/forwarding", "0") }, to: published,
+			outcome: path.Dropped, cause: path.CauseForwardingOff, where: "router", direction: path.Request},
+	}
+}
+
+func TestIPv6Failures(t *testing.T) {
+	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
+		t.Skip("this kernel has no IPv6")
+	}
+	testFailures(t, ipv6Failures())
 }
 
 func TestFirewall(t *testing.T)        { testFailures(t, firewallFailures()) }

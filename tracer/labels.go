@@ -1,6 +1,7 @@
 package tracer
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -74,11 +75,11 @@ func (l *labels) nameNamespaces() {
 		l.nameOwnHost()
 	}
 	for inode := range hosts {
-		name := "host"
-		if ns, ok := l.topo.Namespace(inode); ok && len(hosts) > 1 && ns.Kind == topo.KindNamed {
-			name = ns.Name // several engines: their hosts need telling apart
+		name := ""
+		if len(hosts) > 1 { // they need telling apart
+			name = l.topo.Mounted(inode)
 		}
-		l.topo.SetName(inode, name, topo.KindHost)
+		l.topo.SetName(inode, cmp.Or(name, "host"), topo.KindHost)
 	}
 	for _, c := range l.engines.Containers() {
 		if c.NetNS != 0 && !c.HostNetwork() && c.JoinedID == "" {

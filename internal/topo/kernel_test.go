@@ -159,6 +159,12 @@ func TestNamespaces(t *testing.T) {
 	if got, _ := topo.Namespace(inode); got.Name != "web" || got.Kind != KindContainer {
 		t.Errorf("after SetName: got %+v", got)
 	}
+	if got := topo.Mounted(inode); got != name {
+		t.Errorf("name under /run/netns: got %q, want %q", got, name)
+	}
+	if got := topo.Mounted(topo.Self()); got != "" {
+		t.Errorf("own namespace: got %q, want none", got)
+	}
 
 	if err := netns.DeleteNamed(name); err != nil {
 		t.Fatal(err)

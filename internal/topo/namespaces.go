@@ -64,6 +64,18 @@ func (t *Topology) NamespaceByName(name string) []NetNS {
 	return slices.DeleteFunc(all, func(n NetNS) bool { return n.Name != name })
 }
 
+// Mounted returns the name that a namespace has under /run/netns, whatever SetName called it; "" if
+// it has none.
+func (t *Topology) Mounted(inode uint32) string {
+	s := t.space(inode)
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if s == nil || s.kind != KindNamed {
+		return ""
+	}
+	return s.name
+}
+
 // SetName gives a namespace the name of what lives in it, which wins over every name found by
 // scanning, and may be called before the namespace was seen.
 func (t *Topology) SetName(inode uint32, name string, kind Kind) {

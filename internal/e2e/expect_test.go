@@ -68,9 +68,7 @@ func (h *host) probe(t *testing.T, w want, from, to string, args ...string) *res
 	if text.status != r.status {
 		t.Errorf("%v: exit status %d with text, %d with JSON", args, text.status, r.status)
 	}
-	if t.Failed() {
-		t.Logf("%v\n%s%s%+v", args, text.stdout, text.stderr, r.verdicts[0])
-	}
+	t.Logf("%v\n%s%s", args, text.stdout, text.stderr) // shown with -v, or if the test fails
 	return r
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
-	"github.com/pathtrace/pathtrace/internal/netns"
+	enterns "github.com/pathtrace/pathtrace/internal/netns"
 )
 
 // needRoot skips where namespaces cannot be made, and fails in CI, where they must be.
@@ -587,10 +587,10 @@ func BenchmarkLink(b *testing.B) {
 
 // inPath runs fn inside the namespace at path.
 func inPath(path string, fn func() error) error {
-	f, err := netns.Open(path)
+	f, err := enterns.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return netns.Do(f, fn)
+	return enterns.Do(f, fn)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -151,7 +152,9 @@ func (s *session) readListeners(ns *diagnose.Namespace, inode uint32) {
 func (s *session) portListeners(list []topo.Listener) []topo.Listener {
 	var out []topo.Listener
 	for _, l := range list {
-		if s.endpoints.hasPort(l.Addr.Port()) || l.Addr.Port() == s.dialed.AddrPort.Port() {
+		behind := func(e target.Endpoint) bool { return e.AddrPort.Port() == l.Addr.Port() }
+		if s.endpoints.hasPort(l.Addr.Port()) || l.Addr.Port() == s.dialed.AddrPort.Port() ||
+			slices.ContainsFunc(s.t.target.Behind, behind) {
 			out = append(out, l)
 		}
 	}

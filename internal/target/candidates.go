@@ -270,7 +270,7 @@ func (w *world) byAddr(addr netip.Addr) (thing, error) {
 		}
 	}
 	if len(found) == 0 {
-		found = w.ownersOf(addr)
+		found = w.ours(w.ownersOf(addr))
 	}
 	switch found = w.prefer(found); len(found) {
 	case 0:
@@ -303,6 +303,21 @@ func (w *world) ownersOf(addr netip.Addr) []thing {
 		found = append(found, t)
 	}
 	return found
+}
+
+// ours keeps what belongs to the engines that were asked and to the namespace we run in, if anything
+// does: labs and other engines on the same kernel use the same private addresses.
+func (w *world) ours(found []thing) []thing {
+	var out []thing
+	for _, t := range found {
+		if t.engine >= 0 || slices.Contains(t.netns, w.topology.Self()) {
+			out = append(out, t)
+		}
+	}
+	if len(out) == 0 {
+		return found
+	}
+	return out
 }
 
 // containerIn returns the container that a namespace belongs to.

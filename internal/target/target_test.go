@@ -405,3 +405,23 @@ func TestBridgeWithoutGateway(t *testing.T) {
 		t.Error("an address outside the subnet is no bridge")
 	}
 }
+
+// TestAddressOfStrangers: a namespace that has nothing to do with the engines may use their addresses.
+func TestAddressOfStrangers(t *testing.T) {
+	topology := fakeTopology{
+		space(nsSelf, "self", topo.KindOther, "", "192.0.2.1/24"),
+		space(nsHost1, "host1", topo.KindHost, "", "10.99.0.11/24"),
+		space(400, "lab", topo.KindNamed, "", "10.99.0.11/24", "192.0.2.1/24", "198.51.100.1/24"),
+		space(401, "lab2", topo.KindNamed, "", "198.51.100.1/24"),
+	}
+	n := New(Options{Topology: topology, Docker: fakeDocker{engines: []docker.Engine{{NetNS: nsHost1, Alive: true}}}})
+	for text, netns := range map[string]uint32{"10.99.0.11": nsHost1, "192.0.2.1": nsSelf} {
+		if got, err := n.Source(context.Background(), text); err != nil || got.NetNS != netns {
+			t.Errorf("%s: got %+v %v, want namespace %d", text, got, err, netns)
+		}
+	}
+	var ambiguous *AmbiguousError
+	if _, err := n.Source(context.Background(), "198.51.100.1"); !errors.As(err, &ambiguous) {
+		t.Errorf("two strangers: got %v, want ambiguous", err)
+	}
+}

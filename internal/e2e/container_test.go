@@ -35,6 +35,20 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// TestSourceByAddress sends the probe from the container that has the address, bound to it.
+func TestSourceByAddress(t *testing.T) {
+	h := need(t).Hosts[0]
+	t.Parallel()
+	n := h.network(t)
+	web, client := n.server(t), n.client(t)
+	r := h.probe(t, want{Outcome: path.Delivered, Hops: []hop{
+		{Container: client.Name, Direction: path.Request, Action: path.ActionTransmit},
+	}}, client.addr(n).String(), web.Name+":80")
+	if !strings.HasPrefix(r.verdicts[0].Src, client.addr(n).String()+":") {
+		t.Errorf("sent from %s, want %s", r.verdicts[0].Src, client.addr(n))
+	}
+}
+
 // TestTwoNetworks traces to a container in two networks, from each of them.
 func TestTwoNetworks(t *testing.T) {
 	h := need(t).Hosts[0]

@@ -5,8 +5,8 @@
 // itself once more: the outer process makes the engines and removes everything at the end, the inner
 // one runs the tests, so that nothing stays behind if a test panics or runs out of time.
 //
-//	outside (10.213.7.1, a named namespace) -- eth0 host1 (10.213.7.11): engine 1
-//	                                        -- eth0 host2 (10.213.7.12): engine 2
+//	outside (10.213.x.1, a named namespace) -- eth0 host1 (10.213.x.11): engine 1
+//	                                        -- eth0 host2 (10.213.x.12): engine 2
 //
 // Tests that only touch containers and rules of their own run in parallel, on engine 1. Those that
 // change what others need (sysctls, Docker's rules, the daemon) do not.

@@ -14,8 +14,8 @@ import (
 // both; the private addresses are the same on both hosts.
 func TestTwoEngines(t *testing.T) {
 	first, second := need(t).Hosts[0], need(t).Hosts[1]
-	here := first.network(t, "--subnet", "10.213.64.0/24")
-	there := second.network(t, "--subnet", "10.213.64.0/24")
+	here := first.network(t, "--subnet", shared.Elsewhere.Masked().String())
+	there := second.network(t, "--subnet", shared.Elsewhere.Masked().String())
 	client := here.client(t)
 	web := there.server(t, "-p", "80")
 	r := first.probe(t, want{

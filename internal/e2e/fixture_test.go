@@ -17,11 +17,13 @@ import (
 	"github.com/pathtrace/pathtrace/internal/lab"
 )
 
-// Addresses between the hosts and the outside.
-var (
-	outsideAddr  = netip.MustParseAddr("10.213.7.1")
-	outsideAddr6 = netip.MustParseAddr("fd00:213:7::1")
-)
+// lan4 and lan6 are the addresses between the hosts and the outside: 1 is the outside, 11 and 12 are
+// the hosts. run makes them differ between runs that happen at the same time.
+func lan4(run, n byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 213, run, n}) }
+
+func lan6(run, n byte) netip.Addr {
+	return netip.AddrFrom16([16]byte{0xfd, 0, 0x02, 0x13, 0, run, 15: n})
+}
 
 // host is a Docker host: a namespace with an engine in it.
 type host struct {
@@ -39,6 +41,9 @@ type fixture struct {
 	Binary  string // pathtrace
 	Hosts   [2]*host
 	Outside string // name under /run/netns
+	// OutsideAddr and OutsideAddr6 are the outside's addresses, Elsewhere is a subnet that is not in use.
+	OutsideAddr, OutsideAddr6 netip.Addr
+	Elsewhere                 netip.Prefix
 }
 
 var shared fixture
@@ -60,6 +65,7 @@ func need(t *testing.T) *fixture {
 type maker struct {
 	fixture fixture
 	lab     *lab.Lab
+	run     byte
 }
 
 func (m *maker) make() (*fixture, error) {
@@ -72,10 +78,13 @@ func (m *maker) make() (*fixture, error) {
 	prefix := fmt.Sprintf("pte%d-", os.Getpid())
 	m.lab = lab.New(lab.Options{Named: true, Prefix: prefix})
 	f.Outside = prefix + "outside"
+	m.run = byte(os.Getpid()%100) + 100
+	f.OutsideAddr, f.OutsideAddr6 = lan4(m.run, 1), lan6(m.run, 1)
+	f.Elsewhere = netip.PrefixFrom(lan4(m.run-100, 1), 24)
 	for i := range f.Hosts {
 		h := &host{
 			NetNS: fmt.Sprintf("%shost%d", prefix, i+1), Dir: filepath.Join(dir, fmt.Sprintf("h%d", i+1)),
-			Addr: netip.AddrFrom4([4]byte{10, 213, 7, byte(11 + i)}),
+			Addr: lan4(m.run, byte(11+i)),
 		}
 		h.Socket = filepath.Join(h.Dir, "d.sock")
 		f.Hosts[i] = h
@@ -107,9 +116,9 @@ func (m *maker) network() error {
 	if err != nil {
 		return err
 	}
-	addrs := []netip.Prefix{netip.PrefixFrom(outsideAddr, 24)}
+	addrs := []netip.Prefix{netip.PrefixFrom(m.fixture.OutsideAddr, 24)}
 	if m.lab.IPv6() {
-		addrs = append(addrs, netip.PrefixFrom(outsideAddr6, 64))
+		addrs = append(addrs, netip.PrefixFrom(m.fixture.OutsideAddr6, 64))
 	}
 	if err := outside.Bridge("br-lan", addrs...); err != nil {
 		return err
@@ -125,14 +134,14 @@ func (m *maker) network() error {
 		}
 		addrs := []netip.Prefix{netip.PrefixFrom(h.Addr, 24)}
 		if m.lab.IPv6() {
-			addrs = append(addrs, netip.MustParsePrefix(fmt.Sprintf("fd00:213:7::%d/64", 11+i)))
+			addrs = append(addrs, netip.PrefixFrom(lan6(m.run, byte(11+i)), 64))
 		}
 		err = lab.Veth(lab.End{NS: ns, Name: "eth0", Addrs: addrs},
 			lab.End{NS: outside, Name: fmt.Sprintf("lan%d", i+1), Bridge: "br-lan"})
 		if err != nil {
 			return err
 		}
-		if err := ns.AddRoute(lab.Route{Via: outsideAddr}); err != nil {
+		if err := ns.AddRoute(lab.Route{Via: m.fixture.OutsideAddr}); err != nil {
 			return err
 		}
 	}

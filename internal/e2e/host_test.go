@@ -73,7 +73,7 @@ func TestForwardingOff(t *testing.T) {
 	h.sysctl(t, "net.ipv4.ip_forward", "0")
 	w := want{Outcome: path.Dropped, Outcomes: []path.Outcome{path.Refused}, Cause: path.CauseForwardingOff, Namespace: "host"}
 	h.probe(t, w, shared.Outside, web.published("80/tcp").String(), brief...)
-	h.probe(t, w, client.Name, outsideAddr.String()+":80", brief...)
+	h.probe(t, w, client.Name, shared.OutsideAddr.String()+":80", brief...)
 	h.probe(t, want{Outcome: path.Delivered}, client.Name, web.Name+":80")
 }
 
@@ -82,7 +82,7 @@ func TestReversePathFilter(t *testing.T) {
 	h := need(t).Hosts[0]
 	n := h.network(t)
 	web := n.server(t, "-p", "80")
-	source := netip.MustParsePrefix("10.213.98.1/24")
+	source := shared.Elsewhere
 	outsideDo(t, "ip", "addr", "add", source.String(), "dev", "br-lan")
 	t.Cleanup(func() { outsideDo(t, "ip", "addr", "del", source.String(), "dev", "br-lan") })
 	h.do(t, "ip", "route", "add", source.Masked().String(), "dev", n.Bridge)

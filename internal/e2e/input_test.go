@@ -6,9 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -78,6 +80,30 @@ func (n *network) runs(t *testing.T, prefix, command string, flags ...string) *c
 	return n.h.runs(t, prefix, command, append([]string{"--network", n.Name}, flags...)...)
 }
 
+// TestHooks lists the hooks; each line fits the schema.
+func TestHooks(t *testing.T) {
+	h := need(t).Hosts[0]
+	t.Parallel()
+	r := launchIn(t, h.NetNS, nil, "hooks", "--output=json").wait()
+	schema, names := compileSchema(t), map[string]bool{}
+	for line := range strings.Lines(r.stdout) {
+		doc, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+		check(t, err)
+		if err := schema.Validate(doc); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+		name, _ := doc.(map[string]any)["name"].(string)
+		names[name] = true
+	}
+	trace := h.run(t, "--from", "host", "--to", shared.OutsideAddr.String(), "-o", "json")
+	for _, hop := range trace.hops {
+		if !names[hop.Hook] {
+			t.Errorf("hook %q of a hop is not in the list %v", hop.Hook, names)
+		}
+	}
+	launchIn(t, h.NetNS, nil, "hooks").wait().has("kfree_skb", "hooks attached")
+}
+
 // TestNoPrivilege: the sentence names what is missing.
 func TestNoPrivilege(t *testing.T) {
 	h := need(t).Hosts[0]
@@ -85,7 +111,7 @@ func TestNoPrivilege(t *testing.T) {
 	check(t, os.Chmod(shared.Dir, 0o755)) // others may run the binary
 	r := launchIn(t, h.NetNS, func(cmd *exec.Cmd) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	}, "--from", "host", "--to", outsideAddr.String()+":80").wait()
+	}, "--from", "host", "--to", shared.OutsideAddr.String()+":80").wait()
 	r.fails(statusCannotTrace, "root")
 }
 
@@ -95,7 +121,7 @@ func TestWithoutDocker(t *testing.T) {
 	h := need(t).Hosts[0]
 	t.Parallel()
 	port := serveOutside(t)
-	to := outsideAddr.String() + ":" + itoa(port)
+	to := shared.OutsideAddr.String() + ":" + itoa(port)
 	locked := filepath.Join(t.TempDir(), "docker.sock")
 	check(t, os.WriteFile(locked, nil, 0))
 	for name, socket := range map[string]string{"missing": filepath.Join(t.TempDir(), "docker.sock"), "no socket": locked} {
@@ -138,7 +164,7 @@ func TestUnreadableSocket(t *testing.T) {
 		check(t, err)
 		c.Args = append(append([]string{tool}, cmd...), append([]string{c.Path}, c.Args[1:]...)...)
 		c.Path = tool
-	}, "--docker-host", "unix://"+socket, "--from", "host", "--to", outsideAddr.String()+":"+itoa(port), "-o", "json").wait()
+	}, "--docker-host", "unix://"+socket, "--from", "host", "--to", shared.OutsideAddr.String()+":"+itoa(port), "-o", "json").wait()
 	r.verdict(want{Outcome: path.Delivered})
 	r.fails(statusDelivered, socket, "permission")
 }

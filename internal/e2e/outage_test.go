@@ -153,7 +153,7 @@ func TestNoDefaultRoute(t *testing.T) {
 	h.probe(t, want{
 		Outcome: path.NoTraffic, Outcomes: []path.Outcome{path.Dropped, path.Lost, path.Refused},
 		Cause: path.CauseNoRoute, Says: []string{client.Name},
-	}, client.Name, outsideAddr.String()+":80", brief...)
+	}, client.Name, shared.OutsideAddr.String()+":80", brief...)
 	h.probe(t, want{Outcome: path.Delivered}, client.Name, web.Name+":80")
 }
 

@@ -100,6 +100,14 @@ func TestWatchPublished(t *testing.T) {
 	n := h.network(t)
 	web, client := n.server(t, "-p", "80"), n.client(t)
 	at := web.published("80/tcp")
+	watch := h.launch(t, "--to", at.String(), "--count", "1", "-o", "json")
+	watch.ready()
+	getFrom(t, filepath.Join("/run/netns", shared.Outside), at.String())
+	r := watch.wait()
+	if len(r.verdicts) != 1 || r.status != statusDelivered || r.verdicts[0].SrcName != shared.Outside ||
+		!containsHop(r, hop{Container: web.Name, Direction: path.Request, Action: path.ActionDeliver}) {
+		t.Errorf("%s: status %d, verdicts %+v", at, r.status, r.verdicts)
+	}
 	for _, to := range []string{web.Name + ":80", fmt.Sprintf("%s:%d", web.Name, at.Port())} {
 		p := h.launch(t, "--to", to, "--count", "2", "-o", "json")
 		p.ready()

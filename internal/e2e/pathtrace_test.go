@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -61,11 +62,7 @@ func launchIn(t *testing.T, namespace string, change func(*exec.Cmd), args ...st
 		change(cmd)
 	}
 	p := &process{t: t, cmd: cmd, lines: make(chan string, 1<<16), copied: make(chan struct{}), ended: make(chan struct{})}
-	for i, arg := range args {
-		if (arg == "-o" || arg == "--output") && i+1 < len(args) {
-			p.json = args[i+1] == "json"
-		}
-	}
+	p.json = strings.Contains(strings.Join(args, " ")+" ", "-o json ")
 	stdout, err := cmd.StdoutPipe()
 	check(t, err)
 	stderr, err := cmd.StderrPipe()
@@ -164,9 +161,10 @@ func (p *process) wait() *result {
 		t: p.t, args: p.cmd.Args[1:], status: p.cmd.ProcessState.ExitCode(),
 		stdout: p.out.String(), stderr: p.err.String(),
 	}
-	if p.json {
+	switch {
+	case p.json:
 		r.parse()
-	} else {
+	case !slices.Contains(r.args, "--output=json"): // that is for what is no trace
 		r.checkText()
 	}
 	return r

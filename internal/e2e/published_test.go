@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/pathtrace/pathtrace/internal/netns"
@@ -50,6 +51,28 @@ func TestPublished(t *testing.T) {
 	})
 }
 
+// TestPublishedIPv6: this engine has no IPv6 rules, so the userland proxy takes it.
+func TestPublishedIPv6(t *testing.T) {
+	h := need(t).Hosts[0]
+	t.Parallel()
+	n := h.network(t)
+	web := n.server(t, "-p", "80")
+	var addr netip.Addr
+	for _, field := range strings.Fields(h.do(t, "ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "global")) {
+		if p, err := netip.ParsePrefix(field); err == nil {
+			addr = p.Addr()
+		}
+	}
+	if !addr.IsValid() {
+		t.Skip("this kernel has no IPv6")
+	}
+	to := netip.AddrPortFrom(addr, web.published("80/tcp").Port())
+	r := h.probe(t, want{Outcome: path.Delivered, Says: []string{"docker-proxy", to.String()}}, shared.Outside, to.String())
+	if r.verdicts[0].Dst != to.String() {
+		t.Errorf("asked %s, want %s", r.verdicts[0].Dst, to)
+	}
+}
+
 // TestMasquerade traces from a container to a server outside.
 func TestMasquerade(t *testing.T) {
 	h := need(t).Hosts[0]
@@ -57,7 +80,7 @@ func TestMasquerade(t *testing.T) {
 	n := h.network(t)
 	client := n.client(t)
 	port := serveOutside(t)
-	for _, to := range []string{netip.AddrPortFrom(outsideAddr, port).String(), fmt.Sprintf("%s:%d", shared.Outside, port)} {
+	for _, to := range []string{netip.AddrPortFrom(shared.OutsideAddr, port).String(), fmt.Sprintf("%s:%d", shared.Outside, port)} {
 		h.probe(t, want{
 			Outcome: path.Delivered,
 			Says:    []string{"masquerade " + client.addr(n).String(), "undo masquerade"},

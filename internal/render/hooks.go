@@ -25,8 +25,7 @@ type HookRow struct {
 // maxHookColumn is how wide the columns of names and kinds may get.
 const maxHookColumn = 24
 
-// Hooks writes the table of hooks as text. What is not seen without a hook is said of those that
-// are missing, with Verbose of all.
+// Hooks writes the table of hooks as text, with what is not seen without each.
 func Hooks(o Options, rows []HookRow) error {
 	out := newPrinter(o)
 	name, kind, attached := columns("hook"), columns("kind"), 0
@@ -59,7 +58,7 @@ func writeHook(out *printer, o Options, r HookRow, name, kind int) {
 	if !r.Attached {
 		out.paragraph("not attached: "+first(r.Status, "unknown reason"), yellow, indent)
 	}
-	if r.Unseen != "" && (!r.Attached || o.Verbose) {
+	if r.Unseen != "" {
 		out.paragraph("without it: "+r.Unseen, dim, indent)
 	}
 }

@@ -38,6 +38,11 @@ type Variant struct {
 
 // Table lists every hook of the tool.
 func Table() []Hook {
+	return append(packetHooks(), stackHooks()...)
+}
+
+// packetHooks are those that most packets of a flow meet.
+func packetHooks() []Hook {
 	return []Hook{
 		{
 			Name: "net_dev_queue", Required: true,
@@ -72,6 +77,12 @@ func Table() []Hook {
 			Without:  "the hook that dropped or translated a packet (inferred from the devices then)",
 			Variants: netfilterVariants(),
 		},
+	}
+}
+
+// stackHooks are those of sockets, answers and routes.
+func stackHooks() []Hook {
+	return []Hook{
 		{
 			Name:     "inet_sock_set_state",
 			Sees:     "a TCP socket of the flow being established or closed",

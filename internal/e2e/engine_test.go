@@ -53,7 +53,7 @@ func (h *host) startDaemon() error {
 	for h.docker("version") != nil {
 		select {
 		case err := <-ended:
-			return fmt.Errorf("dockerd ended: %v\n%s", err, tail(log.Name()))
+			return fmt.Errorf("dockerd ended: %w\n%s", err, tail(log.Name()))
 		case <-time.After(50 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {

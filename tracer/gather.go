@@ -127,7 +127,7 @@ func (s *session) readNeighbours(ns *diagnose.Namespace, inode uint32) {
 }
 
 func (s *session) readListeners(ns *diagnose.Namespace, inode uint32) {
-	proto := s.t.target.Proto
+	proto := s.t.currentTarget().Proto
 	if ns.Listeners != nil || proto == path.ICMP {
 		return
 	}
@@ -151,10 +151,11 @@ func (s *session) readListeners(ns *diagnose.Namespace, inode uint32) {
 
 func (s *session) portListeners(list []topo.Listener) []topo.Listener {
 	var out []topo.Listener
+	inside := s.t.currentTarget().Behind
 	for _, l := range list {
 		behind := func(e target.Endpoint) bool { return e.AddrPort.Port() == l.Addr.Port() }
 		if s.endpoints.hasPort(l.Addr.Port()) || l.Addr.Port() == s.dialed.AddrPort.Port() ||
-			slices.ContainsFunc(s.t.target.Behind, behind) {
+			slices.ContainsFunc(inside, behind) {
 			out = append(out, l)
 		}
 	}
@@ -203,7 +204,7 @@ func (s *session) readSysctl(ns *diagnose.Namespace, q diagnose.SysctlQuery) {
 }
 
 func (s *session) targetFact(p *path.Path) diagnose.Endpoint {
-	tgt := s.t.target
+	tgt := s.t.currentTarget()
 	e := diagnose.Endpoint{Label: tgt.Label, NetNS: tgt.NetNS, Port: tgt.Port}
 	if len(tgt.Containers) > 0 {
 		c := pickContainer(tgt.Containers, s.dialed.Container)

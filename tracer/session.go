@@ -3,6 +3,7 @@ package tracer
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sort"
 	"sync"
@@ -43,13 +44,7 @@ func (t *Tracer) newSession() (*session, error) {
 		baseline: map[uint32]map[string]uint64{}, reached: make(chan struct{}),
 	}
 	s.endpoints.add(t.target.Endpoints)
-	tracker := flow.New(flow.Config{
-		IsTarget: s.endpoints.has,
-		Namer:    t.facts,
-		OnDone:   s.done,
-		Idle:     s.idle(),
-	})
-	s.collector = newCollector(reader, tracker, s.newNamespace)
+	s.collector = newCollector(reader, flow.New(s.flowConfig()), s.newNamespace)
 	s.collector.onEvent = t.onEvent
 	if t.cfg.Confined {
 		s.collector.confines = map[uint32]bool{}
@@ -60,13 +55,15 @@ func (t *Tracer) newSession() (*session, error) {
 	return s, nil
 }
 
-// idle is after what time without events a TCP flow is decided. A watched connection is decided soon
-// after it was opened, not when it ends.
-func (s *session) idle() time.Duration {
+// flowConfig says when a flow is decided: that of a probe with the probe's end, which no flow may
+// forestall; a watched connection soon after it was opened, not when it ends.
+func (s *session) flowConfig() flow.Config {
+	cfg := flow.Config{IsTarget: s.endpoints.has, Namer: s.t.facts, OnDone: s.done, Idle: s.t.cfg.Timeout}
 	if s.t.cfg.Source != "" {
-		return 0 // the tracker's default: the probe's end decides
+		const never = time.Duration(math.MaxInt64)
+		cfg.Idle, cfg.DatagramIdle, cfg.DropIdle, cfg.Grace = never, never, never, never
 	}
-	return s.t.cfg.Timeout
+	return cfg
 }
 
 // start reports that everything is attached and begins to collect.
@@ -133,7 +130,7 @@ func (s *session) noTraffic(why *target.DialError) {
 		v.Outcome, v.Cause, v.Remedy = path.NoTraffic, why.Cause, why.Remedy
 		v.Summary = string(path.NoTraffic) + ": " + why.Message
 	}
-	s.decide(&path.Path{Proto: s.t.target.Proto, Server: s.dialed.AddrPort}, v)
+	s.decide(&path.Path{Proto: s.t.currentTarget().Proto, Server: s.dialed.AddrPort}, v)
 }
 
 // finish stops collecting; every flow is decided then.

@@ -36,12 +36,12 @@ type Tracer struct {
 	labels  *labels
 	given   []uint32 // inodes of Config.Namespaces
 
-	target target.Target
 	source target.Source
 
 	onEvent func(*wire.Event) // for recording, nil otherwise
 
 	mu      sync.Mutex
+	target  target.Target     // changes while traffic is watched
 	skipped map[uint32]string // namespaces that could not be attached, with why
 }
 
@@ -214,6 +214,13 @@ func (t *Tracer) attachNetNS(inode uint32) {
 		defer t.mu.Unlock()
 		t.skipped[inode] = fmt.Sprintf("netfilter hooks of namespace %s: %v", name, err)
 	}
+}
+
+// currentTarget is the target as it was resolved last.
+func (t *Tracer) currentTarget() target.Target {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.target
 }
 
 func (t *Tracer) skippedNamespaces() map[uint32]string {

@@ -83,9 +83,9 @@ func (s *session) follow(ctx context.Context) {
 			s.t.cfg.OnNote(fmt.Sprintf("cannot watch the new address %s: %v", ep.Addr, err))
 		}
 	}
-	s.mu.Lock()
+	s.t.mu.Lock()
 	s.t.target = now
-	s.mu.Unlock()
+	s.t.mu.Unlock()
 	if !s.t.set.NeedsNetNS() {
 		return
 	}

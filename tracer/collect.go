@@ -55,7 +55,11 @@ func (c *collector) run() {
 		if !c.take(&e, batch) {
 			return
 		}
-		c.tracker.Expire(monotonic())
+		// With events left to read, the time of the clock is not yet that of the events: flows whose
+		// events wait would seem idle.
+		if now := monotonic(); c.reader.Available() == 0 {
+			c.tracker.Expire(now)
+		}
 	}
 	c.reader.SetDeadline(time.Now())
 	for c.take(&e, batch) && c.reader.Available() > 0 {

@@ -270,7 +270,7 @@ func (w *world) byAddr(addr netip.Addr) (thing, error) {
 		}
 	}
 	if len(found) == 0 {
-		found = w.ours(w.ownersOf(addr))
+		found = w.ours(w.prefer(w.ownersOf(addr)))
 	}
 	switch found = w.prefer(found); len(found) {
 	case 0:

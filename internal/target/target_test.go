@@ -383,6 +383,12 @@ func TestPreferred(t *testing.T) {
 	}
 	opts.Topology = append(opts.Topology.(fakeTopology), space(302, "underlay", topo.KindNamed, "", "198.51.100.1/24"))
 	opts.Preferred = []uint32{302}
+	opts.Topology = append(opts.Topology.(fakeTopology), space(303, "copy", topo.KindNamed, "", "10.99.0.11/24"))
+	opts.Preferred = append(opts.Preferred, 303)
+	got, err = New(opts).Target(context.Background(), "10.99.0.11:80", "")
+	if err != nil || len(got.NetNS) != 1 || got.NetNS[0] != 303 {
+		t.Errorf("address of an engine: got %v %v, want namespace 303", got.NetNS, err)
+	}
 	src, err := New(opts).Source(context.Background(), "underlay")
 	if err != nil || src.NetNS != 302 {
 		t.Errorf("name: got %d %v, want namespace 302", src.NetNS, err)

@@ -15,6 +15,10 @@ import (
 const (
 	// tick is how often time passes for the tracker when no events come.
 	tick = 20 * time.Millisecond
+	// rest is how long the collector lets events gather once it has taken all: an event that finds it
+	// waiting has to wake it, which costs the traffic several times what the event costs. The kernel's
+	// buffer holds what comes meanwhile many times over.
+	rest = time.Millisecond
 	// batch is how many events are taken before the time is told again.
 	batch = 4096
 )
@@ -52,6 +56,7 @@ func (c *collector) run() {
 	var e wire.Event
 	for !c.stop.Load() {
 		c.reader.SetDeadline(time.Now().Add(tick))
+		before := c.events.Load()
 		if !c.take(&e, batch) {
 			return
 		}
@@ -59,6 +64,9 @@ func (c *collector) run() {
 		// events wait would seem idle.
 		if now := monotonic(); c.reader.Available() == 0 {
 			c.tracker.Expire(now)
+		}
+		if c.events.Load() != before && c.reader.Available() == 0 {
+			time.Sleep(rest)
 		}
 	}
 	c.reader.SetDeadline(time.Now())
@@ -68,13 +76,17 @@ func (c *collector) run() {
 	c.tracker.Flush()
 }
 
-// take reads up to n events, or until the deadline. It reports whether reading can go on.
+// take reads up to n events, until all are taken, or until the deadline. It reports whether reading
+// can go on.
 func (c *collector) take(e *wire.Event, n int) bool {
 	for range n {
 		err := c.reader.Read(e)
 		switch {
 		case err == nil:
 			c.add(e)
+			if c.reader.Available() == 0 {
+				return true
+			}
 		case probe.IsTimeout(err):
 			return true
 		case errors.Is(err, probe.ErrClosed):

@@ -38,15 +38,15 @@ type collector struct {
 	events atomic.Uint64
 	done   chan struct{}
 	seen   map[uint32]bool
-	hooks  map[string]uint64
-	broken uint64 // records that could not be decoded
-	err    error  // why reading ended early
+	hooks  [2][256]uint64 // by family, IPv4 first, and wire.Hook
+	broken uint64         // records that could not be decoded
+	err    error          // why reading ended early
 }
 
 func newCollector(reader *probe.Reader, tracker *flow.Tracker, onNetNS func(uint32)) *collector {
 	return &collector{
 		reader: reader, tracker: tracker, onNetNS: onNetNS,
-		done: make(chan struct{}), seen: map[uint32]bool{}, hooks: map[string]uint64{},
+		done: make(chan struct{}), seen: map[uint32]bool{},
 	}
 }
 
@@ -107,13 +107,30 @@ func (c *collector) add(e *wire.Event) {
 		c.onEvent(e)
 	}
 	c.events.Add(1)
-	c.hooks[e.Hook.Point(e.Tuple.Dst.Addr().Is6())]++
+	family := 0
+	if e.Tuple.Dst.Addr().Is6() {
+		family = 1
+	}
+	c.hooks[family][e.Hook]++
 	// A route look-up alone may be of anybody with the same addresses.
 	if e.NetNS != 0 && e.Skb != 0 && !c.seen[e.NetNS] {
 		c.seen[e.NetNS] = true
 		c.onNetNS(e.NetNS)
 	}
 	c.tracker.Add(e)
+}
+
+// points counts the events by their place in the kernel, as `pathtrace hooks` lists it.
+func (c *collector) points() map[string]uint64 {
+	points := map[string]uint64{}
+	for family, hooks := range c.hooks {
+		for hook, n := range hooks {
+			if n > 0 {
+				points[wire.Hook(hook).Point(family == 1)] += n
+			}
+		}
+	}
+	return points
 }
 
 // finish ends run after everything that is in the buffer was taken, and waits for it.

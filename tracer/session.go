@@ -153,11 +153,8 @@ func (s *session) stats() Stats {
 	lost, lostBy := s.lost()
 	st := Stats{
 		Type: "stats", Packets: tracked.Packets, Events: tracked.Events, LostEvents: lost, Lost: lostBy,
-		Hooks: map[string]uint64{}, WallNS: time.Since(s.t.started).Nanoseconds(), CPUNS: cpuTime(),
+		Hooks: s.collector.points(), WallNS: time.Since(s.t.started).Nanoseconds(), CPUNS: cpuTime(),
 		Flows: s.flows, Skipped: slices.Collect(maps.Values(s.t.skippedNamespaces())),
-	}
-	for point, n := range s.collector.hooks {
-		st.Hooks[point] = n
 	}
 	for _, h := range s.t.set.Hooks() {
 		if h.Err != nil {

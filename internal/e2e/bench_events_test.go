@@ -5,11 +5,14 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,9 +34,6 @@ func perDatagram() map[string]uint64 {
 	return map[string]uint64{"net_dev_queue": 1, "net_dev_start_xmit": 1, "netif_receive_skb": 1, "netfilter": 8}
 }
 
-// allPerDatagram adds being queued to the socket and read.
-const allPerDatagram = 13
-
 // floodTarget is a namespace whose loopback device has an address that is its own, with a sink.
 type floodTarget struct {
 	ns   *lab.Namespace
@@ -42,7 +42,7 @@ type floodTarget struct {
 
 func (b *bench) floodTarget(t *testing.T) floodTarget {
 	t.Helper()
-	l := labtest.New(t, lab.Options{Named: true, Prefix: strings.TrimSuffix(need(t).Outside, "outside") + "bench-"})
+	l := labtest.New(t, lab.Options{Named: true, Prefix: b.prefix(t)})
 	f := floodTarget{labtest.Namespace(t, l, "flood"), netip.MustParseAddrPort("10.213.99.1:9000")}
 	check(t, f.ns.AddAddr("lo", netip.PrefixFrom(f.addr.Addr(), 32)))
 	b.sink(t, f.ns, f.addr.String())
@@ -74,20 +74,34 @@ func (b *bench) watch(t *testing.T, f floodTarget) (*exec.Cmd, *bufio.Reader) {
 	return cmd, out
 }
 
-// flow is one flood as pathtrace saw it.
-type flow struct {
-	rate float64 // events per second that were produced
+// flood is one flood as pathtrace saw it.
+type flood struct {
+	rate      float64 // events per second that were produced
+	user, sys float64 // processor time of pathtrace per event, ns
 	stats
 }
 
-// run floods a pathtrace of its own for a time.
-func (b *bench) run(t *testing.T, f floodTarget, eventRate float64, seconds float64) flow {
+// flood sends for a time to a pathtrace of its own; every datagram makes so many events.
+func (b *bench) watchFlood(t *testing.T, f floodTarget, eventRate, perDatagram, seconds float64) flood {
 	t.Helper()
 	cmd, out := b.watch(t, f)
-	packets := eventRate / allPerDatagram
+	userBefore, sysBefore := processorTime(t, cmd.Process.Pid)
+	packets := eventRate / perDatagram
 	_, took := b.send(t, f, int(packets), int(packets*seconds))
+	user, sys := processorTime(t, cmd.Process.Pid)
 	s := finish(t, cmd, out)
-	return flow{float64(s.Events+s.LostEvents) / took.Seconds(), s}
+	n := float64(s.Events)
+	return flood{float64(s.Events+s.LostEvents) / took.Seconds(),
+		float64((user - userBefore).Nanoseconds()) / n, float64((sys - sysBefore).Nanoseconds()) / n, s}
+}
+
+// eventsPerDatagram is how many events a datagram makes on this kernel.
+func (b *bench) eventsPerDatagram(t *testing.T, f floodTarget) float64 {
+	t.Helper()
+	cmd, out := b.watch(t, f)
+	sent, _ := b.send(t, f, 1000, 500)
+	s := finish(t, cmd, out)
+	return float64(s.Events) / float64(sent)
 }
 
 // benchEvents measures how many events per second pathtrace takes without loss: the built command, from
@@ -95,34 +109,49 @@ func (b *bench) run(t *testing.T, f floodTarget, eventRate float64, seconds floa
 // with it.
 func benchEvents(t *testing.T, b *bench) {
 	f := b.floodTarget(t)
-	seconds := float64(b.pick(1, 3))
+	each, seconds := b.eventsPerDatagram(t, f), float64(b.pick(1, 3))
 	lossless, tries, lost := 0, b.pick(2, 5), uint64(0)
-	var rates, cpu []float64
+	var rates, user, sys []float64
 	for range tries {
-		r := b.run(t, f, wantedRate*1.02, seconds) // the pace of the sender is a little uneven
-		rates, cpu = append(rates, r.rate), append(cpu, float64(r.CPUNS)/float64(r.Events))
+		// More than wanted: starting the sender counts as well.
+		r := b.watchFlood(t, f, wantedRate*1.05, each, seconds)
+		rates, user, sys = append(rates, r.rate), append(user, r.user), append(sys, r.sys)
 		if lost += r.LostEvents; r.LostEvents == 0 {
 			lossless++
 		}
 	}
-	b.report.atMost("events lost at 500,000 events/s", float64(lost), 0, "%.0f",
-		fmt.Sprintf("%d of %d floods of %.0f s without loss, at %.0f events/s", lossless, tries, seconds, median(rates)))
-	b.report.info("processor time per event, in user space", "%.0f ns", median(cpu))
-	best, factor := quantile(rates, 0), 1.25
-	if lost > 0 {
-		best, factor = 0, 0.8
+	b.report.info("a matched flow, rate asked for: 500,000 events/s", "%.0f made per second  (%.1f events per datagram)", median(rates), each)
+	b.report.atLeast("its floods without any loss", float64(lossless)/float64(tries), 1, "%.2f",
+		fmt.Sprintf("%d of %d, of %.0f s each; %d events lost", lossless, tries, seconds, lost))
+	b.report.info("processor time per event in pathtrace", "%.0f ns user, %.0f ns system", median(user), median(sys))
+	best := b.highestRate(t, f, each, seconds, lossless > 0)
+	if lossless == tries {
+		best = max(best, median(rates))
 	}
-	for rate := wantedRate * factor; rate < 8e6 && rate > 50e3; rate *= factor {
-		r := b.run(t, f, rate, seconds)
+	b.report.atLeast("highest rate without loss, events per second", best, wantedRate, "%.0f", "")
+}
+
+// highestRate goes up, or down, until that changes whether events are lost.
+func (b *bench) highestRate(t *testing.T, f floodTarget, each, seconds float64, up bool) float64 {
+	t.Helper()
+	best, factor := 0.0, 0.8
+	if up {
+		factor = 1.25
+	}
+	for rate := float64(wantedRate); rate < 8e6 && rate > 50e3; rate *= factor {
+		r := b.watchFlood(t, f, rate, each, seconds)
+		if up && r.LostEvents > 0 { // once may be somebody else's doing
+			r = b.watchFlood(t, f, rate, each, seconds)
+		}
 		if r.LostEvents == 0 {
 			best = max(best, r.rate)
 		}
 		// The traffic itself has a limit: it is reached when the sender falls behind.
-		if (r.LostEvents == 0) != (factor > 1) || r.rate < rate*0.8 {
+		if (r.LostEvents == 0) != up || r.rate < rate*0.8 {
 			break
 		}
 	}
-	b.report.atLeast("events taken without loss, per second", best, wantedRate, "%.0f", "highest rate tried that lost none")
+	return best
 }
 
 // benchLoss makes events faster than they are taken, and holds what was taken and lost to what the
@@ -179,6 +208,42 @@ func (r *report) exact(what string, taken, lost, produced uint64) {
 	difference := float64(taken+lost) - float64(produced)
 	r.add(what, difference, 0, "%.0f", fmt.Sprintf("%d taken + %d lost − %d made", taken, lost, produced), "= ",
 		difference == 0, difference != 0)
+}
+
+// drain takes events and counts them by hook.
+type drain [256]atomic.Uint64
+
+// drainEvents reads until the returned function is called.
+func drainEvents(t *testing.T, set *probe.Set) (*drain, func()) {
+	t.Helper()
+	r, err := set.Reader()
+	check(t, err)
+	var counts drain
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		var e wire.Event
+		for {
+			r.SetDeadline(time.Now().Add(20 * time.Millisecond)) // not every event wakes the reader
+			err := r.Read(&e)
+			if errors.Is(err, probe.ErrClosed) {
+				return
+			}
+			if err == nil {
+				counts[e.Hook].Add(1)
+			}
+		}
+	})
+	return &counts, func() {
+		check(t, r.Close())
+		reading.Wait()
+	}
+}
+
+func (d *drain) counts() (c [256]uint64) {
+	for i := range d {
+		c[i] = d[i].Load()
+	}
+	return c
 }
 
 // settled returns the counts once they do not grow any more.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -75,6 +76,12 @@ func (b *bench) build(t *testing.T) {
 			t.Fatalf("build: %v\n%s", err, text)
 		}
 	}
+}
+
+// prefix is that of named namespaces, which the harness removes if a test does not.
+func (b *bench) prefix(t *testing.T) string {
+	t.Helper()
+	return strings.TrimSuffix(need(t).Outside, "outside") + unique("bench") + "-"
 }
 
 // pick is the number for a short or for a full run.

@@ -35,6 +35,7 @@ func (b *bench) throughput(t *testing.T, h *host, client, server *container, add
 		{"pathtrace", func() func() {
 			cmd := b.command(h, "--to", other)
 			out, _ := b.launch(t, filepath.Join("/run/netns", h.NetNS), cmd)
+			idle(t, cmd.Process.Pid)
 			return func() { finish(t, cmd, out) }
 		}},
 		{"tcpdump", func() func() { return tcpdump(t, h) }},

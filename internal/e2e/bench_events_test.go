@@ -81,7 +81,7 @@ type flood struct {
 	stats
 }
 
-// flood sends for a time to a pathtrace of its own; every datagram makes so many events.
+// watchFlood sends for a time to a pathtrace of its own; every datagram makes so many events.
 func (b *bench) watchFlood(t *testing.T, f floodTarget, eventRate, perDatagram, seconds float64) flood {
 	t.Helper()
 	cmd, out := b.watch(t, f)
@@ -124,34 +124,39 @@ func benchEvents(t *testing.T, b *bench) {
 	b.report.atLeast("its floods without any loss", float64(lossless)/float64(tries), 1, "%.2f",
 		fmt.Sprintf("%d of %d, of %.0f s each; %d events lost", lossless, tries, seconds, lost))
 	b.report.info("processor time per event in pathtrace", "%.0f ns user, %.0f ns system", median(user), median(sys))
-	best := b.highestRate(t, f, each, seconds, lossless > 0)
-	if lossless == tries {
-		best = max(best, median(rates))
-	}
+	best := b.highestRate(t, f, each, seconds)
 	b.report.atLeast("highest rate without loss, events per second", best, wantedRate, "%.0f", "")
 }
 
-// highestRate goes up, or down, until that changes whether events are lost.
-func (b *bench) highestRate(t *testing.T, f floodTarget, each, seconds float64, up bool) float64 {
+// highestRate goes up from the wanted rate until events are lost, or, if they are lost there already,
+// down until they are not.
+func (b *bench) highestRate(t *testing.T, f floodTarget, each, seconds float64) float64 {
 	t.Helper()
-	best, factor := 0.0, 0.8
-	if up {
-		factor = 1.25
-	}
-	for rate := float64(wantedRate); rate < 8e6 && rate > 50e3; rate *= factor {
-		r := b.watchFlood(t, f, rate, each, seconds)
-		if up && r.LostEvents > 0 { // once may be somebody else's doing
-			r = b.watchFlood(t, f, rate, each, seconds)
-		}
-		if r.LostEvents == 0 {
-			best = max(best, r.rate)
-		}
-		// The traffic itself has a limit: it is reached when the sender falls behind.
-		if (r.LostEvents == 0) != up || r.rate < rate*0.8 {
+	const step = 1.25
+	best, rate := 0.0, float64(wantedRate)
+	for ; rate < 8e6; rate *= step {
+		r := b.losslessFlood(t, f, rate, each, seconds)
+		best = max(best, r)
+		if r < rate*0.8 { // lost, or the sender itself falls behind
 			break
 		}
 	}
+	for rate = wantedRate / step; best == 0 && rate > 50e3; rate /= step {
+		best = b.losslessFlood(t, f, rate, each, seconds)
+	}
 	return best
+}
+
+// losslessFlood returns the rate of a flood of which nothing was lost, else 0. It tries twice: once may
+// be somebody else's doing.
+func (b *bench) losslessFlood(t *testing.T, f floodTarget, rate, each, seconds float64) float64 {
+	t.Helper()
+	for range 2 {
+		if r := b.watchFlood(t, f, rate, each, seconds); r.LostEvents == 0 {
+			return r.rate
+		}
+	}
+	return 0
 }
 
 // benchLoss makes events faster than they are taken, and holds what was taken and lost to what the

@@ -29,7 +29,7 @@ static __noinline int report(struct sk_buff *skb, __u32 l3, struct net_device *d
 	if (dev)
 		fill_dev(e, dev);
 	e->in_ifindex = KREAD(skb, skb_iif);
-	bpf_ringbuf_submit(e, 0);
+	event_send(e);
 	return 0;
 }
 

@@ -23,14 +23,14 @@ static __noinline int report(struct sk_buff *skb, void *location, __u32 reason, 
 	if (!e)
 		return 0;
 	fill_skb(e, skb, &p);
-	fill_ct(e, skb_ct(skb), skb->_nfct);
+	e->ct = fill_ct(e, skb_ct(skb), skb->_nfct);
 	e->location = (__u64)location;
 	e->reason = reason;
 	if (rx_sk)
 		e->sock = (__u64)rx_sk;
 	if (!e->netns)
 		e->netns = sock_netns(rx_sk ? rx_sk : BPF_CORE_READ(skb, sk));
-	bpf_ringbuf_submit(e, 0);
+	event_send(e);
 	return 0;
 }
 

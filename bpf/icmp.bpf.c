@@ -23,7 +23,7 @@ int BPF_PROG(icmp_send, struct sk_buff *skb, int type, int code)
 	fill_skb(e, skb, &p);
 	e->pkt.icmp_type = type;
 	e->pkt.icmp_code = code;
-	bpf_ringbuf_submit(e, 0);
+	event_send(e);
 	return 0;
 }
 

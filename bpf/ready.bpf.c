@@ -37,7 +37,7 @@ int BPF_PROG(sk_data_ready, struct sock *sk)
 	e->sock = (__u64)sk;
 	e->netns = now->netns;
 	e->pkt = now->pkt;
-	bpf_ringbuf_submit(e, 0);
+	event_send(e);
 	return 0;
 }
 

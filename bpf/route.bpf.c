@@ -82,7 +82,7 @@ int BPF_PROG(fib_table_lookup, __u32 table, struct flowi4 *flow, struct fib_nh_c
 		fill_dev(e, BPF_CORE_READ(nh, nhc_dev));
 		set_gateway(e, nh);
 	}
-	bpf_ringbuf_submit(e, 0);
+	event_send(e);
 	return 0;
 }
 
@@ -113,7 +113,7 @@ int BPF_PROG(fib6_table_lookup, struct net *net, struct fib6_result *result,
 		set_gateway(e, &nh->nh_common);
 	}
 	e->netns = net_inum(net);
-	bpf_ringbuf_submit(e, 0);
+	event_send(e);
 	return 0;
 }
 

@@ -47,11 +47,12 @@ int BPF_PROG(inet_sock_set_state, struct sock *sk, int old_state, int new_state)
 		return 0;
 	e->old_state = old_state;
 	e->new_state = new_state;
-	bpf_ringbuf_submit(e, 0);
+	event_send(e);
 	return 0;
 }
 
-static __noinline int reset_of_packet(struct sk_buff *skb, __u32 reason)
+/* A segment that reached its socket has no device any more: the socket tells the namespace. */
+static __noinline int reset_of_packet(const struct sock *sk, struct sk_buff *skb, __u32 reason)
 {
 	struct packet p;
 	struct event *e;
@@ -63,7 +64,9 @@ static __noinline int reset_of_packet(struct sk_buff *skb, __u32 reason)
 		return 0;
 	fill_skb(e, skb, &p);
 	e->reason = reason;
-	bpf_ringbuf_submit(e, 0);
+	if (!e->netns)
+		e->netns = sock_netns(sk);
+	event_send(e);
 	return 0;
 }
 
@@ -81,7 +84,7 @@ static __always_inline int reset_of_sock(const struct sock *sk, __u32 reason)
 	if (!e)
 		return 0;
 	e->reason = reason;
-	bpf_ringbuf_submit(e, 0);
+	event_send(e);
 	return 0;
 }
 
@@ -89,13 +92,13 @@ static __always_inline int reset_of_sock(const struct sock *sk, __u32 reason)
 SEC("tp_btf/tcp_send_reset")
 int BPF_PROG(tcp_send_reset_reason, struct sock *sk, struct sk_buff *skb, __u32 reason)
 {
-	return skb ? reset_of_packet(skb, reason) : reset_of_sock(sk, reason);
+	return skb ? reset_of_packet(sk, skb, reason) : reset_of_sock(sk, reason);
 }
 
 SEC("tp_btf/tcp_send_reset")
 int BPF_PROG(tcp_send_reset_plain, struct sock *sk, struct sk_buff *skb)
 {
-	return skb ? reset_of_packet(skb, 0) : reset_of_sock(sk, 0);
+	return skb ? reset_of_packet(sk, skb, 0) : reset_of_sock(sk, 0);
 }
 
 /* skb is the queued segment, of which a clone is sent: it has no headers yet. */
@@ -115,7 +118,7 @@ int BPF_PROG(tcp_retransmit_skb, struct sock *sk, struct sk_buff *skb)
 	e->skb = (__u64)skb;
 	e->head = (__u64)skb->head;
 	bpf_probe_read_kernel(&e->pkt.seq, sizeof(e->pkt.seq), &cb->seq);
-	bpf_ringbuf_submit(e, 0);
+	event_send(e);
 	return 0;
 }
 
@@ -133,7 +136,7 @@ static __noinline int report_read(struct sk_buff *skb)
 	e->ifindex = 0; /* skb->dev is not a device any more once it was queued */
 	e->dev[0] = 0;
 	e->netns = task_netns();
-	bpf_ringbuf_submit(e, 0);
+	event_send(e);
 	return 0;
 }
 

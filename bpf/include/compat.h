@@ -12,12 +12,6 @@
  * plain loads. A kprobe must call a helper for each; such a file defines PROBE_READ before its
  * includes.
  */
-/*
- * Only numbers are read with it. For every field that is a pointer, the verifier searches the whole
- * kernel BTF by name, one type after the other, to learn how far it may be trusted
- * (btf_nested_type_is_trusted, 6.2): that made loading three times slower. Pointers are followed
- * with BPF_CORE_READ, off the hot path.
- */
 #ifdef PROBE_READ
 #define KREAD(p, field) BPF_CORE_READ(p, field)
 #else
@@ -35,23 +29,38 @@ static __always_inline bool can_cast(void)
 	return (void *)bpf_rdonly_cast != NULL;
 }
 
-/*
- * Reads n double words, an even number, of memory without a type, such as a packet's headers: behind
- * struct timespec64, the plainest structure of two double words that every kernel's BTF has.
- */
+/* The double word at an address, behind the plainest structure that every kernel's BTF has. */
+static __always_inline __u64 word_at(const void *at)
+{
+	const struct timespec64 *t;
+	__u64 word = 0;
+
+	if (!can_cast()) {
+		bpf_probe_read_kernel(&word, sizeof(word), at);
+		return word;
+	}
+	t = bpf_rdonly_cast(at, bpf_core_type_id_kernel(struct timespec64));
+	return t->tv_sec;
+}
+
+/* Copies n double words of memory without a type. False if it is not there. */
 static __always_inline bool read_words(__u64 *to, const void *from, int n)
 {
 	if (!can_cast())
 		return bpf_probe_read_kernel(to, n * 8, from) == 0;
-	for (int i = 0; i < n; i += 2) {
-		const struct timespec64 *pair =
-			bpf_rdonly_cast(from + i * 8, bpf_core_type_id_kernel(struct timespec64));
-
-		to[i] = pair->tv_sec;
-		to[i + 1] = pair->tv_nsec;
-	}
+	for (int i = 0; i < n; i++)
+		to[i] = word_at(from + i * 8);
 	return true;
 }
+
+/*
+ * A field read without the verifier knowing it, 0 behind a null pointer. For a field that is a
+ * pointer it would search the kernel's whole BTF by name, one type after the other, to learn how far
+ * it may be trusted (btf_nested_type_is_trusted, 6.2): that made loading three times slower. The
+ * double word is cut to the field's size, which is right on little-endian machines only, as are the
+ * objects.
+ */
+#define PEEK(p, field) ((typeof((p)->field))word_at(&(p)->field))
 
 /*
  * skb->dev shares its place with dev_scratch once a datagram is in a UDP queue: only an address in
@@ -59,24 +68,31 @@ static __always_inline bool read_words(__u64 *to, const void *from, int n)
  */
 static __always_inline struct net_device *skb_dev(const struct sk_buff *skb)
 {
-	struct net_device *dev = BPF_CORE_READ(skb, dev);
+	struct net_device *dev = PEEK(skb, dev);
 
 	return (long)dev < 0 ? dev : NULL;
 }
 
 static __always_inline __u32 net_inum(const struct net *net)
 {
-	return net ? BPF_CORE_READ(net, ns.inum) : 0;
+	return PEEK(net, ns.inum);
 }
 
 static __always_inline __u32 dev_netns(const struct net_device *dev)
 {
-	return dev ? BPF_CORE_READ(dev, nd_net.net, ns.inum) : 0;
+	const struct net *net = PEEK(dev, nd_net.net);
+
+	return net_inum(net);
 }
 
 static __always_inline __u32 sock_netns(const struct sock *sk)
 {
-	return sk ? BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum) : 0;
+	const struct net *net;
+
+	if (!sk)
+		return 0;
+	net = PEEK(sk, __sk_common.skc_net.net);
+	return net_inum(net);
 }
 
 /* The namespace of the running task: only right in process context. */
@@ -90,13 +106,9 @@ static __always_inline __u32 task_netns(void)
 /* The low three bits at PKT_TYPE_OFFSET are skb->pkt_type (include/linux/skbuff.h). */
 static __always_inline __u8 skb_pkt_type(const struct sk_buff *skb)
 {
-	__u8 bits = 0;
-
-	if (bpf_core_field_exists(skb->__pkt_type_offset))
-		bpf_probe_read_kernel(&bits, 1,
-				      (const void *)skb +
-					      bpf_core_field_offset(skb->__pkt_type_offset));
-	return bits & 7;
+	if (!bpf_core_field_exists(skb->__pkt_type_offset))
+		return 0;
+	return word_at((const void *)skb + bpf_core_field_offset(skb->__pkt_type_offset)) & 7;
 }
 
 /* SKB_EXT_BRIDGE_NF is extension 0 since it exists (4.20). */
@@ -109,7 +121,7 @@ static __always_inline __u16 skb_gso_size(const struct sk_buff *skb)
 {
 	struct skb_shared_info *info = (void *)(KREAD(skb, head) + KREAD(skb, end));
 
-	return BPF_CORE_READ(info, gso_size);
+	return PEEK(info, gso_size);
 }
 
 #endif

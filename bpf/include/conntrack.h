@@ -52,33 +52,28 @@ static __always_inline void read_ct_tuple(struct tuple *to, struct nf_conn *ct, 
 	struct nf_conntrack_tuple t = {};
 
 	if (dir)
-		BPF_CORE_READ_INTO(&t, ct, tuplehash[1].tuple);
+		read_words((__u64 *)&t, &ct->tuplehash[1].tuple, sizeof(t) / 8);
 	else
-		BPF_CORE_READ_INTO(&t, ct, tuplehash[0].tuple);
+		read_words((__u64 *)&t, &ct->tuplehash[0].tuple, sizeof(t) / 8);
 	fill_ct_tuple(to, &t);
 }
 
-static __noinline int fill_ct(struct event *e, struct nf_conn *ct, __u64 info)
+/* Fills in what an entry says and returns its address, 0 without one. */
+static __noinline __u64 fill_ct(struct event *e, struct nf_conn *ct, __u64 info)
 {
 	if (!ct)
 		return 0;
-	e->ct = (__u64)ct;
 	e->ct_info = info & 7;
-	e->ct_status = BPF_CORE_READ(ct, status);
+	e->ct_status = PEEK(ct, status);
 	read_ct_tuple(&e->ct_orig, ct, 0);
 	read_ct_tuple(&e->ct_reply, ct, 1);
-	return 0;
+	return (__u64)ct;
 }
 
-/* The entry's IPS_* bits. A zero entry (untracked) has none. */
+/* The entry's IPS_* bits. No entry (untracked) has none. */
 static __always_inline unsigned long ct_status(struct nf_conn *ct)
 {
-	if (!ct)
-		return 0;
-	if (!can_cast() || !bpf_core_type_exists(struct nf_conn))
-		return BPF_CORE_READ(ct, status);
-	ct = bpf_rdonly_cast(ct, bpf_core_type_id_kernel(struct nf_conn));
-	return ct->status;
+	return ct ? PEEK(ct, status) : 0;
 }
 
 static __noinline int ct_ours(struct nf_conn *ct)

@@ -20,20 +20,34 @@ static __always_inline struct event *event_new(__u8 hook)
 	return e;
 }
 
+/*
+ * Waking the reader for each record would cost more than the record. It looks by itself every few
+ * milliseconds; the record that fills the buffer to WAKE_BYTES wakes it at once.
+ */
+#define WAKE_BYTES (512 << 10)
+
+static __always_inline void event_send(struct event *e)
+{
+	__u64 filled = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+	bool crosses = filled - WAKE_BYTES < sizeof(*e);
+
+	bpf_ringbuf_submit(e, crosses ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+}
+
 static __always_inline void fill_dev(struct event *e, struct net_device *dev)
 {
 	if (!dev)
 		return;
-	e->ifindex = BPF_CORE_READ(dev, ifindex);
+	e->ifindex = PEEK(dev, ifindex);
 	e->netns = dev_netns(dev);
-	bpf_probe_read_kernel(e->dev, sizeof(e->dev), &dev->name);
+	read_words((__u64 *)e->dev, &dev->name, 2);
 }
 
 static __always_inline void fill_skb(struct event *e, struct sk_buff *skb, const struct packet *p)
 {
 	e->skb = (__u64)skb;
 	e->head = (__u64)KREAD(skb, head);
-	e->sock = (__u64)BPF_CORE_READ(skb, sk);
+	e->sock = (__u64)PEEK(skb, sk);
 	e->mark = KREAD(skb, mark);
 	e->pkt_type = skb_pkt_type(skb);
 	e->pkt = *p;

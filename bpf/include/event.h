@@ -83,6 +83,7 @@ struct event {
 	struct packet pkt;
 	struct tuple ct_orig;
 	struct tuple ct_reply;
+	char dev[16];
 	__u32 ct_status;
 	__u32 netns;
 	__u32 ifindex;
@@ -93,7 +94,6 @@ struct event {
 	__u32 table; /* route look-up: 254 main, 255 local */
 	__s32 err;
 	__u32 gateway[4]; /* route look-up: next hop, as in struct tuple */
-	char dev[16];
 	__u16 cpu;
 	__u8 hook; /* enum hook */
 	__u8 nf_hook;

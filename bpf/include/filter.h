@@ -127,9 +127,10 @@ __noinline int ours(const struct tuple *t)
 	if (!t)
 		return 0;
 	key = *t;
-	return is_endpoint(key.daddr, key.dport, key.proto) ||
-	       is_endpoint(key.saddr, key.sport, key.proto) ||
-	       bpf_map_lookup_elem(&flows, &key) != NULL;
+	if (!config.exact && (is_endpoint(key.daddr, key.dport, key.proto) ||
+			      is_endpoint(key.saddr, key.sport, key.proto)))
+		return 1;
+	return bpf_map_lookup_elem(&flows, &key) != NULL;
 }
 
 /* Default detail: the segments that open, close or reset; everything for other protocols. */

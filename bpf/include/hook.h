@@ -18,7 +18,9 @@
 
 static __always_inline __u32 state_netns(const struct nf_hook_state *state)
 {
-	return BPF_CORE_READ(state, net, ns.inum);
+	const struct net *net = PEEK(state, net);
+
+	return net_inum(net);
 }
 
 static __always_inline struct current *get_current(void)
@@ -31,18 +33,19 @@ static __always_inline struct current *get_current(void)
 static __always_inline void emit_hook(struct sk_buff *skb, const struct nf_hook_state *state,
 				      const struct packet *p, __u8 hook)
 {
+	const struct net_device *in = PEEK(state, in), *out = PEEK(state, out);
 	struct event *e = event_new(hook);
 
 	if (!e)
 		return;
 	fill_skb(e, skb, p);
-	fill_ct(e, skb_ct(skb), KREAD(skb, _nfct));
+	e->ct = fill_ct(e, skb_ct(skb), KREAD(skb, _nfct));
 	e->nf_hook = KREAD(state, hook);
 	e->netns = state_netns(state);
-	e->location = (__u64)BPF_CORE_READ(state, okfn);
-	e->in_ifindex = BPF_CORE_READ(state, in, ifindex);
-	e->out_ifindex = BPF_CORE_READ(state, out, ifindex);
-	bpf_ringbuf_submit(e, 0);
+	e->location = (__u64)PEEK(state, okfn);
+	e->in_ifindex = PEEK(in, ifindex);
+	e->out_ifindex = PEEK(out, ifindex);
+	event_send(e);
 }
 
 static __always_inline void remember(struct sk_buff *skb, const struct nf_hook_state *state,

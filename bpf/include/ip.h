@@ -56,19 +56,22 @@ struct inet {
 	__u8 pad[5];
 };
 
+/* Reads size bytes at an offset; to has room for whole double words. */
 static __always_inline bool pull(const struct cursor *c, __u32 at, void *to, __u32 size)
 {
 	if (at > 65535 || at + size > c->end)
 		return false;
-	return bpf_probe_read_kernel(to, size, (const void *)(c->head + at)) == 0;
+	return read_words(to, (const void *)(c->head + at), (size + 7) / 8);
 }
 
-static __always_inline bool parse_ipv4(const struct cursor *c, __u32 at, struct inet *ip)
+/* A buffer for pull. */
+#define HEADER(name, size) __u8 name[(size + 7) / 8 * 8] __attribute__((aligned(8)))
+
+static __always_inline bool parse_ipv4(const __u8 *h, __u32 at, struct inet *ip)
 {
-	__u8 h[20];
 	__u16 frag;
 
-	if (!pull(c, at, h, sizeof(h)) || (h[0] >> 4) != 4 || (h[0] & 15) < 5)
+	if ((h[0] & 15) < 5)
 		return false;
 	ip->saddr[2] = ip->daddr[2] = MAPPED_PREFIX;
 	__builtin_memcpy(&ip->saddr[3], h + 12, 4);
@@ -87,7 +90,7 @@ static __always_inline bool parse_ipv4(const struct cursor *c, __u32 at, struct 
 /* One extension header (RFC 8200, 4): the offset of what follows it, 0 if it is not one. */
 static __always_inline __u32 skip_extension(const struct cursor *c, __u32 at, struct inet *ip)
 {
-	__u8 h[8];
+	HEADER(h, 8);
 
 	switch (ip->proto) {
 	case IPPROTO_HOPOPTS:
@@ -116,13 +119,11 @@ static __always_inline __u32 skip_extension(const struct cursor *c, __u32 at, st
 	return at;
 }
 
-static __always_inline bool parse_ipv6(const struct cursor *c, __u32 at, struct inet *ip)
+static __always_inline bool parse_ipv6(const struct cursor *c, const __u8 *h, __u32 at,
+				       struct inet *ip)
 {
-	__u8 h[40];
 	__u32 next, start = at;
 
-	if (!pull(c, at, h, sizeof(h)) || (h[0] >> 4) != 6)
-		return false;
 	__builtin_memcpy(ip->saddr, h + 8, 16);
 	__builtin_memcpy(ip->daddr, h + 24, 16);
 	ip->length = (h[4] << 8 | h[5]) + 40;
@@ -145,29 +146,29 @@ static __always_inline bool parse_ipv6(const struct cursor *c, __u32 at, struct 
 /* Parses the IP header at offset `at`; the version nibble decides. */
 __noinline int parse_ip(const struct cursor *c, __u32 at, struct inet *ip)
 {
-	__u8 version;
+	HEADER(h, 40);
 
 	if (!c || !ip)
 		return 0;
 	__builtin_memset(ip, 0, sizeof(*ip));
-	if (!pull(c, at, &version, 1))
+	if (!pull(c, at, h, 20))
 		return 0;
-	if (version >> 4 == 4)
-		return parse_ipv4(c, at, ip);
-	return parse_ipv6(c, at, ip);
+	if (h[0] >> 4 == 4)
+		return parse_ipv4(h, at, ip);
+	return h[0] >> 4 == 6 && pull(c, at, h, 40) && parse_ipv6(c, h, at, ip);
 }
 
 /* Offset of the IP header behind in-packet VLAN tags, 0 if the frame does not hold IP. */
 static __always_inline __u32 skip_vlan(const struct cursor *c, __u32 at, __u16 proto)
 {
-	__u8 h[4];
+	HEADER(h, 4);
 
 	for (int i = 0; i < 2; i++) {
 		if (proto == ETH_P_IP || proto == ETH_P_IPV6)
 			return at;
 		if (proto != ETH_P_8021Q && proto != ETH_P_8021AD)
 			return 0;
-		if (!pull(c, at, h, sizeof(h)))
+		if (!pull(c, at, h, 4))
 			return 0;
 		proto = h[2] << 8 | h[3];
 		at += VLAN_HLEN;

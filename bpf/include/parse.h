@@ -28,7 +28,7 @@ __noinline int parse_quoted(const struct cursor *c, struct inet *ip, struct pack
 	if (!parse_ip(c, ip->l4 + 8, ip))
 		return 0;
 	p->length = ip->length;
-	if (!parse_transport(c, ip, p) || !(p->flags & EV_ICMP_ERROR))
+	if (ip->fragment == 2 || !parse_transport(c, ip, p) || !(p->flags & EV_ICMP_ERROR))
 		return 0;
 	p->icmp_type = type;
 	p->icmp_code = code;
@@ -50,7 +50,8 @@ static __always_inline bool is_vxlan_port(__u16 port)
 /* The frame inside a VXLAN packet (RFC 7348, 5) becomes the tuple, the UDP ends become outer; ip is used up. */
 __noinline int parse_vxlan(const struct cursor *c, struct inet *ip, struct packet *p)
 {
-	__u8 h[8], type[2];
+	HEADER(h, 8);
+	HEADER(type, 2);
 	__u32 at, headers;
 
 	if (!c || !ip || !p)
@@ -59,7 +60,7 @@ __noinline int parse_vxlan(const struct cursor *c, struct inet *ip, struct packe
 	headers = ip->header + 16 + ETH_HLEN;
 	if (!pull(c, at, h, sizeof(h)) || !(h[0] & 0x08))
 		return 0;
-	if (!pull(c, at + 8 + 12, type, sizeof(type)))
+	if (!pull(c, at + 8 + 12, type, 2))
 		return 0;
 	if (type[0] == 0x81 && type[1] == 0) {
 		headers += VLAN_HLEN;
@@ -71,7 +72,7 @@ __noinline int parse_vxlan(const struct cursor *c, struct inet *ip, struct packe
 	p->vni = (__u32)h[4] << 16 | h[5] << 8 | h[6];
 	p->flags |= EV_ENCAPSULATED;
 	p->length = p->length > headers ? p->length - headers : 0;
-	return parse_transport(c, ip, p);
+	return parse_payload(c, ip, p);
 }
 
 /* Fills p; non-zero if the packet holds something that can be followed. */
@@ -89,7 +90,7 @@ __noinline int parse_frame(const struct cursor *c, struct packet *p)
 	if (at != c->l3 || c->vlan)
 		p->flags |= EV_VLAN;
 	p->length = c->length - (at - c->l3);
-	if (!parse_transport(c, &ip, p))
+	if (!parse_payload(c, &ip, p))
 		return 0;
 	if (p->flags & EV_ICMP_ERROR)
 		return parse_quoted(c, &ip, p);
@@ -101,7 +102,7 @@ __noinline int parse_frame(const struct cursor *c, struct packet *p)
 }
 
 /* The same for a socket buffer whose network header is at offset l3 of its head. */
-static __always_inline int parse_packet(struct sk_buff *skb, __u32 l3, struct packet *p)
+static __noinline int parse_packet(struct sk_buff *skb, __u32 l3, struct packet *p)
 {
 	struct cursor c = {
 		.head = (__u64)KREAD(skb, head),

@@ -38,9 +38,9 @@ static __always_inline bool is_icmp_error(__u8 proto, __u8 type)
 static __always_inline bool parse_ports(const struct cursor *c, const struct inet *ip,
 					struct packet *p)
 {
-	__u8 h[4];
+	HEADER(h, 4);
 
-	if (!pull(c, ip->l4, h, sizeof(h)))
+	if (!pull(c, ip->l4, h, 4))
 		return false;
 	p->tuple.sport = h[0] << 8 | h[1];
 	p->tuple.dport = h[2] << 8 | h[3];
@@ -57,7 +57,7 @@ static __always_inline void set_payload(struct packet *p, __u32 all, __u32 heade
 static __always_inline bool parse_tcp(const struct cursor *c, const struct inet *ip,
 				      struct packet *p)
 {
-	__u8 h[16];
+	HEADER(h, 16);
 
 	if (!pull(c, ip->l4, h, sizeof(h)))
 		return false;
@@ -74,7 +74,7 @@ static __always_inline bool parse_icmp(const struct cursor *c, const struct inet
 				       struct packet *p)
 {
 	bool reply = false;
-	__u8 h[8];
+	HEADER(h, 8);
 
 	if (!pull(c, ip->l4, h, sizeof(h)))
 		return false;
@@ -107,6 +107,8 @@ __noinline int parse_fragment(const struct inet *ip, struct packet *p)
 
 	if (!ip || !p)
 		return 0;
+	p->ttl = ip->ttl;
+	p->ip_id = ip->id;
 	p->flags |= EV_FRAGMENT;
 	__builtin_memcpy(key.saddr, ip->saddr, 16);
 	__builtin_memcpy(key.daddr, ip->daddr, 16);
@@ -142,9 +144,7 @@ __noinline int parse_transport(const struct cursor *c, const struct inet *ip, st
 	set_tuple(&p->tuple, ip);
 	p->ttl = ip->ttl;
 	p->ip_id = ip->id;
-	if (ip->fragment == 2)
-		return parse_fragment(ip, p);
-	if (ip->fragment == 1)
+	if (ip->fragment)
 		p->flags |= EV_FRAGMENT;
 	switch (ip->proto) {
 	case IPPROTO_TCP:
@@ -161,6 +161,13 @@ __noinline int parse_transport(const struct cursor *c, const struct inet *ip, st
 		return parse_icmp(c, ip, p);
 	}
 	return 0;
+}
+
+/* What follows an IP header: a later fragment or a transport header. */
+static __always_inline int parse_payload(const struct cursor *c, const struct inet *ip,
+					 struct packet *p)
+{
+	return ip->fragment == 2 ? parse_fragment(ip, p) : parse_transport(c, ip, p);
 }
 
 #endif

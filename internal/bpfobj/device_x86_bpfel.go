@@ -77,6 +77,7 @@ type DeviceEvent struct {
 	}
 	CtOrig     DeviceTuple
 	CtReply    DeviceTuple
+	Dev        [16]int8
 	CtStatus   uint32
 	Netns      uint32
 	Ifindex    uint32
@@ -87,7 +88,6 @@ type DeviceEvent struct {
 	Table      uint32
 	Err        int32
 	Gateway    [4]uint32
-	Dev        [16]int8
 	Cpu        uint16
 	Hook       uint8
 	NfHook     uint8

@@ -85,6 +85,7 @@ type flood struct {
 func (b *bench) watchFlood(t *testing.T, f floodTarget, eventRate, perDatagram, seconds float64) flood {
 	t.Helper()
 	cmd, out := b.watch(t, f)
+	idle(t, cmd.Process.Pid)
 	userBefore, sysBefore := processorTime(t, cmd.Process.Pid)
 	packets := eventRate / perDatagram
 	_, took := b.send(t, f, int(packets), int(packets*seconds))

@@ -10,14 +10,33 @@
  * consume_skb), packets that wait (unresolved neighbours, for seconds), and drops in hardware.
  */
 #include "include/conntrack.h"
+#include "include/current.h"
 #include <bpf/bpf_tracing.h>
+
+/*
+ * Dropped inside a hook after it was translated there: the tuple is not known yet, the packet is.
+ */
+static __always_inline bool inside_hook(struct sk_buff *skb, const struct packet *p)
+{
+	const struct current *now = get_current();
+
+	return now && is_current(now, skb) && now->head == (__u64)KREAD(skb, head) &&
+	       now->seq == p->seq && now->ip_id == p->ip_id;
+}
+
+static __always_inline bool wanted(struct sk_buff *skb)
+{
+	const struct current *now = get_current();
+
+	return candidate(skb, skb->network_header) || (now && is_current(now, skb));
+}
 
 static __noinline int report(struct sk_buff *skb, void *location, __u32 reason, struct sock *rx_sk)
 {
 	struct packet p;
 	struct event *e;
 
-	if (!confirm(skb, skb->network_header, &p))
+	if (!confirm(skb, skb->network_header, &p) && !inside_hook(skb, &p))
 		return 0;
 	e = event_new(HOOK_DROP);
 	if (!e)
@@ -38,19 +57,19 @@ SEC("tp_btf/kfree_skb")
 int BPF_PROG(kfree_skb_socket, struct sk_buff *skb, void *location, __u32 reason,
 	     struct sock *rx_sk)
 {
-	return candidate(skb, skb->network_header) ? report(skb, location, reason, rx_sk) : 0;
+	return wanted(skb) ? report(skb, location, reason, rx_sk) : 0;
 }
 
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(kfree_skb_reason, struct sk_buff *skb, void *location, __u32 reason)
 {
-	return candidate(skb, skb->network_header) ? report(skb, location, reason, NULL) : 0;
+	return wanted(skb) ? report(skb, location, reason, NULL) : 0;
 }
 
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(kfree_skb_plain, struct sk_buff *skb, void *location)
 {
-	return candidate(skb, skb->network_header) ? report(skb, location, 0, NULL) : 0;
+	return wanted(skb) ? report(skb, location, 0, NULL) : 0;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

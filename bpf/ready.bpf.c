@@ -9,6 +9,7 @@
  *
  * Not seen here: TCP, whose proof is the socket's state.
  */
+#include "include/current.h"
 #include "include/emit.h"
 #include <bpf/bpf_tracing.h>
 
@@ -20,11 +21,10 @@ int BPF_PROG(sk_data_ready, struct sock *sk)
 	__u16 family = sk->__sk_common.skc_family;
 	struct current *now;
 	struct event *e;
-	__u32 zero = 0;
 
 	if (sk->sk_protocol != IPPROTO_UDP || (family != 2 && family != 10))
 		return 0;
-	now = bpf_map_lookup_elem(&current_packet, &zero);
+	now = get_current();
 	if (!now || !now->time || now->pkt.tuple.dport != sk->__sk_common.skc_num ||
 	    now->netns != sock_netns(sk) || bpf_ktime_get_ns() - now->time > FRESH_NS)
 		return 0;

@@ -279,7 +279,7 @@ func TestVLAN(t *testing.T) {
 			if len(o.flows) != 1 || o.flows[0].Path.Client != netip.AddrPortFrom(d.ClientAddr, sport) {
 				t.Fatalf("got %d flows, want the tagged one", len(o.flows))
 			}
-			checkWay(t, "request", first(o.flows[0].Path, path.Request), []string{"router eth0 device receive"})
+			checkWay(t, "request", first(o.flows[0].Path, path.Request), []string{"client eth0 device transmit", "router eth0 device receive"})
 			if v := o.flows[0].Verdict; v.Outcome == path.Delivered {
 				t.Errorf("verdict: got %s (%s), want that it did not arrive", v.Outcome, v.Summary)
 			}

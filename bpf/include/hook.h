@@ -11,6 +11,7 @@
 #define PATHTRACE_HOOK_H
 
 #include "conntrack.h"
+#include "current.h"
 #include "follow.h"
 
 #define NF_LOCAL_IN 1
@@ -21,13 +22,6 @@ static __always_inline __u32 state_netns(const struct nf_hook_state *state)
 	const struct net *net = PEEK(state, net);
 
 	return net_inum(net);
-}
-
-static __always_inline struct current *get_current(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&current_packet, &zero);
 }
 
 static __always_inline void emit_hook(struct sk_buff *skb, const struct nf_hook_state *state,
@@ -111,11 +105,6 @@ static __always_inline bool take(struct sk_buff *skb, struct packet *p)
 	follow(&p->tuple);
 	p->flags |= EV_TRACKED;
 	return true;
-}
-
-static __always_inline bool is_current(const struct current *now, struct sk_buff *skb)
-{
-	return now->skb == (__u64)skb;
 }
 
 /*

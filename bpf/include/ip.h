@@ -158,6 +158,11 @@ __noinline int parse_ip(const struct cursor *c, __u32 at, struct inet *ip)
 	return h[0] >> 4 == 6 && pull(c, at, h, 40) && parse_ipv6(c, h, at, ip);
 }
 
+static __always_inline bool is_vlan(__u16 protocol)
+{
+	return protocol == ETH_P_8021Q || protocol == ETH_P_8021AD;
+}
+
 /* Offset of the IP header behind in-packet VLAN tags, 0 if the frame does not hold IP. */
 static __always_inline __u32 skip_vlan(const struct cursor *c, __u32 at, __u16 proto)
 {
@@ -166,7 +171,7 @@ static __always_inline __u32 skip_vlan(const struct cursor *c, __u32 at, __u16 p
 	for (int i = 0; i < 2; i++) {
 		if (proto == ETH_P_IP || proto == ETH_P_IPV6)
 			return at;
-		if (proto != ETH_P_8021Q && proto != ETH_P_8021AD)
+		if (!is_vlan(proto))
 			return 0;
 		if (!pull(c, at, h, 4))
 			return 0;

@@ -112,6 +112,11 @@ static __noinline int parse_packet(struct sk_buff *skb, __u32 l3, struct packet 
 		.vlan = KREAD(skb, vlan_tci),
 	};
 
+	/* A tag inserted on the way out leaves the network header behind it (validate_xmit_vlan). */
+	if (is_vlan(c.protocol) && l3 >= KREAD(skb, mac_header) + ETH_HLEN + VLAN_HLEN) {
+		c.protocol = ETH_P_IP; /* of either version, which its first nibble tells */
+		c.vlan = 1;
+	}
 	c.length = KREAD(skb, len) + ((__u64)KREAD(skb, data) - c.head) - l3;
 	return parse_frame(&c, p);
 }

@@ -125,6 +125,7 @@ struct sk_buff {
 	__u32 mark;
 	__be16 protocol;
 	__u16 network_header;
+	__u16 mac_header;
 	sk_buff_data_t tail;
 	sk_buff_data_t end;
 	unsigned char *head;

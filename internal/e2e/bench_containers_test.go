@@ -107,6 +107,7 @@ func (b *bench) startUp(t *testing.T, h *host, what string, args ...string) {
 	t.Helper()
 	var times []float64
 	for i := range b.pick(15, 31) + 1 {
+		time.Sleep(200 * time.Millisecond) // the kernel frees the programs of the one before in the background
 		cmd := b.command(h, args...)
 		out, took := b.launch(t, filepath.Join("/run/netns", h.NetNS), cmd)
 		finish(t, cmd, out)
@@ -115,7 +116,7 @@ func (b *bench) startUp(t *testing.T, h *host, what string, args ...string) {
 		}
 	}
 	b.report.atMost(what, median(times), 150, "%.0f ms",
-		fmt.Sprintf("90th percentile %.0f ms, %d runs, %d containers", quantile(times, 0.9), len(times), containers))
+		fmt.Sprintf("fastest %.0f ms, 90th percentile %.0f ms, %d runs", quantile(times, 0), quantile(times, 0.9), len(times)))
 }
 
 // memory measures a pathtrace that watches, once it has read everything.

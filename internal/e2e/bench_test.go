@@ -42,6 +42,10 @@ func TestBench(t *testing.T) {
 	}
 	b := &bench{short: os.Getenv("BENCH_SHORT") != ""}
 	b.build(t)
+	load, err := os.ReadFile("/proc/loadavg")
+	check(t, err)
+	b.report.machine = fmt.Sprintf("Linux %s, %d processors, load average before: %s",
+		kernel.Release(), runtime.NumCPU(), strings.Join(strings.Fields(string(load))[:3], " "))
 	defer b.report.print(os.Stdout)
 	for _, part := range []struct {
 		name string
@@ -119,7 +123,10 @@ func (b *bench) sink(t *testing.T, ns *lab.Namespace, addr string) func() {
 }
 
 // report is the table.
-type report struct{ rows []row }
+type report struct {
+	machine string
+	rows    []row
+}
 
 type row struct {
 	what, measured, bound, verdict string
@@ -169,7 +176,7 @@ func (r *report) print(w io.Writer) {
 			widths[i] = max(widths[i], len([]rune(text)))
 		}
 	}
-	fmt.Fprintf(w, "\nLinux %s, %d processors\n\n", kernel.Release(), runtime.NumCPU())
+	fmt.Fprintf(w, "\n%s\n\n", r.machine)
 	for _, row := range append([]row{{what: "what", measured: "measured", bound: "bound"}}, r.rows...) {
 		fmt.Fprintf(w, "%-*s  %-*s  %-*s  %s\n", widths[0], row.what, widths[1], row.measured, widths[2], row.bound, row.verdict)
 	}

@@ -5,7 +5,7 @@
  * inet_sock_set_state (4.16) reports the child socket that a completed handshake creates in the
  * target's namespace, and the asker's socket becoming established. tcp_send_reset and
  * tcp_retransmit_skb (4.16) tell resets and repeated segments from what merely looks like them.
- * skb_copy_datagram_iovec (2.6.32) is the application reading the very packet.
+ * skb_copy_datagram_iovec (2.6.32) is the application reading the very datagram.
  *
  * Not seen here: a SYN that a full accept queue swallows (no event exists; the listener's counters
  * tell), and a datagram that waits in a socket nobody reads (see ready.bpf.c).
@@ -140,9 +140,19 @@ static __noinline int report_read(struct sk_buff *skb)
 	return 0;
 }
 
+/* The state of a TCP socket says more than what is read from it, and streams are read a lot. */
+static __always_inline bool is_stream(const struct sk_buff *skb)
+{
+	const struct sock *sk = PEEK(skb, sk);
+
+	return sk && PEEK(sk, sk_protocol) == IPPROTO_TCP;
+}
+
 SEC("tp_btf/skb_copy_datagram_iovec")
 int BPF_PROG(skb_copy_datagram_iovec, struct sk_buff *skb)
 {
+	if (is_stream(skb))
+		return 0;
 	return candidate(skb, skb->network_header) ? report_read(skb) : 0;
 }
 

@@ -73,9 +73,9 @@ func (s *session) start() {
 			s.baseline[inode] = counters
 		}
 	}
-	go s.t.facts.WarmSymbols()
 	go s.collector.run()
 	s.t.cfg.OnStart(s.t.meta())
+	go s.t.facts.WarmSymbols() // takes a processor for a while, so not before
 }
 
 // newNamespace attaches to a namespace that a packet of the trace went through, so that the next one

@@ -1,6 +1,7 @@
 package tracer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,19 +84,27 @@ func (t *Tracer) open(ctx context.Context) error {
 	return t.attachNamespaces()
 }
 
+// openKernel reads the kernel's types while what does not need them is prepared.
 func (t *Tracer) openKernel() error {
-	var err error
-	if t.facts, err = kernel.Load(); err != nil {
-		return err
-	}
-	t.set, err = probe.Load(probe.Config{
-		Facts: t.facts,
+	cfg := probe.Config{
 		// One probe is a handful of packets: all of them tell more and cost nothing.
 		AllPackets: t.cfg.AllPackets || t.cfg.Source != "",
 		Exact:      t.cfg.Source != "",
 		RingSize:   t.cfg.Buffer,
+	}
+	var group errgroup.Group
+	group.Go(func() (err error) {
+		t.set, err = probe.Prepare(cfg)
+		return err
 	})
-	return err
+	var err error
+	t.facts, err = kernel.Load()
+	// Without types nothing else matters: that error comes first.
+	if prepared := group.Wait(); err != nil || prepared != nil {
+		return cmp.Or(err, prepared)
+	}
+	cfg.Facts = t.facts
+	return t.set.Load(cfg)
 }
 
 func (t *Tracer) openNames(ctx context.Context) error {

@@ -26,7 +26,7 @@
 #define IP_MF 0x2000
 #define IP_OFFSET 0x1FFF
 #define MAPPED_PREFIX bpf_htonl(0xFFFF)
-#define MAX_EXTENSION_HEADERS 6
+#define MAX_EXTENSION_HEADERS 4
 
 /*
  * The linear part of a packet: offsets count from skb->head. The parser's functions are global, so

@@ -40,6 +40,7 @@ type Status struct {
 type Set struct {
 	maps  map[string]*ebpf.Map
 	marks *ebpf.Memory
+	specs map[string]*ebpf.CollectionSpec // by family, until they are loaded
 
 	mu       sync.Mutex
 	programs map[string]*ebpf.Program // by name
@@ -59,29 +60,62 @@ type choice struct {
 // required one cannot be had; others are reported by Hooks. Netfilter links, which belong to a
 // namespace, are attached by AttachNetNS.
 func Load(cfg Config) (*Set, error) {
+	s, err := Prepare(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.Load(cfg)
+}
+
+// Prepare does what needs no facts of the kernel, so that it can be done while they are read: it
+// creates the maps and reads the objects. Config.Facts is not used. Load follows.
+func Prepare(cfg Config) (*Set, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lift the limit on locked memory: %w", err)
 	}
-	choices := choose(Table(), cfg.Facts)
-	for _, c := range choices {
-		if c.err != nil && c.hook.Required {
-			return nil, fmt.Errorf("this kernel (%s) cannot be traced: %w", kernel.Release(), c.err)
-		}
-	}
 	s := &Set{
 		maps:     map[string]*ebpf.Map{},
+		specs:    map[string]*ebpf.CollectionSpec{},
 		programs: map[string]*ebpf.Program{},
 		netns:    map[uint32][]link.Link{},
 	}
-	if err := s.load(cfg, choices); err != nil {
-		s.Close()
-		return nil, err
+	err := s.createMaps(cfg)
+	for family, read := range families() {
+		if err == nil {
+			s.specs[family], err = read()
+		}
 	}
-	if err := s.attach(choices); err != nil {
-		s.Close()
-		return nil, err
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// Load is the rest of Load after Prepare. After an error the Set is closed.
+func (s *Set) Load(cfg Config) error {
+	choices := choose(Table(), cfg.Facts)
+	err := refuse(choices)
+	if err == nil {
+		err = s.load(cfg, choices)
+	}
+	if err == nil {
+		err = s.attach(choices)
+	}
+	s.specs = nil
+	if err != nil {
+		return errors.Join(err, s.Close())
+	}
+	return nil
+}
+
+// refuse returns an error if the kernel does not offer a required hook.
+func refuse(choices []choice) error {
+	for _, c := range choices {
+		if c.err != nil && c.hook.Required {
+			return fmt.Errorf("this kernel (%s) cannot be traced: %w", kernel.Release(), c.err)
+		}
+	}
+	return nil
 }
 
 func choose(table []Hook, facts *kernel.Facts) []choice {
@@ -111,9 +145,6 @@ func pick(h Hook, facts *kernel.Facts) choice {
 // load loads the objects of the chosen variants over one set of maps. A variant that the kernel
 // refuses after all gives way to the next.
 func (s *Set) load(cfg Config, choices []choice) error {
-	if err := s.createMaps(cfg); err != nil {
-		return err
-	}
 	pending := make([]*choice, 0, len(choices))
 	for i := range choices {
 		pending = append(pending, &choices[i])
@@ -195,10 +226,7 @@ func (s *Set) createMaps(cfg Config) error {
 }
 
 func (s *Set) loadFamily(cfg Config, family string, programs []string) error {
-	spec, err := families()[family]()
-	if err != nil {
-		return fmt.Errorf("read BPF object %s: %w", family, err)
-	}
+	spec := s.specs[family]
 	keep := map[string]bool{}
 	for _, p := range programs {
 		keep[p] = true

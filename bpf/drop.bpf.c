@@ -24,11 +24,17 @@ static __always_inline bool inside_hook(struct sk_buff *skb, const struct packet
 	       now->seq == p->seq && now->ip_id == p->ip_id;
 }
 
+/* Where endpoints are watched, the translated end is one of them: only a probe needs the second look. */
 static __always_inline bool wanted(struct sk_buff *skb)
 {
-	const struct current *now = get_current();
+	const struct current *now;
 
-	return candidate(skb, skb->network_header) || (now && is_current(now, skb));
+	if (candidate(skb, skb->network_header))
+		return true;
+	if (!config.exact)
+		return false;
+	now = get_current();
+	return now && is_current(now, skb);
 }
 
 static __noinline int report(struct sk_buff *skb, void *location, __u32 reason, struct sock *rx_sk)

@@ -28,7 +28,7 @@ static __noinline int report(struct sk_buff *skb, __u32 l3, struct net_device *d
 	fill_skb(e, skb, &p);
 	if (dev)
 		fill_dev(e, dev);
-	e->in_ifindex = KREAD(skb, skb_iif);
+	e->in_ifindex = skb->skb_iif;
 	event_send(e);
 	return 0;
 }

@@ -20,8 +20,8 @@ static __always_inline bool inside_hook(struct sk_buff *skb, const struct packet
 {
 	const struct current *now = get_current();
 
-	return now && is_current(now, skb) && now->head == (__u64)KREAD(skb, head) &&
-	       now->seq == p->seq && now->ip_id == p->ip_id;
+	return now && is_current(now, skb) && now->head == (__u64)skb->head && now->seq == p->seq &&
+	       now->ip_id == p->ip_id;
 }
 
 /* Where endpoints are watched, the translated end is one of them: only a probe needs the second look. */

@@ -8,17 +8,6 @@
 #include <bpf/bpf_core_read.h>
 
 /*
- * Programs whose arguments the verifier knows (tp_btf, fentry, netfilter) read kernel memory with
- * plain loads. A kprobe must call a helper for each; such a file defines PROBE_READ before its
- * includes.
- */
-#ifdef PROBE_READ
-#define KREAD(p, field) BPF_CORE_READ(p, field)
-#else
-#define KREAD(p, field) ((p)->field)
-#endif
-
-/*
  * bpf_rdonly_cast (6.2) makes a kernel pointer of any address, so that memory without a type can be
  * read with plain loads (a fault reads 0) instead of a helper call.
  */
@@ -114,12 +103,12 @@ static __always_inline __u8 skb_pkt_type(const struct sk_buff *skb)
 /* SKB_EXT_BRIDGE_NF is extension 0 since it exists (4.20). */
 static __always_inline bool skb_has_bridge_nf(const struct sk_buff *skb)
 {
-	return KREAD(skb, active_extensions) & 1;
+	return skb->active_extensions & 1;
 }
 
 static __always_inline __u16 skb_gso_size(const struct sk_buff *skb)
 {
-	struct skb_shared_info *info = (void *)(KREAD(skb, head) + KREAD(skb, end));
+	struct skb_shared_info *info = (void *)(skb->head + skb->end);
 
 	return PEEK(info, gso_size);
 }

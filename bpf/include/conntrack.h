@@ -44,7 +44,7 @@ static __always_inline void fill_ct_tuple(struct tuple *to, const struct nf_conn
 /* The entry behind skb->_nfct; its low three bits are enum ip_conntrack_info. */
 static __always_inline struct nf_conn *skb_ct(struct sk_buff *skb)
 {
-	return (struct nf_conn *)(KREAD(skb, _nfct) & ~7UL);
+	return (struct nf_conn *)(skb->_nfct & ~7UL);
 }
 
 static __always_inline void read_ct_tuple(struct tuple *to, struct nf_conn *ct, int dir)

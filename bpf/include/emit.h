@@ -46,9 +46,9 @@ static __always_inline void fill_dev(struct event *e, struct net_device *dev)
 static __always_inline void fill_skb(struct event *e, struct sk_buff *skb, const struct packet *p)
 {
 	e->skb = (__u64)skb;
-	e->head = (__u64)KREAD(skb, head);
+	e->head = (__u64)skb->head;
 	e->sock = (__u64)PEEK(skb, sk);
-	e->mark = KREAD(skb, mark);
+	e->mark = skb->mark;
 	e->pkt_type = skb_pkt_type(skb);
 	e->pkt = *p;
 	if (skb_has_bridge_nf(skb))

@@ -99,12 +99,12 @@ static __always_inline bool candidate_v6(const void *header)
 
 static __always_inline bool candidate(struct sk_buff *skb, __u32 l3)
 {
-	__be16 proto = KREAD(skb, protocol);
+	__be16 proto = skb->protocol;
 
 	if (proto == bpf_htons(ETH_P_IP))
-		return candidate_v4(KREAD(skb, head) + l3);
+		return candidate_v4(skb->head + l3);
 	if (proto == bpf_htons(ETH_P_IPV6))
-		return candidate_v6(KREAD(skb, head) + l3);
+		return candidate_v6(skb->head + l3);
 	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD);
 }
 

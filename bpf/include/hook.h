@@ -33,8 +33,8 @@ static __always_inline void emit_hook(struct sk_buff *skb, const struct nf_hook_
 	if (!e)
 		return;
 	fill_skb(e, skb, p);
-	e->ct = fill_ct(e, skb_ct(skb), KREAD(skb, _nfct));
-	e->nf_hook = KREAD(state, hook);
+	e->ct = fill_ct(e, skb_ct(skb), skb->_nfct);
+	e->nf_hook = state->hook;
 	e->netns = state_netns(state);
 	e->location = (__u64)PEEK(state, okfn);
 	e->in_ifindex = PEEK(in, ifindex);
@@ -50,11 +50,11 @@ static __always_inline void remember(struct sk_buff *skb, const struct nf_hook_s
 	if (!now)
 		return;
 	now->skb = (__u64)skb;
-	now->head = (__u64)KREAD(skb, head);
+	now->head = (__u64)skb->head;
 	now->seq = p->seq;
 	now->ip_id = p->ip_id;
 	now->netns = state_netns(state);
-	now->nf_hook = KREAD(state, hook);
+	now->nf_hook = state->hook;
 	now->time = 0;
 }
 
@@ -64,7 +64,7 @@ static __always_inline void remember_delivery(struct sk_buff *skb, struct curren
 					      const struct packet *p)
 {
 	now->skb = (__u64)skb;
-	now->head = (__u64)KREAD(skb, head);
+	now->head = (__u64)skb->head;
 	now->netns = state_netns(state);
 	now->pkt = *p;
 	now->time = bpf_ktime_get_ns();
@@ -74,7 +74,7 @@ static __noinline int report_enter(struct sk_buff *skb, const struct nf_hook_sta
 {
 	struct packet p;
 
-	if (!confirm(skb, KREAD(skb, network_header), &p))
+	if (!confirm(skb, skb->network_header, &p))
 		return 0;
 	remember(skb, state, &p);
 	if (in_detail(&p))
@@ -84,21 +84,21 @@ static __noinline int report_enter(struct sk_buff *skb, const struct nf_hook_sta
 
 static __always_inline int enter_hook(struct sk_buff *skb, const struct nf_hook_state *state)
 {
-	return candidate(skb, KREAD(skb, network_header)) ? report_enter(skb, state) : 0;
+	return candidate(skb, skb->network_header) ? report_enter(skb, state) : 0;
 }
 
 /* The same packet that entered: the address alone is not enough, it may have been freed inside. */
 static __always_inline bool entered(const struct current *now, struct sk_buff *skb,
 				    const struct nf_hook_state *state)
 {
-	return now->head == (__u64)KREAD(skb, head) && now->nf_hook == KREAD(state, hook) &&
+	return now->head == (__u64)skb->head && now->nf_hook == state->hook &&
 	       now->netns == state_netns(state);
 }
 
 /* Follows the tuple that a packet of ours got by translation. */
 static __always_inline bool take(struct sk_buff *skb, struct packet *p)
 {
-	if (!parse_packet(skb, KREAD(skb, network_header), p))
+	if (!parse_packet(skb, skb->network_header, p))
 		return false;
 	if (ours(&p->tuple))
 		return true;
@@ -115,7 +115,7 @@ static __always_inline bool take(struct sk_buff *skb, struct packet *p)
 static __always_inline bool leaves(struct sk_buff *skb, const struct nf_hook_state *state,
 				   const struct current *now, struct packet *p)
 {
-	__u32 l3 = KREAD(skb, network_header);
+	__u32 l3 = skb->network_header;
 	struct nf_conn *ct = skb_ct(skb);
 
 	if (is_current(now, skb) && entered(now, skb, state))
@@ -135,7 +135,7 @@ static __noinline int report_leave(struct sk_buff *skb, const struct nf_hook_sta
 	now->skb = 0;
 	if (in_detail(&p))
 		emit_hook(skb, state, &p, HOOK_NF_LEAVE);
-	if (KREAD(state, hook) == NF_LOCAL_IN && p.tuple.proto == IPPROTO_UDP)
+	if (state->hook == NF_LOCAL_IN && p.tuple.proto == IPPROTO_UDP)
 		remember_delivery(skb, now, state, &p);
 	return 0;
 }
@@ -156,7 +156,7 @@ static __always_inline int leave_hook(struct sk_buff *skb, const struct nf_hook_
 	status = ct_status(skb_ct(skb));
 	if (!(status & IPS_NAT_MASK))
 		return 0;
-	if (status & IPS_CONFIRMED && !candidate(skb, KREAD(skb, network_header)))
+	if (status & IPS_CONFIRMED && !candidate(skb, skb->network_header))
 		return 0;
 	return report_leave(skb, state);
 }

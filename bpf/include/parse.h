@@ -105,19 +105,19 @@ __noinline int parse_frame(const struct cursor *c, struct packet *p)
 static __noinline int parse_packet(struct sk_buff *skb, __u32 l3, struct packet *p)
 {
 	struct cursor c = {
-		.head = (__u64)KREAD(skb, head),
-		.end = KREAD(skb, tail),
+		.head = (__u64)skb->head,
+		.end = skb->tail,
 		.l3 = l3,
-		.protocol = bpf_ntohs(KREAD(skb, protocol)),
-		.vlan = KREAD(skb, vlan_tci),
+		.protocol = bpf_ntohs(skb->protocol),
+		.vlan = skb->vlan_tci,
 	};
 
 	/* A tag inserted on the way out leaves the network header behind it (validate_xmit_vlan). */
-	if (is_vlan(c.protocol) && l3 >= KREAD(skb, mac_header) + ETH_HLEN + VLAN_HLEN) {
+	if (is_vlan(c.protocol) && l3 >= skb->mac_header + ETH_HLEN + VLAN_HLEN) {
 		c.protocol = ETH_P_IP; /* of either version, which its first nibble tells */
 		c.vlan = 1;
 	}
-	c.length = KREAD(skb, len) + ((__u64)KREAD(skb, data) - c.head) - l3;
+	c.length = skb->len + ((__u64)skb->data - c.head) - l3;
 	return parse_frame(&c, p);
 }
 

@@ -8,15 +8,15 @@
 /* Two ends of a socket: source is the local one. */
 static __always_inline void sock_tuple(struct tuple *t, const struct sock *sk, __u8 proto)
 {
-	__u16 family = KREAD(sk, __sk_common.skc_family);
+	__u16 family = sk->__sk_common.skc_family;
 
 	t->proto = proto;
-	t->sport = KREAD(sk, __sk_common.skc_num);
-	t->dport = bpf_ntohs(KREAD(sk, __sk_common.skc_dport));
+	t->sport = sk->__sk_common.skc_num;
+	t->dport = bpf_ntohs(sk->__sk_common.skc_dport);
 	if (family == 2) {
 		t->saddr[2] = t->daddr[2] = MAPPED_PREFIX;
-		t->saddr[3] = KREAD(sk, __sk_common.skc_rcv_saddr);
-		t->daddr[3] = KREAD(sk, __sk_common.skc_daddr);
+		t->saddr[3] = sk->__sk_common.skc_rcv_saddr;
+		t->daddr[3] = sk->__sk_common.skc_daddr;
 		return;
 	}
 	bpf_probe_read_kernel(t->saddr, 16, &sk->__sk_common.skc_v6_rcv_saddr);

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
@@ -42,7 +43,30 @@ func convertContainer(engine int, in container.InspectResponse) *Container {
 	}
 	c.Endpoints = convertEndpoints(c, in.NetworkSettings)
 	c.Ports = convertPorts(c, in)
+	convertLife(c, in)
 	return c
+}
+
+// convertLife notes how the container is started and how it ended.
+func convertLife(c *Container, in container.InspectResponse) {
+	if in.State != nil {
+		c.ExitCode, c.OOMKilled, c.StartError = in.State.ExitCode, in.State.OOMKilled, in.State.Error
+		c.Started, c.Finished = parseTime(in.State.StartedAt), parseTime(in.State.FinishedAt)
+	}
+	if in.HostConfig != nil {
+		c.RestartPolicy = string(in.HostConfig.RestartPolicy.Name)
+		c.Links = in.HostConfig.Links
+		c.Configured = ports(configured(in))
+	}
+}
+
+// parseTime reads the engine's times; the zero time, which it writes for "never", stays zero.
+func parseTime(text string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil || t.Year() <= 1 {
+		return time.Time{}
+	}
+	return t
 }
 
 func convertLabels(c *Container, labels map[string]string) {
@@ -105,12 +129,24 @@ func convertPorts(c *Container, in container.InspectResponse) []Port {
 			}
 		}
 	case in.HostConfig != nil:
-		for port, list := range in.HostConfig.PortBindings {
-			for _, b := range list {
-				bindings = append(bindings, binding{port.Port(), port.Proto(), b.HostIP, b.HostPort})
-			}
+		bindings = configured(in)
+	}
+	return ports(bindings)
+}
+
+// configured are the bindings that the container was created with.
+func configured(in container.InspectResponse) []binding {
+	var out []binding
+	for port, list := range in.HostConfig.PortBindings {
+		for _, b := range list {
+			out = append(out, binding{port.Port(), port.Proto(), b.HostIP, b.HostPort})
 		}
 	}
+	return out
+}
+
+// ports converts bindings, in order.
+func ports(bindings []binding) []Port {
 	var out []Port
 	for _, b := range bindings {
 		out = append(out, b.ports()...)
@@ -153,6 +189,7 @@ func convertNetwork(engine int, in network.Summary) *Network {
 		Internal: in.Internal, Attachable: in.Attachable, Ingress: in.Ingress,
 		ICC:    in.Options["com.docker.network.bridge.enable_icc"] != "false",
 		Parent: in.Options["parent"],
+		IPv6:   in.EnableIPv6, Options: in.Options,
 	}
 	for _, config := range in.IPAM.Config {
 		if p, err := netip.ParsePrefix(config.Subnet); err == nil {

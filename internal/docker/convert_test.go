@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
@@ -95,9 +96,31 @@ func TestConvertContainer(t *testing.T) {
 		if len(got.Endpoints) == 0 {
 			got.Endpoints = nil
 		}
+		if !got.Runs() {
+			tt.want.Configured = tt.want.Ports // what it is to publish is all there is
+		}
 		if !reflect.DeepEqual(*got, tt.want) {
 			t.Errorf("%s: got %+v, want %+v", tt.name, *got, tt.want)
 		}
+	}
+}
+
+func TestConvertLife(t *testing.T) {
+	var in container.InspectResponse
+	err := json.Unmarshal([]byte(`{"Name":"/w","State":{"Status":"running","ExitCode":137,"OOMKilled":true,"Error":"no",
+		"StartedAt":"2026-01-02T03:04:05.6Z","FinishedAt":"0001-01-01T00:00:00Z"},
+		"HostConfig":{"RestartPolicy":{"Name":"always"},"Links":["/a:/w/a"],"PortBindings":{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8080"}]}},
+		"NetworkSettings":{"Ports":{}}}`), &in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Container{
+		Name: "w", State: Running, RestartPolicy: "always", ExitCode: 137, OOMKilled: true, StartError: "no",
+		Started: time.Date(2026, 1, 2, 3, 4, 5, 600000000, time.UTC), Links: []string{"/a:/w/a"}, Endpoints: []Endpoint{},
+		Configured: []Port{{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 8080, ContainerPort: 80, Proto: "tcp"}},
+	}
+	if got := convertContainer(0, in); !reflect.DeepEqual(*got, want) {
+		t.Errorf("got %+v, want %+v", *got, want)
 	}
 }
 
@@ -125,6 +148,7 @@ func TestConvertNetwork(t *testing.T) {
 		if err := json.Unmarshal([]byte(tt.json), &in); err != nil {
 			t.Fatal(err)
 		}
+		tt.want.Options = in.Options
 		if got := convertNetwork(0, in); !reflect.DeepEqual(*got, tt.want) {
 			t.Errorf("%s: got %+v, want %+v", tt.name, *got, tt.want)
 		}

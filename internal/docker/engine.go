@@ -14,6 +14,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/client"
 	"golang.org/x/sync/errgroup"
 )
@@ -78,9 +79,9 @@ func (e *engine) run(ctx context.Context) {
 		e.log.Debug("session ended", "error", err)
 		if synced {
 			pause = e.retry
-			e.report(explainLost(e.addr))
+			e.report(explainLost(e.addr), err)
 		} else {
-			e.report(explain(e.addr, err))
+			e.report(explain(e.addr, err), err)
 		}
 		e.first.Do(func() { close(e.tried) })
 		select {
@@ -93,9 +94,9 @@ func (e *engine) run(ctx context.Context) {
 }
 
 // report adds a problem, once. An engine that was lost and does not come back is one problem.
-func (e *engine) report(sentence string) {
+func (e *engine) report(sentence string, err error) {
 	e.all.mu.Lock()
-	e.info.Alive = false
+	e.info.Alive, e.info.Err = false, err
 	known := e.reported[sentence] || e.reported[explainLost(e.addr)]
 	if !known {
 		e.reported[sentence] = true
@@ -164,6 +165,7 @@ func (e *engine) sync(ctx context.Context, cli *client.Client, pid int) error {
 	var raw []*rawContainer
 	var nets []network.Summary
 	version := ""
+	var about system.Info
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
 		nets, err = cli.NetworkList(ctx, network.ListOptions{})
@@ -173,6 +175,13 @@ func (e *engine) sync(ctx context.Context, cli *client.Client, pid int) error {
 		v, err := cli.ServerVersion(ctx)
 		version = v.Version
 		return err
+	})
+	group.Go(func() error {
+		var err error
+		if about, err = cli.Info(ctx); err != nil {
+			e.log.Debug("ask the engine about itself", "error", err) // names do without
+		}
+		return nil
 	})
 	group.Go(func() error {
 		list, err := cli.ContainerList(ctx, container.ListOptions{All: true})
@@ -195,6 +204,8 @@ func (e *engine) sync(ctx context.Context, cli *client.Client, pid int) error {
 		Version: version, APIVersion: cli.ClientVersion(),
 	}
 	info.NetNSPath, info.NetNS = e.locate.host(pid, raw)
+	convertInfo(&info, about)
+	info.Settings = e.locate.settings(pid, version)
 	e.replace(info, raw, nets)
 	return nil
 }

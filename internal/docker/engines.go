@@ -98,7 +98,7 @@ func (e *Engines) awaitFirst(ctx context.Context) {
 		select {
 		case <-en.tried:
 		case <-ctx.Done():
-			en.report(explain(en.addr, context.DeadlineExceeded))
+			en.report(explain(en.addr, context.DeadlineExceeded), context.DeadlineExceeded)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package docker
 import (
 	"net/netip"
 	"strings"
+	"time"
 )
 
 // State is the state of a container as the engine names it.
@@ -47,6 +48,21 @@ type Container struct {
 	Endpoints []Endpoint
 	// Ports are the published ports; of a stopped container those it is configured to publish.
 	Ports []Port
+	// Configured are the ports it was asked to publish, whether or not they are: an engine ignores them
+	// on internal networks, and publishes nothing for a container without a network.
+	Configured []Port
+	// RestartPolicy is no, always, unless-stopped or on-failure; empty if the engine did not say.
+	RestartPolicy string
+	// ExitCode is that of its last end; valid if it does not run and Finished is set.
+	ExitCode int
+	// OOMKilled is set if the kernel ended it for want of memory.
+	OOMKilled bool
+	// StartError is why the engine could not start it; empty if it could.
+	StartError string
+	// Started and Finished are when it last started and ended; zero if it never did.
+	Started, Finished time.Time
+	// Links are the containers it is linked to (docker run --link).
+	Links []string
 	// Removed is set on a container that was deleted while we watched.
 	Removed bool
 }
@@ -116,6 +132,10 @@ type Network struct {
 	MTU int
 	// Parent is the parent device of a macvlan or ipvlan network.
 	Parent string
+	// IPv6 is set if the network has IPv6 switched on.
+	IPv6 bool
+	// Options are the driver's options as the engine keeps them; never modified.
+	Options map[string]string
 }
 
 // HiddenNetNS is the name of the pin of the namespace Docker keeps for an overlay network: "1-" and
@@ -142,6 +162,19 @@ type Engine struct {
 	NetNSPath string
 	// Alive is set while the engine answers.
 	Alive bool
+	// Err is why the engine could not be used when it was last tried; nil while it answers.
+	Err error
+	// Settings is how it was started.
+	Settings Settings
+	// FirewallBackend is "iptables", "iptables+firewalld" or "nftables" as the engine says itself;
+	// empty before Docker 29, which only knows iptables.
+	FirewallBackend string
+	// LiveRestore is set if containers keep running while the engine does not.
+	LiveRestore bool
+	// Rootless is set on an engine without root privileges.
+	Rootless bool
+	// Swarm is set on an active member of a swarm.
+	Swarm bool
 }
 
 // shortID returns the first 12 characters of an ID.

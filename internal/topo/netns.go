@@ -100,6 +100,24 @@ type Route struct {
 	Local bool
 }
 
+// RouteEntry is a unicast route as it stands in a routing table.
+type RouteEntry struct {
+	// Dst is the destination; 0.0.0.0/0 or ::/0 for a default route.
+	Dst netip.Prefix
+	// Dev is the device and Index its ifindex; empty and 0 for a route of several next hops.
+	Dev   string
+	Index uint32
+	// Gateway is invalid for what is on the link.
+	Gateway netip.Addr
+	// Src is the source address that goes with it, invalid if none is given.
+	Src netip.Addr
+	// Metric decides between routes to the same destination: the lowest wins.
+	Metric int
+	Table  int
+	// Kernel is set on routes that the kernel made for an address of the device (proto kernel).
+	Kernel bool
+}
+
 // Direct reports whether the destination is on a link of the namespace, without a gateway.
 func (r Route) Direct() bool { return !r.Local && !r.Gateway.IsValid() }
 

@@ -22,12 +22,11 @@ static __noinline int report(struct sk_buff *skb, __u32 l3, struct net_device *d
 
 	if (!confirm(skb, l3, &p) || !in_detail(&p))
 		return 0;
-	e = event_new(hook);
+	e = event_new(hook, EVENT_PLAIN);
 	if (!e)
 		return 0;
-	fill_skb(e, skb, &p);
-	if (dev)
-		fill_dev(e, dev);
+	fill_packet(e, skb, &p);
+	fill_dev(e, dev);
 	e->in_ifindex = skb->skb_iif;
 	event_send(e);
 	return 0;
@@ -38,7 +37,7 @@ int BPF_PROG(net_dev_queue, struct sk_buff *skb)
 {
 	__u32 l3 = skb->network_header;
 
-	return candidate(skb, l3) ? report(skb, l3, NULL, HOOK_DEV_QUEUE) : 0;
+	return candidate(skb, l3) ? report(skb, l3, skb_dev(skb), HOOK_DEV_QUEUE) : 0;
 }
 
 SEC("tp_btf/net_dev_start_xmit")
@@ -54,7 +53,7 @@ int BPF_PROG(netif_receive_skb, struct sk_buff *skb)
 {
 	__u32 l3 = skb->data - skb->head;
 
-	return candidate(skb, l3) ? report(skb, l3, NULL, HOOK_DEV_RECEIVE) : 0;
+	return candidate(skb, l3) ? report(skb, l3, skb_dev(skb), HOOK_DEV_RECEIVE) : 0;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

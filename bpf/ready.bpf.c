@@ -29,7 +29,7 @@ int BPF_PROG(sk_data_ready, struct sock *sk)
 	    now->netns != sock_netns(sk) || bpf_ktime_get_ns() - now->time > FRESH_NS)
 		return 0;
 	now->time = 0;
-	e = event_new(HOOK_SOCKET_READY);
+	e = event_new(HOOK_SOCKET_READY, EVENT_PLAIN);
 	if (!e)
 		return 0;
 	e->skb = now->skb;

@@ -65,7 +65,7 @@ int BPF_PROG(fib_table_lookup, __u32 table, struct flowi4 *flow, struct fib_nh_c
 	t.daddr[3] = flow->daddr;
 	if (!route_ours(&t, err))
 		return 0;
-	e = event_new(HOOK_ROUTE);
+	e = event_new(HOOK_ROUTE, EVENT_WHOLE);
 	if (!e)
 		return 0;
 	t.proto = flow->__fl_common.flowic_proto;
@@ -101,7 +101,7 @@ int BPF_PROG(fib6_table_lookup, struct net *net, struct fib6_result *result,
 	bpf_probe_read_kernel(t.daddr, 16, &flow->daddr);
 	if (!route_ours(&t, failed))
 		return 0;
-	e = event_new(HOOK_ROUTE);
+	e = event_new(HOOK_ROUTE, EVENT_WHOLE);
 	if (!e)
 		return 0;
 	t.proto = flow->__fl_common.flowic_proto;

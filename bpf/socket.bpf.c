@@ -19,7 +19,7 @@
 static __always_inline struct event *sock_event(const struct sock *sk, const struct tuple *t,
 						__u8 hook)
 {
-	struct event *e = event_new(hook);
+	struct event *e = event_new(hook, EVENT_PLAIN);
 
 	if (!e)
 		return NULL;
@@ -59,7 +59,7 @@ static __noinline int reset_of_packet(const struct sock *sk, struct sk_buff *skb
 
 	if (!candidate(skb, skb->network_header) || !confirm(skb, skb->network_header, &p))
 		return 0;
-	e = event_new(HOOK_TCP_RESET);
+	e = event_new(HOOK_TCP_RESET, EVENT_PLAIN);
 	if (!e)
 		return 0;
 	fill_skb(e, skb, &p);
@@ -129,7 +129,7 @@ static __noinline int report_read(struct sk_buff *skb)
 
 	if (!confirm(skb, skb->network_header, &p) || !in_detail(&p))
 		return 0;
-	e = event_new(HOOK_SOCKET_READ);
+	e = event_new(HOOK_SOCKET_READ, EVENT_PLAIN);
 	if (!e)
 		return 0;
 	fill_skb(e, skb, &p);

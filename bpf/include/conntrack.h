@@ -58,11 +58,9 @@ static __always_inline void read_ct_tuple(struct tuple *to, struct nf_conn *ct, 
 	fill_ct_tuple(to, &t);
 }
 
-/* Fills in what an entry says and returns its address, 0 without one. */
+/* Fills in what an entry says and returns its address; the record has to be EVENT_TRACKED. */
 static __noinline __u64 fill_ct(struct event *e, struct nf_conn *ct, __u64 info)
 {
-	if (!ct)
-		return 0;
 	e->ct_info = info & 7;
 	e->ct_status = PEEK(ct, status);
 	read_ct_tuple(&e->ct_orig, ct, 0);

@@ -5,15 +5,16 @@
 
 #include "filter.h"
 
-static __always_inline struct event *event_new(__u8 hook)
+/* size is one of EVENT_*: what lies behind it is not there. */
+static __always_inline struct event *event_new(__u8 hook, const __u64 size)
 {
-	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	struct event *e = bpf_ringbuf_reserve(&events, size, 0);
 
 	if (!e) {
 		count_lost(hook);
 		return NULL;
 	}
-	__builtin_memset(e, 0, sizeof(*e));
+	__builtin_memset(e, 0, size);
 	e->time = bpf_ktime_get_ns();
 	e->hook = hook;
 	e->cpu = bpf_get_smp_processor_id();
@@ -43,7 +44,8 @@ static __always_inline void fill_dev(struct event *e, struct net_device *dev)
 	read_words((__u64 *)e->dev, &dev->name, 2);
 }
 
-static __always_inline void fill_skb(struct event *e, struct sk_buff *skb, const struct packet *p)
+static __always_inline void fill_packet(struct event *e, struct sk_buff *skb,
+					const struct packet *p)
 {
 	e->skb = (__u64)skb;
 	e->head = (__u64)skb->head;
@@ -55,6 +57,11 @@ static __always_inline void fill_skb(struct event *e, struct sk_buff *skb, const
 		e->pkt.flags |= EV_BRIDGE_NF;
 	if (skb_gso_size(skb))
 		e->pkt.flags |= EV_GSO;
+}
+
+static __always_inline void fill_skb(struct event *e, struct sk_buff *skb, const struct packet *p)
+{
+	fill_packet(e, skb, p);
 	fill_dev(e, skb_dev(skb));
 }
 

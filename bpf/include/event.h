@@ -73,27 +73,24 @@ struct packet {
 	__u8 icmp_code;
 };
 
+/*
+ * A record ends where its hook has nothing more to say: what only some hooks know comes last, and
+ * bytes that are not sent need neither clearing nor a place in the buffer.
+ */
 struct event {
 	__u64 time; /* CLOCK_MONOTONIC, ns */
 	__u64 skb;
 	__u64 head;
 	__u64 location; /* drop: return address; netfilter: the continuation, state->okfn */
 	__u64 sock;
-	__u64 ct;
 	struct packet pkt;
-	struct tuple ct_orig;
-	struct tuple ct_reply;
 	char dev[16];
-	__u32 ct_status;
 	__u32 netns;
 	__u32 ifindex;
 	__u32 in_ifindex;
 	__u32 out_ifindex;
 	__u32 reason;
 	__u32 mark;
-	__u32 table; /* route look-up: 254 main, 255 local */
-	__s32 err;
-	__u32 gateway[4]; /* route look-up: next hop, as in struct tuple */
 	__u16 cpu;
 	__u8 hook; /* enum hook */
 	__u8 nf_hook;
@@ -101,11 +98,25 @@ struct event {
 	__u8 new_state;
 	__u8 pkt_type;
 	__u8 ct_info;
-	__u8 pad[4];
+	/* EVENT_PLAIN ends here. */
+	__u64 ct;
+	struct tuple ct_orig;
+	struct tuple ct_reply;
+	__u32 ct_status;
+	__u32 ct_pad;
+	/* EVENT_TRACKED ends here. */
+	__u32 gateway[4]; /* route look-up: next hop, as in struct tuple */
+	__u32 table; /* route look-up: 254 main, 255 local */
+	__s32 err;
 };
+
+#define EVENT_PLAIN __builtin_offsetof(struct event, ct)
+#define EVENT_TRACKED __builtin_offsetof(struct event, gateway)
+#define EVENT_WHOLE sizeof(struct event)
 
 _Static_assert(sizeof(struct tuple) == 40, "struct tuple has padding");
 _Static_assert(sizeof(struct packet) == 112, "struct packet has padding");
 _Static_assert(sizeof(struct event) == 320, "struct event has padding");
+_Static_assert(EVENT_PLAIN == 200 && EVENT_TRACKED == 296, "internal/wire knows these sizes");
 
 #endif

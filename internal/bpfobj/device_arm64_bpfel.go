@@ -57,7 +57,6 @@ type DeviceEvent struct {
 	Head     uint64
 	Location uint64
 	Sock     uint64
-	Ct       uint64
 	Pkt      struct {
 		_        structs.HostLayout
 		Tuple    DeviceTuple
@@ -75,19 +74,13 @@ type DeviceEvent struct {
 		IcmpType uint8
 		IcmpCode uint8
 	}
-	CtOrig     DeviceTuple
-	CtReply    DeviceTuple
 	Dev        [16]int8
-	CtStatus   uint32
 	Netns      uint32
 	Ifindex    uint32
 	InIfindex  uint32
 	OutIfindex uint32
 	Reason     uint32
 	Mark       uint32
-	Table      uint32
-	Err        int32
-	Gateway    [4]uint32
 	Cpu        uint16
 	Hook       uint8
 	NfHook     uint8
@@ -95,7 +88,14 @@ type DeviceEvent struct {
 	NewState   uint8
 	PktType    uint8
 	CtInfo     uint8
-	Pad        [4]uint8
+	Ct         uint64
+	CtOrig     DeviceTuple
+	CtReply    DeviceTuple
+	CtStatus   uint32
+	CtPad      uint32
+	Gateway    [4]uint32
+	Table      uint32
+	Err        int32
 }
 
 type DeviceFragmentKey struct {

@@ -16,6 +16,12 @@ func TestEventSize(t *testing.T) {
 	if got := unsafe.Sizeof(bpfobj.DeviceEvent{}); got != wire.Size {
 		t.Errorf("sizeof DeviceEvent = %d, want %d", got, wire.Size)
 	}
+	if got := unsafe.Offsetof(bpfobj.DeviceEvent{}.Ct); got != wire.SizePlain {
+		t.Errorf("EVENT_PLAIN = %d, want %d", got, wire.SizePlain)
+	}
+	if got := unsafe.Offsetof(bpfobj.DeviceEvent{}.Gateway); got != wire.SizeTracked {
+		t.Errorf("EVENT_TRACKED = %d, want %d", got, wire.SizeTracked)
+	}
 	spec, err := bpfobj.LoadDevice()
 	if err != nil {
 		t.Fatal(err)

@@ -7,8 +7,13 @@ import (
 	"net/netip"
 )
 
-// Size is the length of a record in bytes, sizeof(struct event).
-const Size = 320
+// The lengths of a record in bytes, EVENT_* of bpf/include/event.h: what only some hooks know comes
+// last, and is left out by those that do not.
+const (
+	SizePlain   = 200 // up to here every hook's
+	SizeTracked = 296 // with connection tracking
+	Size        = 320 // whole, sizeof(struct event)
+)
 
 // Offsets of struct event's fields; a test holds them to the BTF of the compiled objects.
 const (
@@ -17,28 +22,28 @@ const (
 	offHead     = 16
 	offLocation = 24
 	offSock     = 32
-	offCT       = 40
-	offPacket   = 48
-	offCTOrig   = 160
-	offCTReply  = 200
-	offCTStatus = 256
-	offNetNS    = 260
-	offIfindex  = 264
-	offIn       = 268
-	offOut      = 272
-	offReason   = 276
-	offMark     = 280
-	offTable    = 284
-	offErr      = 288
-	offGateway  = 292
-	offDev      = 240
-	offCPU      = 308
-	offHook     = 310
-	offNFHook   = 311
-	offOldState = 312
-	offNewState = 313
-	offPktType  = 314
-	offCTInfo   = 315
+	offPacket   = 40
+	offDev      = 152
+	offNetNS    = 168
+	offIfindex  = 172
+	offIn       = 176
+	offOut      = 180
+	offReason   = 184
+	offMark     = 188
+	offCPU      = 192
+	offHook     = 194
+	offNFHook   = 195
+	offOldState = 196
+	offNewState = 197
+	offPktType  = 198
+	offCTInfo   = 199
+	offCT       = SizePlain
+	offCTOrig   = 208
+	offCTReply  = 248
+	offCTStatus = 288
+	offGateway  = SizeTracked
+	offTable    = 312
+	offErr      = 316
 	lenDev      = 16
 	pktTuple    = 0
 	pktOuter    = 40
@@ -64,8 +69,8 @@ const (
 // Decode fills e from a record. It keeps nothing of record. The error says what is wrong with the
 // record; e is then not valid.
 func Decode(record []byte, e *Event) error {
-	if len(record) != Size {
-		return fmt.Errorf("decode event: %d bytes, want %d", len(record), Size)
+	if n := len(record); n != SizePlain && n != SizeTracked && n != Size {
+		return fmt.Errorf("decode event: %d bytes, want %d, %d or %d", n, SizePlain, SizeTracked, Size)
 	}
 	hook := Hook(record[offHook])
 	if hook == HookUnknown || hook >= hookEnd {
@@ -77,16 +82,12 @@ func Decode(record []byte, e *Event) error {
 		Head:       u64(record[offHead:]),
 		Location:   u64(record[offLocation:]),
 		Sock:       u64(record[offSock:]),
-		CT:         u64(record[offCT:]),
-		CTStatus:   u32(record[offCTStatus:]),
 		NetNS:      u32(record[offNetNS:]),
 		Ifindex:    u32(record[offIfindex:]),
 		InIfindex:  u32(record[offIn:]),
 		OutIfindex: u32(record[offOut:]),
 		Reason:     u32(record[offReason:]),
 		Mark:       u32(record[offMark:]),
-		Table:      u32(record[offTable:]),
-		Err:        int32(u32(record[offErr:])),
 		Dev:        cString(record[offDev : offDev+lenDev]),
 		CPU:        u16(record[offCPU:]),
 		Hook:       hook,
@@ -96,15 +97,25 @@ func Decode(record []byte, e *Event) error {
 		PktType:    record[offPktType],
 		CTInfo:     record[offCTInfo],
 	}
-	decodePacket(record[offPacket:offCTOrig], e)
-	if e.CT != 0 {
-		e.CTOrig = decodeTuple(record[offCTOrig:])
-		e.CTReply = decodeTuple(record[offCTReply:])
+	decodePacket(record[offPacket:offDev], e)
+	if len(record) > SizePlain {
+		decodeConntrack(record, e)
 	}
-	if hook == RouteLookup {
+	if len(record) > SizeTracked {
+		e.Table, e.Err = u32(record[offTable:]), int32(u32(record[offErr:]))
 		e.Gateway = validAddr(record[offGateway:])
 	}
 	return nil
+}
+
+// decodeConntrack reads the entry, whose address is 0 if there is none.
+func decodeConntrack(record []byte, e *Event) {
+	if e.CT = u64(record[offCT:]); e.CT == 0 {
+		return
+	}
+	e.CTStatus = u32(record[offCTStatus:])
+	e.CTOrig = decodeTuple(record[offCTOrig:])
+	e.CTReply = decodeTuple(record[offCTReply:])
 }
 
 func decodePacket(p []byte, e *Event) {

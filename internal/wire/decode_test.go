@@ -60,12 +60,32 @@ func TestDecodeRejects(t *testing.T) {
 	}
 }
 
+// TestDecodeShort: a record that ends early lacks what comes behind, and nothing else.
+func TestDecodeShort(t *testing.T) {
+	whole := sample()
+	binary.NativeEndian.PutUint64(whole[offCT:], 7)
+	binary.NativeEndian.PutUint32(whole[offTable:], 254)
+	for _, size := range []int{SizePlain, SizeTracked, Size} {
+		var e Event
+		if err := Decode(whole[:size], &e); err != nil {
+			t.Fatalf("%d bytes: %v", size, err)
+		}
+		if !e.Tuple.IsValid() || (e.CT != 0) != (size > SizePlain) || (e.Table != 0) != (size > SizeTracked) {
+			t.Errorf("%d bytes: tuple %v, entry %d, table %d", size, e.Tuple, e.CT, e.Table)
+		}
+	}
+}
+
+func isSize(n int) bool { return n == SizePlain || n == SizeTracked || n == Size }
+
 func FuzzDecode(f *testing.F) {
-	f.Add(sample())
+	for _, size := range []int{SizePlain, SizeTracked, Size} {
+		f.Add(sample()[:size])
+	}
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var e Event
-		if err := Decode(b, &e); (err == nil) != (len(b) == Size && e.Hook != HookUnknown && e.Hook < hookEnd) {
+		if err := Decode(b, &e); (err == nil) != (isSize(len(b)) && e.Hook != HookUnknown && e.Hook < hookEnd) {
 			t.Errorf("Decode error %v does not fit hook %v of %d bytes", err, e.Hook, len(b))
 		}
 	})

@@ -27,9 +27,14 @@ static __always_inline __u32 fold(const __u32 *addr)
 	return addr[0] ^ addr[1] ^ addr[2] ^ addr[3];
 }
 
+static __always_inline const struct mark *mark_at(__u32 folded, __u16 port, __u8 proto)
+{
+	return &marks[mark_of(folded, port, proto) & (MARKS_SIZE - 1)];
+}
+
 static __always_inline bool marked(__u32 folded, __u16 port, __u8 proto)
 {
-	return marks[mark_of(folded, port, proto) & (MARKS_SIZE - 1)];
+	return *(const __u16 *)mark_at(folded, port, proto);
 }
 
 /* ports: source and destination as they stand in the header, the source first. */
@@ -122,15 +127,18 @@ static __always_inline bool is_endpoint(const __u32 *addr, __u16 port, __u8 prot
  */
 __noinline int ours(const struct tuple *t)
 {
+	const struct mark *source, *dest;
 	struct tuple key;
 
 	if (!t)
 		return 0;
+	dest = mark_at(fold(t->daddr), t->dport, t->proto);
+	source = mark_at(fold(t->saddr), t->sport, t->proto);
 	key = *t;
-	if (!config.exact && (is_endpoint(key.daddr, key.dport, key.proto) ||
-			      is_endpoint(key.saddr, key.sport, key.proto)))
+	if (!config.exact && ((dest->endpoint && is_endpoint(key.daddr, key.dport, key.proto)) ||
+			      (source->endpoint && is_endpoint(key.saddr, key.sport, key.proto))))
 		return 1;
-	return bpf_map_lookup_elem(&flows, &key) != NULL;
+	return dest->flow && source->flow && bpf_map_lookup_elem(&flows, &key) != NULL;
 }
 
 /* Default detail: the segments that open, close or reset; everything for other protocols. */

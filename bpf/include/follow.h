@@ -7,7 +7,7 @@
 
 static __always_inline void set_mark(__u32 folded, __u16 port, __u8 proto)
 {
-	marks[mark_of(folded, port, proto) & (MARKS_SIZE - 1)] = 1;
+	marks[mark_of(folded, port, proto) & (MARKS_SIZE - 1)].flow = 1;
 }
 
 static __always_inline struct tuple inverse(const struct tuple *t)

@@ -58,11 +58,17 @@ struct {
 } events SEC(".maps");
 
 /*
- * A byte per hash of an endpoint: 0 means that no packet from or to it is ours. It makes the miss,
- * the common case, one array access: a global array is addressed directly. Bytes, not bits, so that
- * setting one needs no atomic operation (5.12).
+ * Two bytes per hash of an end of a packet, both 0 if no packet from or to it is ours. They make the
+ * miss, the common case, one array access: a global array is addressed directly. A set byte says in
+ * which table an exact look-up is worth its time. Bytes, not bits, so that setting one needs no
+ * atomic operation (5.12).
  */
-__u8 marks[MARKS_SIZE] SEC(".data.marks");
+struct mark {
+	__u8 endpoint; /* it may be in `endpoints` */
+	__u8 flow; /* it may be an end of a tuple in `flows` */
+};
+
+struct mark marks[MARKS_SIZE] SEC(".data.marks");
 
 /* Ends that make a packet ours whoever is at the other end. */
 struct {

@@ -106,6 +106,12 @@ type DeviceFragmentKey struct {
 	Proto uint32
 }
 
+type DeviceMark struct {
+	_        structs.HostLayout
+	Endpoint uint8
+	Flow     uint8
+}
+
 type DeviceSettings struct {
 	_          structs.HostLayout
 	VxlanPorts uint64

@@ -12,8 +12,17 @@ import (
 	"github.com/pathtrace/pathtrace/internal/wire"
 )
 
-// marksSize is MARKS_SIZE of bpf/include/maps.h.
-const marksSize = 65536
+// marksSize is MARKS_SIZE of bpf/include/maps.h, markBytes the size of its struct mark.
+const (
+	marksSize = 65536
+	markBytes = 2
+)
+
+// The bytes of a mark.
+const (
+	endpointMark = iota
+	flowMark
+)
 
 // marksMap is the section that holds the array.
 const marksMap = ".data.marks"
@@ -30,7 +39,7 @@ func (s *Set) Watch(ep Endpoint) error {
 	if err := s.put(s.maps["endpoints"], endpointKey(ep)); err != nil {
 		return fmt.Errorf("watch %s: %w", ep.Addr, err)
 	}
-	if err := s.mark(ep); err != nil {
+	if err := s.mark(ep, endpointMark); err != nil {
 		return err
 	}
 	return s.WatchAddr(ep.Addr.Addr())
@@ -47,7 +56,7 @@ func (s *Set) WatchAddr(addr netip.Addr) error {
 	if err := s.put(s.maps["endpoints"], endpointKey(ep)); err != nil {
 		return fmt.Errorf("watch %s: %w", addr, err)
 	}
-	return s.mark(ep)
+	return s.mark(ep, endpointMark)
 }
 
 // Follow adds an exact tuple and its inverse to the filter.
@@ -56,7 +65,7 @@ func (s *Set) Follow(t wire.Tuple) error {
 		if err := s.put(s.maps["flows"], tupleKey(t)); err != nil {
 			return fmt.Errorf("follow %s → %s: %w", t.Src, t.Dst, err)
 		}
-		if err := s.mark(Endpoint{Addr: t.Dst, Proto: t.Proto}); err != nil {
+		if err := s.mark(Endpoint{Addr: t.Dst, Proto: t.Proto}, flowMark); err != nil {
 			return err
 		}
 	}
@@ -86,8 +95,8 @@ func ignoreMissing(err error) error {
 }
 
 // mark sets the byte that lets packets from and to ep pass the first test.
-func (s *Set) mark(ep Endpoint) error {
-	if _, err := s.marks.WriteAt([]byte{1}, int64(markOf(ep))); err != nil {
+func (s *Set) mark(ep Endpoint, which uint32) error {
+	if _, err := s.marks.WriteAt([]byte{1}, int64(markOf(ep)*markBytes+which)); err != nil {
 		return fmt.Errorf("mark %s: %w", ep.Addr, err)
 	}
 	return nil

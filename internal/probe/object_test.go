@@ -174,7 +174,7 @@ func TestLostSlots(t *testing.T) {
 			t.Errorf("slot %d has no name", slot)
 		}
 	}
-	if got, want := spec.Maps[marksMap].ValueSize, uint32(marksSize); got != want {
+	if got, want := spec.Maps[marksMap].ValueSize, uint32(marksSize*markBytes); got != want {
 		t.Errorf("map marks: %d bytes, want %d", got, want)
 	}
 }

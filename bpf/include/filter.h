@@ -45,11 +45,6 @@ static __always_inline bool ends_marked(__u32 source, __u32 dest, __u32 ports, _
 	return marked(dest, host & 0xFFFF, proto) || marked(source, host >> 16, proto);
 }
 
-static __always_inline bool is_plain_transport(__u8 proto)
-{
-	return proto == IPPROTO_TCP || proto == IPPROTO_UDP;
-}
-
 /*
  * Anything but a plain TCP or UDP header goes to the parser. Double words of an IPv4 header (RFC 791,
  * 3.1): 0 version and length .. fragment offset; 1 ttl, protocol, checksum, source; 2 destination

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * Headers -> struct packet. This is the slow path: it runs only for packets that may be ours and
- * handles what the fast path of filter.h leaves out (options, extension headers, fragments, VLAN
- * tags, ICMP errors, VXLAN). Everything is read through one bounds check against the linear part.
+ * Headers -> struct packet, for packets that may be ours: a short way for plain TCP and UDP, a long
+ * one for whatever the kernel may meet (options, extension headers, fragments, VLAN tags, ICMP
+ * errors, VXLAN). Everything is read through one bounds check against the linear part.
  */
 #ifndef PATHTRACE_PARSE_H
 #define PATHTRACE_PARSE_H
@@ -101,8 +101,76 @@ __noinline int parse_frame(const struct cursor *c, struct packet *p)
 	return 1;
 }
 
-/* The same for a socket buffer whose network header is at offset l3 of its head. */
-static __noinline int parse_packet(struct sk_buff *skb, __u32 l3, struct packet *p)
+static __always_inline bool is_plain_transport(__u8 proto)
+{
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP;
+}
+
+/* The transport header at h, of which 16 bytes were read; p->length counts from the IP header on. */
+static __always_inline bool parse_plain_transport(const __u8 *h, __u32 header, struct packet *p)
+{
+	p->tuple.sport = h[0] << 8 | h[1];
+	p->tuple.dport = h[2] << 8 | h[3];
+	if (p->tuple.proto == IPPROTO_UDP) {
+		set_payload(p, p->length, header + 8);
+		return !is_vxlan_port(p->tuple.dport);
+	}
+	p->seq = (__u32)h[4] << 24 | h[5] << 16 | h[6] << 8 | h[7];
+	p->ack = (__u32)h[8] << 24 | h[9] << 16 | h[10] << 8 | h[11];
+	p->tcp_flags = h[13];
+	set_payload(p, p->length, header + (h[12] >> 4) * 4);
+	return true;
+}
+
+static __always_inline bool parse_plain_v4(const void *header, struct packet *p)
+{
+	HEADER(h, 40);
+
+	if (!read_words((__u64 *)h, header, 5))
+		return false;
+	if (h[0] != 0x45 || (h[6] << 8 | h[7]) & (IP_MF | IP_OFFSET) || !is_plain_transport(h[9]))
+		return false;
+	p->tuple.saddr[2] = p->tuple.daddr[2] = MAPPED_PREFIX;
+	__builtin_memcpy(&p->tuple.saddr[3], h + 12, 4);
+	__builtin_memcpy(&p->tuple.daddr[3], h + 16, 4);
+	p->ip_id = h[4] << 8 | h[5];
+	p->ttl = h[8];
+	p->tuple.proto = h[9];
+	return parse_plain_transport(h + 20, 20, p);
+}
+
+static __always_inline bool parse_plain_v6(const void *header, struct packet *p)
+{
+	HEADER(h, 56);
+
+	if (!read_words((__u64 *)h, header, 7) || !is_plain_transport(h[6]))
+		return false;
+	__builtin_memcpy(p->tuple.saddr, h + 8, 16);
+	__builtin_memcpy(p->tuple.daddr, h + 24, 16);
+	p->tuple.proto = h[6];
+	p->ttl = h[7];
+	return parse_plain_transport(h + 40, 40, p);
+}
+
+/*
+ * The short way of nearly all packets: TCP or UDP without options, extension headers, fragments,
+ * tags, and long enough. False sends the packet the long way, whatever p holds by then.
+ */
+static __always_inline bool parse_plain(struct sk_buff *skb, __u32 l3, struct packet *p)
+{
+	const void *header = skb->head + l3;
+	__be16 proto = skb->protocol;
+
+	__builtin_memset(p, 0, sizeof(*p));
+	p->length = skb->len + (skb->data - skb->head) - l3;
+	if (skb->vlan_tci)
+		return false;
+	if (proto == bpf_htons(ETH_P_IP))
+		return l3 + 40 <= skb->tail && parse_plain_v4(header, p);
+	return proto == bpf_htons(ETH_P_IPV6) && l3 + 56 <= skb->tail && parse_plain_v6(header, p);
+}
+
+static __noinline int parse_odd(struct sk_buff *skb, __u32 l3, struct packet *p)
 {
 	struct cursor c = {
 		.head = (__u64)skb->head,
@@ -119,6 +187,12 @@ static __noinline int parse_packet(struct sk_buff *skb, __u32 l3, struct packet 
 	}
 	c.length = skb->len + ((__u64)skb->data - c.head) - l3;
 	return parse_frame(&c, p);
+}
+
+/* Fills p from a socket buffer whose network header is at offset l3 of its head; 0 if it cannot. */
+static __noinline int parse_packet(struct sk_buff *skb, __u32 l3, struct packet *p)
+{
+	return parse_plain(skb, l3, p) || parse_odd(skb, l3, p);
 }
 
 #endif

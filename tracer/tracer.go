@@ -153,6 +153,8 @@ func (t *Tracer) addNamespaces() error {
 }
 
 // pathNamespaces lists the namespaces a packet of the trace can meet, as far as is known beforehand.
+// Those of possible clients are left alone until a packet of the trace is seen there: their own
+// traffic would pay for hooks that no packet of the trace may ever meet.
 func (t *Tracer) pathNamespaces() []uint32 {
 	var list []uint32
 	seen := map[uint32]bool{0: true}
@@ -176,30 +178,6 @@ func (t *Tracer) pathNamespaces() []uint32 {
 		}
 	}
 	add(t.given...)
-	add(t.neighbours()...)
-	return list
-}
-
-// neighbours lists, for watched traffic, the namespaces of containers that share a network with the
-// target: the likely clients.
-func (t *Tracer) neighbours() []uint32 {
-	if t.cfg.Source != "" {
-		return nil
-	}
-	networks := map[string]bool{}
-	for _, c := range t.target.Containers {
-		for _, ep := range c.Endpoints {
-			networks[ep.NetworkID] = true
-		}
-	}
-	var list []uint32
-	for _, c := range t.engines.Containers() {
-		for _, ep := range c.Endpoints {
-			if networks[ep.NetworkID] {
-				list = append(list, c.NetNS)
-			}
-		}
-	}
 	return list
 }
 

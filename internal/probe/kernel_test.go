@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 
 	"github.com/pathtrace/pathtrace/internal/kernel"
@@ -372,5 +373,24 @@ func TestRingSize(t *testing.T) {
 	}
 	if err != nil && len(fmt.Sprint(err)) > 300 {
 		t.Errorf("the error is no sentence: %v", err)
+	}
+}
+
+// TestLoadWithoutOne: a program that the kernel rejects costs its hook, not those beside it.
+func TestLoadWithoutOne(t *testing.T) {
+	labtest.NeedsRoot(t)
+	facts, err := kernel.Load()
+	labtest.Must(t, err)
+	cfg := Config{Facts: facts}
+	s, err := Prepare(cfg)
+	labtest.Must(t, err)
+	t.Cleanup(func() { s.Close() })
+	broken := s.specs["socket"].Programs["tcp_retransmit_skb"]
+	broken.Instructions = asm.Instructions{asm.Return()} // r0 is not set: rejected
+	labtest.Must(t, s.Load(cfg))
+	for _, h := range s.Hooks() {
+		if (h.Err != nil) != (h.Name == "tcp_retransmit_skb") {
+			t.Errorf("%s: %v", h.Name, h.Err)
+		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/bpfobj"
@@ -47,13 +46,6 @@ type Set struct {
 	links    []link.Link
 	status   []Status
 	netns    map[uint32][]link.Link // netfilter links per namespace
-}
-
-// choice is a hook with the variants that this kernel offers, the best first.
-type choice struct {
-	hook     Hook
-	variants []Variant
-	err      error // why there is none, or why the last one failed
 }
 
 // Load loads and attaches every hook of the table that this kernel offers. It returns an error if a
@@ -108,98 +100,6 @@ func (s *Set) Load(cfg Config) error {
 	return nil
 }
 
-// refuse returns an error if the kernel does not offer a required hook.
-func refuse(choices []choice) error {
-	for _, c := range choices {
-		if c.err != nil && c.hook.Required {
-			return fmt.Errorf("this kernel (%s) cannot be traced: %w", kernel.Release(), c.err)
-		}
-	}
-	return nil
-}
-
-func choose(table []Hook, facts *kernel.Facts) []choice {
-	choices := make([]choice, 0, len(table))
-	for _, h := range table {
-		choices = append(choices, pick(h, facts))
-	}
-	return choices
-}
-
-func pick(h Hook, facts *kernel.Facts) choice {
-	c := choice{hook: h}
-	for _, v := range h.Variants {
-		ok, reason := v.Fits(facts)
-		if ok {
-			c.variants = append(c.variants, v)
-		} else if len(c.variants) == 0 {
-			c.err = errors.New(reason)
-		}
-	}
-	if len(c.variants) > 0 {
-		c.err = nil
-	}
-	return c
-}
-
-// load loads the objects of the chosen variants over one set of maps. A variant that the kernel
-// refuses after all gives way to the next.
-func (s *Set) load(cfg Config, choices []choice) error {
-	pending := make([]*choice, 0, len(choices))
-	for i := range choices {
-		pending = append(pending, &choices[i])
-	}
-	for len(pending) > 0 {
-		failed := s.loadFamilies(cfg, pending)
-		var again []*choice
-		for _, c := range pending {
-			if c.err != nil || len(c.variants) == 0 {
-				continue
-			}
-			err := failed[c.variants[0].Family]
-			if err == nil {
-				continue
-			}
-			if c.variants = c.variants[1:]; len(c.variants) > 0 {
-				again = append(again, c)
-				continue
-			}
-			if c.err = err; c.hook.Required {
-				return fmt.Errorf("load %s: %w", c.hook.Name, explain(err))
-			}
-		}
-		pending = again
-	}
-	return nil
-}
-
-// loadFamilies loads the objects of the best variants, side by side, and returns the errors by
-// family.
-func (s *Set) loadFamilies(cfg Config, choices []*choice) map[string]error {
-	wanted := map[string][]string{} // family -> programs
-	for _, c := range choices {
-		if c.err == nil {
-			v := c.variants[0]
-			wanted[v.Family] = append(wanted[v.Family], v.Programs...)
-		}
-	}
-	var group errgroup.Group
-	var mu sync.Mutex
-	failed := map[string]error{}
-	for family, programs := range wanted {
-		group.Go(func() error {
-			if err := s.loadFamily(cfg, family, programs); err != nil {
-				mu.Lock()
-				failed[family] = err
-				mu.Unlock()
-			}
-			return nil
-		})
-	}
-	_ = group.Wait() // the goroutines report through failed
-	return failed
-}
-
 // createMaps creates the maps that the objects share.
 func (s *Set) createMaps(cfg Config) error {
 	spec, err := bpfobj.LoadNetfilter() // it uses all of them
@@ -221,45 +121,6 @@ func (s *Set) createMaps(cfg Config) error {
 	}
 	if s.marks, err = s.maps[marksMap].Memory(); err != nil {
 		return fmt.Errorf("map marks: %w", err)
-	}
-	return nil
-}
-
-func (s *Set) loadFamily(cfg Config, family string, programs []string) error {
-	spec := s.specs[family]
-	keep := map[string]bool{}
-	for _, p := range programs {
-		keep[p] = true
-	}
-	for name := range spec.Programs {
-		if !keep[name] {
-			delete(spec.Programs, name)
-		}
-	}
-	if v := spec.Variables["config"]; v != nil {
-		if err := v.Set(settings(cfg)); err != nil {
-			return fmt.Errorf("configure %s: %w", family, err)
-		}
-	}
-	replace := map[string]*ebpf.Map{}
-	for name := range spec.Maps {
-		if m, ok := s.maps[name]; ok {
-			spec.Maps[name].MaxEntries = m.MaxEntries()
-			spec.Maps[name].Flags = m.Flags()
-			replace[name] = m
-		}
-	}
-	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
-		MapReplacements: replace, Cache: cfg.Facts.Cache(),
-	})
-	if err != nil {
-		return err
-	}
-	defer coll.Close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range programs {
-		s.programs[p] = coll.DetachProgram(p)
 	}
 	return nil
 }

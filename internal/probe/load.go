@@ -1,0 +1,166 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pathtrace/pathtrace/internal/kernel"
+)
+
+// choice is a hook with the variants that this kernel offers, the best first.
+type choice struct {
+	hook     Hook
+	variants []Variant
+	err      error // why there is none, or why the last one failed
+}
+
+// refuse returns an error if the kernel does not offer a required hook.
+func refuse(choices []choice) error {
+	for _, c := range choices {
+		if c.err != nil && c.hook.Required {
+			return fmt.Errorf("this kernel (%s) cannot be traced: %w", kernel.Release(), c.err)
+		}
+	}
+	return nil
+}
+
+func choose(table []Hook, facts *kernel.Facts) []choice {
+	choices := make([]choice, 0, len(table))
+	for _, h := range table {
+		choices = append(choices, pick(h, facts))
+	}
+	return choices
+}
+
+func pick(h Hook, facts *kernel.Facts) choice {
+	c := choice{hook: h}
+	for _, v := range h.Variants {
+		ok, reason := v.Fits(facts)
+		if ok {
+			c.variants = append(c.variants, v)
+		} else if len(c.variants) == 0 {
+			c.err = errors.New(reason)
+		}
+	}
+	if len(c.variants) > 0 {
+		c.err = nil
+	}
+	return c
+}
+
+// load loads the objects of the chosen variants over one set of maps. A variant that the kernel
+// refuses after all gives way to the next.
+func (s *Set) load(cfg Config, choices []choice) error {
+	pending := make([]*choice, 0, len(choices))
+	for i := range choices {
+		if choices[i].err == nil {
+			pending = append(pending, &choices[i])
+		}
+	}
+	for len(pending) > 0 {
+		var again []*choice
+		for c, err := range s.loadBest(cfg, pending) {
+			if c.variants = c.variants[1:]; len(c.variants) > 0 {
+				again = append(again, c)
+				continue
+			}
+			if c.err = err; c.hook.Required {
+				return fmt.Errorf("load %s: %w", c.hook.Name, explain(err))
+			}
+		}
+		pending = again
+	}
+	return nil
+}
+
+// loadBest loads the best variants, families side by side, and returns the choices that failed.
+func (s *Set) loadBest(cfg Config, choices []*choice) map[*choice]error {
+	families := map[string][]*choice{}
+	for _, c := range choices {
+		family := c.variants[0].Family
+		families[family] = append(families[family], c)
+	}
+	var group errgroup.Group
+	var mu sync.Mutex
+	failed := map[*choice]error{}
+	for _, members := range families {
+		group.Go(func() error {
+			errs := s.loadTogether(cfg, members)
+			mu.Lock()
+			defer mu.Unlock()
+			maps.Copy(failed, errs)
+			return nil
+		})
+	}
+	_ = group.Wait() // the goroutines report through failed
+	return failed
+}
+
+// loadTogether loads what belongs to one family. One program that the kernel rejects costs the whole
+// object, so that then each is tried alone.
+func (s *Set) loadTogether(cfg Config, members []*choice) map[*choice]error {
+	var all []string
+	for _, c := range members {
+		all = append(all, c.variants[0].Programs...)
+	}
+	family := members[0].variants[0].Family
+	err := s.loadFamily(cfg, family, all)
+	if err == nil {
+		return nil
+	}
+	if len(members) == 1 {
+		return map[*choice]error{members[0]: err}
+	}
+	failed := map[*choice]error{}
+	for _, c := range members {
+		if err := s.loadFamily(cfg, family, c.variants[0].Programs); err != nil {
+			failed[c] = err
+		}
+	}
+	return failed
+}
+
+// loadFamily loads the named programs of an object.
+func (s *Set) loadFamily(cfg Config, family string, programs []string) error {
+	spec := s.specs[family].Copy() // it may have to be loaded again, with other programs
+	keep := map[string]bool{}
+	for _, p := range programs {
+		keep[p] = true
+	}
+	for name := range spec.Programs {
+		if !keep[name] {
+			delete(spec.Programs, name)
+		}
+	}
+	if v := spec.Variables["config"]; v != nil {
+		if err := v.Set(settings(cfg)); err != nil {
+			return fmt.Errorf("configure %s: %w", family, err)
+		}
+	}
+	replace := map[string]*ebpf.Map{}
+	for name := range spec.Maps {
+		if m, ok := s.maps[name]; ok {
+			spec.Maps[name].MaxEntries = m.MaxEntries()
+			spec.Maps[name].Flags = m.Flags()
+			replace[name] = m
+		}
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+		MapReplacements: replace, Cache: cfg.Facts.Cache(),
+	})
+	if err != nil {
+		return err
+	}
+	defer coll.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range programs {
+		s.programs[p] = coll.DetachProgram(p)
+	}
+	return nil
+}

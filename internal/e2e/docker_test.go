@@ -154,7 +154,7 @@ func (c *container) published(port string) netip.AddrPort {
 // do runs a tool of the machine in the container's network namespace.
 func (c *container) do(name string, args ...string) string {
 	c.t.Helper()
-	return inNetNS(c.t, c.inspect("{{.NetworkSettings.SandboxKey}}"), name, args...)
+	return inNetNS(c.t, c.inspect("{{.NetworkSettings.SandboxKey}}"), c.h.tool(name), args...)
 }
 
 // veth is the device on the host that leads to the container.
@@ -176,7 +176,7 @@ func (c *container) veth() string {
 // do runs a tool of the machine in the host's namespace.
 func (h *host) do(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	return inNetNS(t, filepath.Join("/run/netns", h.NetNS), name, args...)
+	return inNetNS(t, filepath.Join("/run/netns", h.NetNS), h.tool(name), args...)
 }
 
 // outsideDo runs a tool of the machine in the outside.

@@ -38,11 +38,11 @@ func (h *host) startDaemon() error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command("dockerd", append([]string{
+	cmd := exec.Command(h.tool("dockerd"), append([]string{
 		"--data-root", filepath.Join(h.Dir, "root"), "--exec-root", filepath.Join(h.Dir, "exec"),
 		"--pidfile", filepath.Join(h.Dir, "pid"), "-H", "unix://" + h.Socket, "--config-file", config,
 	}, h.Args...)...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = cleanEnv(), log, log
+	cmd.Env, cmd.Stdout, cmd.Stderr = h.env(), log, log
 	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
 	if err := startIn(h.NetNS, cmd); err != nil {
 		return err
@@ -61,6 +61,24 @@ func (h *host) startDaemon() error {
 		}
 	}
 	return nil
+}
+
+// tool is the program that the host's engine would run by that name.
+func (h *host) tool(name string) string {
+	if path := filepath.Join(h.Tools, name); h.Tools != "" {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return name
+}
+
+// env is the environment of the host's engine.
+func (h *host) env() []string {
+	if h.Tools == "" {
+		return cleanEnv()
+	}
+	return append(cleanEnv(), "PATH="+h.Tools+":"+os.Getenv("PATH"))
 }
 
 // pid is that of dockerd, 0 if it is not running.

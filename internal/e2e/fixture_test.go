@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,6 +33,7 @@ type host struct {
 	Dir    string     // of the engine's files
 	Socket string
 	Args   []string // of dockerd beyond the usual
+	Tools  string   // a directory that comes before those of PATH, "" for none
 }
 
 // fixture is what the tests share.
@@ -40,6 +42,8 @@ type fixture struct {
 	Dir     string
 	Binary  string // pathtrace
 	Hosts   [2]*host
+	// Spare are hosts for engines of another kind, which a test starts: see spare.
+	Spare   map[string]*host
 	Outside string // name under /run/netns
 	// OutsideAddr and OutsideAddr6 are the outside's addresses, Elsewhere is a subnet that is not in use.
 	OutsideAddr, OutsideAddr6 netip.Addr
@@ -82,12 +86,11 @@ func (m *maker) make() (*fixture, error) {
 	f.OutsideAddr, f.OutsideAddr6 = lan4(m.run, 1), lan6(m.run, 1)
 	f.Elsewhere = netip.PrefixFrom(lan4(m.run-100, 1), 24)
 	for i := range f.Hosts {
-		h := &host{
-			NetNS: fmt.Sprintf("%shost%d", prefix, i+1), Dir: filepath.Join(dir, fmt.Sprintf("h%d", i+1)),
-			Addr: lan4(m.run, byte(11+i)),
-		}
-		h.Socket = filepath.Join(h.Dir, "d.sock")
-		f.Hosts[i] = h
+		f.Hosts[i] = m.host(i)
+	}
+	f.Spare = map[string]*host{}
+	for i, kind := range spareKinds {
+		f.Spare[kind] = m.host(len(f.Hosts) + i)
 	}
 	f.Hosts[1].Args = []string{"--live-restore"}
 	if err := m.network(); err != nil {
@@ -101,6 +104,24 @@ func (m *maker) make() (*fixture, error) {
 		group.Go(func() error { return m.engine(h) })
 	}
 	return f, group.Wait()
+}
+
+// host is the i-th host; its files are in a directory with a short name.
+func (m *maker) host(i int) *host {
+	dir := filepath.Join(m.fixture.Dir, fmt.Sprintf("h%d", i+1))
+	return &host{
+		NetNS: strings.TrimSuffix(m.fixture.Outside, "outside") + fmt.Sprintf("host%d", i+1),
+		Dir:   dir, Socket: filepath.Join(dir, "d.sock"), Addr: lan4(m.run, byte(11+i)),
+	}
+}
+
+// hosts are all of them, also those whose engine no test has started.
+func (f *fixture) hosts() []*host {
+	list := slices.Clone(f.Hosts[:])
+	for _, kind := range spareKinds {
+		list = append(list, f.Spare[kind])
+	}
+	return list
 }
 
 func (m *maker) engine(h *host) error {
@@ -127,7 +148,7 @@ func (m *maker) network() error {
 	if err := outside.Sysctl("net/bridge/bridge-nf-call-iptables", "0"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	for i, h := range m.fixture.Hosts {
+	for i, h := range m.fixture.hosts() {
 		ns, err := m.lab.NewNamespace(fmt.Sprintf("host%d", i+1))
 		if err != nil {
 			return err
@@ -167,8 +188,8 @@ func (m *maker) remove() error {
 		return nil
 	}
 	var errs []error
-	for _, h := range f.Hosts {
-		if h != nil {
+	for _, h := range f.hosts() {
+		if h != nil && h.pid() != 0 {
 			h.removeContainers()
 			errs = append(errs, h.stopDaemon())
 		}

@@ -24,7 +24,7 @@ func (h *host) saveRules(t *testing.T) {
 		ns, err := netns.Open(filepath.Join("/run/netns", h.NetNS))
 		check(t, err)
 		defer ns.Close()
-		cmd := exec.Command("iptables-restore", "-w")
+		cmd := exec.Command(h.tool("iptables-restore"), "-w")
 		cmd.Stdin = strings.NewReader(saved)
 		check(t, netns.Do(ns, cmd.Start))
 		check(t, cmd.Wait())

@@ -1,0 +1,54 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// The kinds of engines that some tests need. Each is started by the first test that asks for it and
+// ends with the fixture.
+const (
+	plain   = "plain"    // as the machine's package is, for tests that break what others need
+	noProxy = "no proxy" // with --userland-proxy=false
+	legacy  = "legacy"   // drives iptables-legacy
+)
+
+var spareKinds = []string{plain, noProxy, legacy}
+
+// spare returns the host of that kind, with a running engine. Tests that use one kind must not run in
+// parallel with each other.
+func spare(t *testing.T, kind string) *host {
+	t.Helper()
+	h := need(t).Spare[kind]
+	if h.pid() != 0 {
+		return h
+	}
+	switch kind {
+	case noProxy:
+		h.Args = []string{"--userland-proxy=false"}
+	case legacy:
+		h.Tools = legacyTools(t)
+	}
+	check(t, h.startDaemon())
+	check(t, h.importImage(filepath.Join(shared.Dir, "bin", "ptserver")))
+	return h
+}
+
+// legacyTools is a directory in which the names of iptables mean iptables-legacy.
+func legacyTools(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(shared.Dir, "legacy")
+	check(t, os.MkdirAll(dir, 0o755))
+	for _, family := range []string{"iptables", "ip6tables"} {
+		for _, tool := range []string{"", "-save", "-restore"} {
+			program, err := exec.LookPath(family + "-legacy" + tool)
+			check(t, err)
+			check(t, os.Symlink(program, filepath.Join(dir, family+tool)))
+		}
+	}
+	return dir
+}

@@ -58,7 +58,13 @@ type container struct {
 // program of the image gets the fields of command.
 func (h *host) runs(t *testing.T, prefix, command string, flags ...string) *container {
 	t.Helper()
-	c := &container{h: h, t: t, Name: unique(prefix)}
+	return h.startContainer(t, unique(prefix), command, flags...)
+}
+
+// startContainer starts a container of that name and removes it at the end of the test.
+func (h *host) startContainer(t *testing.T, name, command string, flags ...string) *container {
+	t.Helper()
+	c := &container{h: h, t: t, Name: name}
 	t.Cleanup(func() { _ = h.docker("rm", "-f", c.Name) })
 	args := append([]string{"run", "-d", "--name", c.Name}, flags...)
 	h.must(t, append(append(args, image), strings.Fields(command)...)...)

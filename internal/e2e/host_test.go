@@ -19,9 +19,20 @@ import (
 // saveRules restores the host's rules at the end of the test.
 func (h *host) saveRules(t *testing.T) {
 	t.Helper()
-	saved := h.do(t, "iptables-save")
+	saveRules(t, h, filepath.Join("/run/netns", h.NetNS))
+}
+
+// saveRules restores the rules in the container's namespace at the end of the test.
+func (c *container) saveRules(t *testing.T) {
+	t.Helper()
+	saveRules(t, c.h, c.inspect("{{.NetworkSettings.SandboxKey}}"))
+}
+
+func saveRules(t *testing.T, h *host, namespace string) {
+	t.Helper()
+	saved := inNetNS(t, namespace, h.tool("iptables-save"))
 	t.Cleanup(func() {
-		ns, err := netns.Open(filepath.Join("/run/netns", h.NetNS))
+		ns, err := netns.Open(namespace)
 		check(t, err)
 		defer ns.Close()
 		cmd := exec.Command(h.tool("iptables-restore"), "-w")

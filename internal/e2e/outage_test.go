@@ -4,12 +4,16 @@ package e2e
 
 import (
 	"testing"
+	"time"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
-// brief is enough for what gets no answer.
-var brief = []string{"--timeout", "600ms"}
+// briefTimeout is enough for what gets no answer.
+const briefTimeout = 600 * time.Millisecond
+
+// brief makes the probe wait so long.
+var brief = []string{"--timeout", briefTimeout.String()}
 
 // TestNotListening traces to containers in which nothing takes the connection.
 func TestNotListening(t *testing.T) {

@@ -3,6 +3,7 @@
 //	ptserver tcp ADDR      answer every connection with one line
 //	ptserver udp ADDR      send every datagram back
 //	ptserver mute ADDR     take datagrams and say nothing
+//	ptserver stall ADDR    take datagrams until the receive buffer, a small one, is full
 //	ptserver idle          do nothing
 //	ptserver get ADDR N    open N connections at once and read an answer on each
 //	ptserver ask ADDR      send a datagram and wait for the answer
@@ -36,13 +37,15 @@ func run(args []string) error {
 		return nil
 	}
 	if len(args) < 2 {
-		return errors.New("usage: ptserver tcp|udp|mute|get|ask ADDR [N]")
+		return errors.New("usage: ptserver tcp|udp|mute|stall|get|ask ADDR [N]")
 	}
 	switch args[0] {
 	case "tcp":
 		return serveTCP(args[1])
 	case "udp", "mute":
 		return serveUDP(args[1], args[0] == "udp")
+	case "stall":
+		return stall(args[1])
 	case "ask":
 		return ask(args[1])
 	case "get":
@@ -104,6 +107,18 @@ func serveUDP(addr string, reply bool) error {
 			fmt.Fprintln(os.Stderr, "ptserver:", err)
 		}
 	}
+}
+
+func stall(addr string) error {
+	pc, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return err
+	}
+	if err := pc.(*net.UDPConn).SetReadBuffer(1); err != nil { // the kernel makes it its least
+		return err
+	}
+	time.Sleep(24 * time.Hour)
+	return nil
 }
 
 func getAll(addr string, n int) error {

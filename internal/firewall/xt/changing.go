@@ -155,7 +155,7 @@ func tcpmssTarget(d *decoding) bool {
 
 // classifyTarget decodes struct xt_classify_target_info.
 func classifyTarget(d *decoding) bool {
-	d.argf("--set-class %x:%x", d.u32(0)>>16, d.u32(0)&0xffff)
+	d.argf("--set-class %04x:%04x", d.u32(0)>>16, d.u32(0)&0xffff)
 	return d.rev == 0
 }
 
@@ -287,17 +287,9 @@ func idletimerTarget(d *decoding) bool {
 
 // tcpoptstripTarget decodes struct xt_tcpoptstrip_target_info.
 func tcpoptstripTarget(d *decoding) bool {
-	names := map[int]string{
-		2: "mss", 3: "wscale", 4: "sack-permitted", 5: "sack", 8: "timestamp", 19: "md5",
-	}
 	var list []string
 	for i := range 256 {
-		if d.u32(i/32*4)&(1<<(i%32)) == 0 {
-			continue
-		}
-		if name, ok := names[i]; ok {
-			list = append(list, name)
-		} else {
+		if d.u32(i/32*4)&(1<<(i%32)) != 0 {
 			list = append(list, decimal(i))
 		}
 	}
@@ -305,38 +297,27 @@ func tcpoptstripTarget(d *decoding) bool {
 	return d.rev == 0
 }
 
-// hmarkTarget decodes struct xt_hmark_info.
+// hmarkTarget decodes struct xt_hmark_info. Like iptables, it shows a tuple of ct alone: the other
+// tuples are shown as the masks that they set.
 func hmarkTarget(d *decoding) bool {
 	flags := d.u32(40)
-	has := func(bit int) bool { return flags&(1<<bit) != 0 }
-	mask := func(bit int, option string, off int) {
-		if !has(bit) {
-			return
-		}
-		if bits, ok := PrefixLength(d.addr(off)); ok {
-			d.arg(option, decimal(bits))
-		} else {
-			d.arg(option, d.addr(off).String())
-		}
+	write := func(bit int, option, format string, value any) {
+		d.flag(flags&(1<<bit) != 0, "--hmark-"+option, fmt.Sprintf(format, value))
 	}
-	tuple := []string{}
-	for _, t := range []struct {
-		bit  int
-		name string
-	}{{0, "src"}, {1, "dst"}, {6, "sport"}, {7, "dport"}, {2, "spi"}, {12, "ct"}} {
-		if has(t.bit) {
-			tuple = append(tuple, t.name)
-		}
-	}
-	d.arg("--hmark-tuple", strings.Join(tuple, ","))
-	mask(0, "--hmark-src-prefix", 0)
-	mask(1, "--hmark-dst-prefix", 16)
-	number := func(bit int, option, format string, value any) {
-		d.flag(has(bit), option, fmt.Sprintf(format, value))
-	}
-	number(8, "--hmark-proto-mask", "0x%x", d.u16(44))
-	number(9, "--hmark-rnd", "0x%x", d.u32(48))
-	number(10, "--hmark-mod", "%d", d.u32(52))
-	number(11, "--hmark-offset", "%d", d.u32(56))
+	src, _ := PrefixLength(d.addr(0))
+	dst, _ := PrefixLength(d.addr(16))
+	write(0, "src-prefix", "%d", src)
+	write(1, "dst-prefix", "%d", dst)
+	write(6, "sport-mask", "0x%04x", d.be16(32))
+	write(7, "dport-mask", "0x%04x", d.be16(34))
+	write(3, "spi-mask", "0x%08x", d.be32(32))
+	write(4, "sport", "0x%04x", d.be16(36))
+	write(5, "dport", "0x%04x", d.be16(38))
+	write(2, "spi", "0x%08x", d.be32(36))
+	write(8, "proto-mask", "0x%02x", d.u16(44))
+	write(9, "rnd", "0x%08x", d.u32(48))
+	write(10, "mod", "%d", d.u32(52))
+	write(11, "offset", "%d", d.u32(56))
+	write(12, "tuple", "%s", "ct")
 	return d.rev == 0
 }

@@ -318,7 +318,7 @@ func connlabelMatch(d *decoding) judge {
 	if d.rev != 0 && d.rev != 1 {
 		return nil
 	}
-	d.option(d.u16(2)&1 != 0, "--label", decimal(d.u16(0)))
+	d.option(d.u16(2)&1 != 0, "--label", `"`+decimal(d.u16(0))+`"`)
 	d.flag(d.u16(2)&2 != 0, "--set")
 	return maybe
 }
@@ -333,12 +333,11 @@ func connbytesMatch(d *decoding) judge {
 	if inverted {
 		from, to = to, from
 	}
-	d.option(inverted, "--connbytes")
-	if to == ^uint64(0) {
-		d.argf("%d:", from)
-	} else {
-		d.argf("%d:%d", from, to)
+	words := decimal(from)
+	if to != ^uint64(0) {
+		words += ":" + decimal(to)
 	}
+	d.option(inverted, "--connbytes", words)
 	d.arg("--connbytes-mode", [...]string{"packets", "bytes", "avgpkt"}[what])
 	d.arg("--connbytes-dir", [...]string{"original", "reply", "both"}[dir])
 	return maybe

@@ -27,6 +27,8 @@ func headerMatch(name string) matchFunc {
 		return fragMatch
 	case "rt":
 		return rtMatch
+	case "ipv6header":
+		return ipv6headerMatch
 	case "policy":
 		return policyMatch
 	}
@@ -182,9 +184,23 @@ func rtMatch(d *decoding) judge {
 	return maybe
 }
 
+// ipv6headerMatch decodes struct ip6t_ipv6header_info.
+func ipv6headerMatch(d *decoding) judge {
+	if d.rev != 0 || !d.v6 {
+		return nil
+	}
+	names := bitNames(uint32(d.u8(0)), []bitName{
+		{128, "hop-by-hop"}, {64, "ipv6-opts"}, {32, "ipv6-route"}, {16, "ipv6-frag"}, {8, "ah"}, {4, "esp"},
+		{2, "ipv6-nonxt"}, {1, "protocol"},
+	})
+	d.option(d.u8(1) != 0, "--header", names)
+	d.flag(d.u8(2) != 0, "--soft")
+	return maybe
+}
+
 // policyMatch decodes struct xt_policy_info. A Packet says nothing about IPsec.
 func policyMatch(d *decoding) judge {
-	const size = 80 // of struct xt_policy_elem
+	const size = 76 // of struct xt_policy_elem
 	flags, count := d.u16(4*size), int(d.u16(4*size+2))
 	if d.rev != 0 || count > 4 {
 		return nil
@@ -217,7 +233,7 @@ func writePolicy(d *decoding, off int) {
 		}
 	}
 	option(1<<5, "--reqid", decimal(d.u32(off+68)))
-	option(1<<4, "--spi", fmt.Sprintf("0x%x", d.be32(off+64)))
+	option(1<<4, "--spi", fmt.Sprintf("0x%x", d.u32(off+64)))
 	option(1<<2, "--proto", ProtocolName(d.u8(off+72)))
 	mode := "transport"
 	if d.u8(off+73) == 1 {

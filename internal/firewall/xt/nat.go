@@ -130,13 +130,9 @@ func netmapTarget(d *decoding) (firewall.Verdict, bool) {
 		b[i] = ^(a[i] ^ b[i])
 	}
 	mask, _ := netip.AddrFromSlice(b)
-	to := r.min.String()
-	if bits, ok := PrefixLength(mask); !ok || bits != mask.BitLen() {
-		if ok {
-			to += "/" + strconv.Itoa(bits)
-		} else {
-			to += "/" + mask.String()
-		}
+	to := r.min.String() + "/" + mask.String()
+	if bits, ok := PrefixLength(mask); ok {
+		to = r.min.String() + "/" + strconv.Itoa(bits)
 	}
 	d.arg("--to", to)
 	return firewall.Verdict{Kind: firewall.DNAT, Detail: to}, true

@@ -139,7 +139,7 @@ func timeMatch(d *decoding) judge {
 		}))
 	}
 	date := func(option string, seconds uint32) {
-		if seconds != 0 && seconds != 0x7fffffff && seconds != 0xffffffff {
+		if seconds != 0 {
 			d.arg(option, time.Unix(int64(seconds), 0).UTC().Format("2006-01-02T15:04:05"))
 		}
 	}

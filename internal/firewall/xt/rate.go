@@ -132,9 +132,9 @@ func connlimitMatch(d *decoding) judge {
 		return nil
 	}
 	flags := d.u32(20)
-	option := "--connlimit-upto"
+	option := "--connlimit-above"
 	if flags&1 != 0 {
-		option = "--connlimit-above"
+		option = "--connlimit-upto"
 	}
 	d.arg(option, decimal(d.u32(16)))
 	if bits, ok := PrefixLength(d.addr(0)); ok {
@@ -164,8 +164,8 @@ func clusterMatch(d *decoding) judge {
 	if d.rev != 0 {
 		return nil
 	}
-	d.arg("--cluster-total-nodes", decimal(d.u32(0)))
 	d.option(d.u32(12)&1 != 0, "--cluster-local-nodemask", fmt.Sprintf("0x%08x", d.u32(4)))
+	d.arg("--cluster-total-nodes", decimal(d.u32(0)))
 	d.argf("--cluster-hash-seed 0x%08x", d.u32(8))
 	return maybe
 }
@@ -274,12 +274,9 @@ func (c hashConfig) writeRate(d *decoding, option string) uint32 {
 
 // writeBytes writes bytes in time and returns the default of the entries' life in milliseconds.
 func (c hashConfig) writeBytes(d *decoding, option string) uint32 {
-	// The kernel counts in sixteenths of 2^32 (XT_HASHLIMIT_BYTE_SHIFT).
-	cost := func(bytes uint64) uint64 { return 0xffffffff / max(bytes>>4, 1) }
-	rate := uint64(0)
-	if c.avg != 0 {
-		rate = (0xffffffff/c.avg)<<4 + 0
-	}
+	// The cost of sixteen bytes (XT_HASHLIMIT_BYTE_SHIFT) is a share of 2^32.
+	cost := func(bytes uint64) uint64 { return 0xffffffff / (bytes>>4 + 1) }
+	rate := (0xffffffff/max(c.avg, 1) - 1) << 4
 	units := []struct {
 		name string
 		size uint64

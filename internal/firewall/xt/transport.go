@@ -230,7 +230,7 @@ func sctpMatch(d *decoding) judge {
 	if d.rev != 0 {
 		return nil
 	}
-	flags, inv := d.u32(60), d.u32(64)
+	flags, inv := d.u32(284), d.u32(288) // after a map of 256 bytes and four conditions on it
 	dst := ports{d.u16(0), d.u16(2), inv&2 != 0}
 	src := ports{d.u16(4), d.u16(6), inv&1 != 0}
 	if flags&1 != 0 {

@@ -1,0 +1,95 @@
+// Package legacy reads the tables of iptables-legacy and ip6tables-legacy: those that `iptables -S` of
+// a host with iptables-nft does not show, although the kernel asks them.
+//
+// They are read as iptables-legacy reads them, with getsockopt on a raw socket, but only those that
+// the kernel says exist: asking for another one would create it and might load a module. Nothing is
+// changed. The tables of ebtables-legacy cannot be seen without asking for them, and are not read.
+package legacy
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/internal/firewall/xt"
+)
+
+// names are the files in which the kernel lists the tables of the thread's network namespace.
+const (
+	names4   = "/proc/thread-self/net/ip_tables_names"
+	names6   = "/proc/thread-self/net/ip6_tables_names"
+	namesARP = "/proc/thread-self/net/arp_tables_names"
+)
+
+// Read returns the tables in the network namespace of the calling thread, to which the goroutine must
+// be locked. It needs CAP_NET_ADMIN there. The sentences say what could not be read although it is
+// there; an error means that nothing could be read.
+func Read() ([]*firewall.Table, []string, error) {
+	var tables []*firewall.Table
+	var problems []string
+	for _, f := range []struct {
+		path string
+		v6   bool
+	}{{names4, false}, {names6, true}} {
+		names, err := tableNames(f.path)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(names) == 0 {
+			continue
+		}
+		read, failed, err := readFamily(f.v6, names)
+		if err != nil {
+			return nil, nil, err
+		}
+		tables, problems = append(tables, read...), append(problems, failed...)
+	}
+	if names, err := tableNames(namesARP); err == nil && len(names) > 0 {
+		problems = append(problems, fmt.Sprintf("arptables-legacy has rules for ARP (table %s), "+
+			"which pathtrace does not read", strings.Join(names, ", ")))
+	}
+	return tables, problems, nil
+}
+
+// tableNames returns the tables that exist; none if the kernel has no such tables at all.
+func tableNames(path string) ([]string, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read names of tables: %w", err)
+	}
+	return strings.Fields(string(b)), nil
+}
+
+func readFamily(v6 bool, names []string) (tables []*firewall.Table, problems []string, err error) {
+	s, err := open(v6)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer s.close()
+	for _, name := range names {
+		info, entries, err := s.table(name)
+		if err == nil {
+			var t *firewall.Table
+			if t, err = parse(v6, info, entries, xt.Decoder{}); err == nil {
+				tables = append(tables, t)
+				continue
+			}
+		}
+		problems = append(problems, fmt.Sprintf("table %s of %s could not be read: %v", name, tool(v6), err))
+	}
+	return tables, problems, nil
+}
+
+// tool is the program that shows the tables.
+func tool(v6 bool) string {
+	if v6 {
+		return "ip6tables-legacy"
+	}
+	return "iptables-legacy"
+}

@@ -84,6 +84,7 @@ func (s *session) read(f *diagnose.Facts, want diagnose.Want) {
 	for _, q := range want.Sysctls {
 		s.readSysctl(s.fact(f, q.NetNS), q)
 	}
+	s.readWay(f, want.LinkWant)
 }
 
 func (s *session) fact(f *diagnose.Facts, inode uint32) *diagnose.Namespace {
@@ -102,27 +103,32 @@ func (s *session) fact(f *diagnose.Facts, inode uint32) *diagnose.Namespace {
 }
 
 func (s *session) readLinks(ns *diagnose.Namespace, inode uint32) {
-	links, err := s.t.topo.Links(inode)
-	if err != nil || ns.Links != nil {
+	if ns.Links != nil {
+		return
+	}
+	links, err := s.t.topo.LinksNow(inode)
+	if err != nil {
 		return
 	}
 	ns.Links = []diagnose.Link{}
 	for _, l := range links {
-		ns.Links = append(ns.Links, diagnose.Link{
-			Index: l.Index, Name: l.Name, Kind: l.Kind, Up: l.Up, Carrier: l.Carrier, Master: l.Master,
-			PeerNetNS: l.PeerNetNS, PeerIndex: l.PeerIndex, MTU: l.MTU,
-		})
+		ns.Links = append(ns.Links, linkFact(l))
 	}
 }
 
 func (s *session) readNeighbours(ns *diagnose.Namespace, inode uint32) {
+	if ns.Neighbours != nil {
+		return
+	}
 	list, err := s.t.topo.Neighbours(inode, 0)
 	if err != nil {
 		return
 	}
 	ns.Neighbours = []diagnose.Neighbour{}
 	for _, n := range list {
-		ns.Neighbours = append(ns.Neighbours, diagnose.Neighbour{Ifindex: n.Ifindex, Addr: n.Addr, State: n.State})
+		ns.Neighbours = append(ns.Neighbours, diagnose.Neighbour{
+			Ifindex: n.Ifindex, Addr: n.Addr, State: n.State, MAC: n.HardwareAddr,
+		})
 	}
 }
 

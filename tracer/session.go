@@ -24,6 +24,7 @@ type session struct {
 	collector *collector
 	endpoints *endpointSet
 	baseline  map[uint32]map[string]uint64 // counters before, per namespace
+	queues    map[queueKey]uint64          // packets that queues had dropped before
 
 	probe  *diagnose.Probe // the probe's end, nil without one
 	dialed target.Dialed
@@ -73,6 +74,7 @@ func (s *session) start() {
 			s.baseline[inode] = counters
 		}
 	}
+	s.queues = s.queueBaseline()
 	go s.collector.run()
 	s.t.cfg.OnStart(s.t.meta())
 	go s.t.facts.WarmSymbols() // takes a processor for a while, so not before

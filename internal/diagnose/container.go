@@ -147,6 +147,10 @@ func explainLocalError(a *analysis, _ *end) *finding {
 		Stage: path.StageRoute, Direction: path.Request}}
 	dst := a.p.Server.Addr()
 	f.evidence = []string{fmt.Sprintf("sending from %s failed with %s", a.asker(), pr.Errno)}
+	if down := a.sourceUnplugged(h, dst); down != nil && pr.Errno == "ENETUNREACH" {
+		down.evidence = append(f.evidence, down.evidence...)
+		return down
+	}
 	switch {
 	case pr.Errno == "ENETUNREACH", pr.Errno == "EHOSTUNREACH" && a.routeFails(h.NetNS, dst):
 		f.cause = path.CauseNoRoute

@@ -43,6 +43,10 @@ func (a *analysis) misdelivered(s served) *finding {
 	if !s.ok && !a.tookIt(s.netns) {
 		return nil
 	}
+	if f := a.takenByDouble(s.netns); f != nil {
+		f.outcome = path.Misdelivered
+		return f
+	}
 	l := a.listenerAt(s.netns, a.p.Server)
 	if l != nil && l.Process == processProxy && a.f.Target.Container != "" && a.isPublished() {
 		return a.proxied(s)

@@ -77,9 +77,12 @@ type explainer func(*analysis, *end) *finding
 func explainers() []explainer {
 	return []explainer{
 		explainNotRunning,
+		explainDuplicateAddress, explainWrongNeighbour, explainBypassedLink,
 		explainFirewallReject, explainFirewallDrop,
-		explainForwardingOff, explainReversePath, explainNoRoute, explainNeighbour,
-		explainTooBig, explainTTL, explainLinkDown,
+		explainProgram, explainChecksum,
+		explainForwardingOff, explainSubnetOverlap, explainMartian, explainReversePath, explainNoRoute,
+		explainMacvlan, explainSegment, explainNeighbour,
+		explainTooBig, explainTTL, explainLinkDown, explainQueue,
 		explainNotPublished, explainNotListening,
 		explainReceiveBuffer, explainAcceptQueue,
 		explainNoSharedNetwork,

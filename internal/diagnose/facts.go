@@ -25,6 +25,10 @@ type Facts struct {
 	Complete   bool
 	// MissingHooks names the hooks that could not be attached.
 	MissingHooks []string
+	// Owners are the devices, in any namespace, that carry an address which was asked about.
+	Owners []Owner
+	// Subnets are those of the engines' networks.
+	Subnets []Subnet
 }
 
 // Probe is what came of the probe.
@@ -131,6 +135,9 @@ type Namespace struct {
 	Routes []Route
 	// Sysctls holds settings by name: "net.ipv4.ip_forward": "1".
 	Sysctls map[string]string
+	// Queues are the queueing disciplines of its devices, Table its routes.
+	Queues []Queue
+	Table  []TableRoute
 }
 
 // Link is a network device.
@@ -142,9 +149,16 @@ type Link struct {
 	// Carrier is the operational state: false if the peer or the cable is down.
 	Carrier bool
 	Master  uint32 // ifindex of its bridge; 0 if none
-	// PeerNetNS and PeerIndex name the other end of a veth pair; 0 if unknown.
+	// PeerNetNS and PeerIndex name the other end of a veth pair, or the device below a macvlan or
+	// ipvlan; 0 if unknown.
 	PeerNetNS, PeerIndex uint32
 	MTU                  uint32 // bytes; 0 if unknown
+	MAC                  string // in colon form; "" if unknown
+	Addrs                []netip.Prefix
+	// Port is set iff the device is a port of a bridge and its settings were read.
+	Port *Port
+	// Programs are those attached to the device; nil if not read.
+	Programs []Program
 }
 
 // Neighbour is an entry of the ARP or ND table.
@@ -152,6 +166,7 @@ type Neighbour struct {
 	Ifindex uint32
 	Addr    netip.Addr
 	State   string // as `ip neigh` prints it: REACHABLE, STALE, INCOMPLETE, FAILED, …
+	MAC     string // in colon form; "" while unresolved or if unknown
 }
 
 // Listener is a socket that takes requests.

@@ -159,8 +159,8 @@ func TestLinkDown(t *testing.T) {
 		{
 			name: "queueing discipline of a device that is up",
 			flow: bridged("QDISC_DROP", "__dev_queue_xmit"), facts: bridgeFacts(func(_, _, _ *Link) {}),
-			outcome: path.Dropped, cause: path.CauseUnexplainedDrop,
-			summary: dropped + "on vethC by __dev_queue_xmit (QDISC_DROP)",
+			outcome: path.Dropped, cause: path.CauseQueueOverlimit,
+			summary: "dropped: the request from 10.99.0.1 was dropped in host: the queue of vethC had no room for it",
 		},
 	})
 }

@@ -21,9 +21,9 @@ func TestUnexplained(t *testing.T) {
 				return append(f.out()[:3], f.hop(nsHost, path.StageQdisc, path.ActionDrop, "eth0",
 					why("TC_INGRESS", "__netif_receive_skb_core")))
 			}),
-			outcome: path.Dropped, cause: path.CauseUnexplainedDrop,
+			outcome: path.Dropped, cause: path.CauseTCDrop,
 			summary: "dropped: the request from 10.99.0.1 was dropped in host on eth0 by " +
-				"__netif_receive_skb_core (TC_INGRESS)",
+				"a tc program or filter (ingress)",
 			where: "host eth0 qdisc request",
 		},
 		{

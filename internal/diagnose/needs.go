@@ -20,6 +20,7 @@ type Want struct {
 	Counters []uint32
 	Routes   []RouteQuery
 	Sysctls  []SysctlQuery
+	LinkWant
 }
 
 // RouteQuery asks for one route look-up.
@@ -51,6 +52,7 @@ func Needs(p *path.Path) Want {
 		if p.Proto == path.UDP && !s.answered {
 			w.routes(s.netns, p.Source.Addr())
 		}
+		w.forWarnings(a)
 		return w.sorted()
 	}
 	if !late {
@@ -86,6 +88,7 @@ func (w *want) forEnd(a *analysis, e *end) {
 		}
 	}
 	w.forDrop(a, e)
+	w.forLinks(a, e)
 }
 
 // forDrop adds what the reason of a drop asks for.
@@ -156,5 +159,6 @@ func (w *want) sorted() Want {
 		return strings.Compare(x.Name, y.Name)
 	})
 	w.Sysctls = slices.Compact(w.Sysctls)
+	w.LinkWant.sort()
 	return w.Want
 }

@@ -62,6 +62,9 @@ func sameWant(a, b Want) bool {
 	va, vb := reflect.ValueOf(a), reflect.ValueOf(b)
 	for i := range va.NumField() {
 		x, y := va.Field(i), vb.Field(i)
+		if x.Kind() == reflect.Struct {
+			continue // LinkWant has a test of its own
+		}
 		if x.Len() != y.Len() || x.Len() > 0 && !reflect.DeepEqual(x.Interface(), y.Interface()) {
 			return false
 		}

@@ -44,7 +44,7 @@ func explainForwardingOff(a *analysis, e *end) *finding {
 
 // explainReversePath: the source address is routed by another device than the one it came in on.
 func explainReversePath(a *analysis, e *end) *finding {
-	if e.drop == nil || e.drop.Reason != "IP_RPFILTER" {
+	if e.drop == nil || e.drop.Reason != "IP_RPFILTER" && !a.failsReversePath(e.drop) {
 		return nil
 	}
 	h := e.drop
@@ -64,12 +64,34 @@ func explainReversePath(a *analysis, e *end) *finding {
 				"  # loose mode: then a source routed by any device is accepted on " + dev,
 		},
 	}
+	for _, r := range a.space(h.NetNS).Routes {
+		if r.Dst == src && r.Device != "" && r.Device != h.Device {
+			f.evidence = append(f.evidence, fmt.Sprintf("%s is routed by %s in %s", text(src), r.Device, a.place(h)))
+		}
+	}
 	for _, n := range []string{name, "net.ipv4.conf.all.rp_filter"} {
 		if v, ok := a.sysctl(h.NetNS, n); ok {
 			f.evidence = append(f.evidence, fmt.Sprintf("%s is %d in %s", n, v, a.place(h)))
 		}
 	}
 	return f
+}
+
+// failsReversePath reports for kernels that give no reason (before 5.17) that the filter is on where a
+// packet was dropped, and that its source is not routed by that device.
+func (a *analysis) failsReversePath(h *path.Hop) bool {
+	if h.Reason != "" && h.Reason != "NOT_SPECIFIED" || !isInputRoute(h) {
+		return false
+	}
+	dev, _ := a.sysctl(h.NetNS, "net.ipv4.conf."+h.Device+".rp_filter")
+	all, _ := a.sysctl(h.NetNS, "net.ipv4.conf.all.rp_filter")
+	mode := max(dev, all) // the stricter would be 1; the kernel takes the larger (IN_DEV_RPFILTER)
+	for _, r := range a.space(h.NetNS).Routes {
+		if r.Dst == h.SrcAddr.Addr() && (mode == 1 && r.Device != h.Device || mode == 2 && r.Err != "") {
+			return true
+		}
+	}
+	return false
 }
 
 // text writes an address for a sentence or a command.
@@ -85,6 +107,37 @@ type noRoute struct {
 	h     *path.Hop
 	dst   netip.Addr
 	reply bool // it is the answer that has no route
+	// kind is that of the route that says so: unreachable, prohibit or blackhole; "" if there is none.
+	kind string
+}
+
+// isNoRouteDrop reports whether a packet was dropped for want of a route. ip_error
+// (net/ipv4/route.c) names a reason only where there is no route at all, not where there is one of
+// kind unreachable, prohibit or blackhole; before Linux 5.17 it never does.
+func isNoRouteDrop(h *path.Hop) bool {
+	switch h.Reason {
+	case "IP_INNOROUTES", "IP_OUTNOROUTES":
+		return true
+	case "", "NOT_SPECIFIED":
+		return h.Function == "ip_error" || h.Function == "ip6_pkt_discard" || h.Function == "ip6_pkt_prohibit"
+	}
+	return false
+}
+
+// refusingRoute returns the kind of the most specific route for where a packet had to go, if that is
+// one that refuses it; "" if not.
+func (a *analysis) refusingRoute(h *path.Hop) string {
+	var best TableRoute
+	for _, r := range a.space(h.NetNS).Table {
+		if r.Dst.Contains(h.DstAddr.Addr()) && (best.Type == "" || r.Dst.Bits() > best.Dst.Bits()) {
+			best = r
+		}
+	}
+	switch best.Type {
+	case "unreachable", "prohibit", "blackhole":
+		return best.Type
+	}
+	return ""
 }
 
 // explainNoRoute: a namespace has no route to where the packet, or the answer to it, had to go.
@@ -109,17 +162,20 @@ func explainNoRoute(a *analysis, e *end) *finding {
 		return f
 	}
 	f.says = fmt.Sprintf("%s ended in %s, which has no route to %s", a.subject(e), at, text(nr.dst))
+	if nr.kind != "" {
+		f.says = fmt.Sprintf("%s ended in %s, which has a route of kind %s to %s", a.subject(e), at, nr.kind,
+			text(nr.dst))
+	}
 	return f
 }
 
 func (a *analysis) findNoRoute(e *end) *noRoute {
 	switch {
 	case e.drop != nil:
-		r := e.drop.Reason
-		if r != "IP_INNOROUTES" && r != "IP_OUTNOROUTES" {
+		if !isNoRouteDrop(e.drop) {
 			return nil
 		}
-		return &noRoute{h: e.drop, dst: e.drop.DstAddr.Addr()}
+		return &noRoute{h: e.drop, dst: e.drop.DstAddr.Addr(), kind: a.refusingRoute(e.drop)}
 	case e.icmp != nil && e.hook() == "" && a.icmpOf(e.icmp) == icmpNetUnreachable:
 		return &noRoute{h: e.icmp, dst: e.icmp.DstAddr.Addr()}
 	case e.icmp != nil || e.reset != nil || e.last == nil || e.held != "":
@@ -234,6 +290,9 @@ func (a *analysis) gateway(nr *noRoute) netip.Addr {
 // explainTTL: a router found the hop limit used up.
 func explainTTL(a *analysis, e *end) *finding {
 	h, from := a.icmpSeen(e, icmpTimeExceeded)
+	if h == nil && from == "" && e.icmp == nil && e.err == nil && isHopLimitDrop(e.drop) {
+		h, from = e.drop, a.place(e.drop)
+	}
 	if h == nil && from == "" || e.hook() != "" {
 		return nil
 	}
@@ -244,6 +303,12 @@ func explainTTL(a *analysis, e *end) *finding {
 		a.command(h, "ip route get "+text(a.p.Target.Addr())),
 	}
 	return f
+}
+
+// isHopLimitDrop reports whether a router found the hop limit used up: ip_forward and ip6_forward
+// drop with this reason for nothing else.
+func isHopLimitDrop(h *path.Hop) bool {
+	return h != nil && h.Reason == "IP_INHDR" && (h.Function == "ip_forward" || h.Function == "ip6_forward")
 }
 
 // icmpSeen reports whether the packet ended with the ICMP message m: h is the observation of the

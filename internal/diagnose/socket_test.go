@@ -90,9 +90,8 @@ func TestReceiveBuffer(t *testing.T) {
 		},
 		{
 			name: "checksum", flow: full("UDP_CSUM", "udp_queue_rcv_one_skb"), facts: grew, outcome: path.Dropped,
-			cause: path.CauseUnexplainedDrop,
-			summary: "dropped: the request from 10.99.0.1 was dropped in container web on eth0 by " +
-				"udp_queue_rcv_one_skb (UDP_CSUM)",
+			cause:   path.CauseChecksumInvalid,
+			summary: "dropped: the request from 10.99.0.1 was dropped in container web on eth0: its UDP checksum is wrong",
 		},
 		{
 			name: "a later datagram got through",

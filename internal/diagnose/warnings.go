@@ -29,6 +29,9 @@ func (a *analysis) warnings() []path.Warning {
 	if w, ok := a.noAnswerWarning(); ok {
 		add(w)
 	}
+	if w, ok := a.duplicateWarning(); ok {
+		add(w)
+	}
 	if a.f.Target.State == "paused" && a.f.Target.Container != "" {
 		add(path.Warning{Cause: path.CauseContainerPaused, Summary: fmt.Sprintf("container %s is paused: "+
 			"its kernel side takes requests, its processes do not answer", a.f.Target.Container)})

@@ -86,6 +86,18 @@ func (t *Topology) Links(netns uint32) ([]Link, error) {
 	return out, nil
 }
 
+// LinksNow is Links, read anew: not every change of a device is notified of.
+func (t *Topology) LinksNow(netns uint32) ([]Link, error) {
+	s := t.space(netns)
+	if s == nil {
+		return nil, fmt.Errorf("list links of network namespace %d: %w", netns, unix.ENOENT)
+	}
+	if err := t.ensure(s, true); err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	return t.Links(netns)
+}
+
 // HostAddrs returns the addresses of a namespace, loopback included, link-local ones not.
 func (t *Topology) HostAddrs(netns uint32) ([]netip.Addr, error) {
 	s := t.space(netns)

@@ -21,11 +21,8 @@ type linkState struct {
 
 const sameNS = -2
 
-// Attribute numbers of include/uapi/linux/if_link.h that the libraries do not export.
-const (
-	extMaskSkipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS
-	brportState      = 1      // IFLA_BRPORT_STATE
-)
+// extMaskSkipStats is RTEXT_FILTER_SKIP_STATS of include/uapi/linux/rtnetlink.h, which the libraries lack.
+const extMaskSkipStats = 1 << 3
 
 // dumpLinks reads all links of the namespace the calling thread is in.
 func dumpLinks() ([][]byte, error) {
@@ -68,19 +65,22 @@ func parseLink(netns uint32, msg []byte) (linkState, error) {
 	}
 	a := link.Attrs()
 	s := linkState{nsid: sameNS, Link: Link{
-		NetNS:           netns,
-		Index:           uint32(a.Index),
-		Name:            a.Name,
-		Kind:            linkKind(link),
-		PeerIndex:       uint32(a.ParentIndex),
-		Master:          uint32(a.MasterIndex),
-		MTU:             uint32(a.MTU),
-		Up:              a.RawFlags&unix.IFF_UP != 0,
-		Carrier:         a.RawFlags&unix.IFF_LOWER_UP != 0,
-		HardwareAddr:    a.HardwareAddr.String(),
-		Alias:           a.Alias,
-		BridgePortState: bridgePortState(msg[unix.SizeofIfInfomsg:]),
+		NetNS:        netns,
+		Index:        uint32(a.Index),
+		Name:         a.Name,
+		Kind:         linkKind(link),
+		PeerIndex:    uint32(a.ParentIndex),
+		Master:       uint32(a.MasterIndex),
+		MTU:          uint32(a.MTU),
+		Up:           a.RawFlags&unix.IFF_UP != 0,
+		Carrier:      a.RawFlags&unix.IFF_LOWER_UP != 0,
+		HardwareAddr: a.HardwareAddr.String(),
+		Alias:        a.Alias,
 	}}
+	s.setBridgePort(msg[unix.SizeofIfInfomsg:])
+	if x := a.Xdp; x != nil && x.Attached {
+		s.XDP, s.XDPMode = x.ProgId, xdpMode(x.AttachMode)
+	}
 	// -1 without the attribute; with it, -1 again in 32 bits if no identifier was assigned.
 	if a.NetNsID != -1 {
 		s.nsid = int(int32(a.NetNsID))
@@ -106,18 +106,36 @@ func linkKind(link netlink.Link) string {
 	}
 }
 
-// bridgePortState finds IFLA_LINKINFO / IFLA_INFO_SLAVE_DATA / IFLA_BRPORT_STATE.
-func bridgePortState(attrs []byte) string {
+// setBridgePort reads IFLA_LINKINFO / IFLA_INFO_SLAVE_DATA of a bridge's port.
+func (s *linkState) setBridgePort(attrs []byte) {
 	info := attr(attrs, unix.IFLA_LINKINFO)
 	if string(trimNul(attr(info, nl.IFLA_INFO_SLAVE_KIND))) != "bridge" {
-		return ""
+		return
 	}
-	state := attr(attr(info, nl.IFLA_INFO_SLAVE_DATA), brportState)
-	if len(state) != 1 {
-		return ""
+	data := attr(info, nl.IFLA_INFO_SLAVE_DATA)
+	if state := attr(data, nl.IFLA_BRPORT_STATE); len(state) == 1 {
+		s.BridgePortState = bridgePortState(state[0])
 	}
-	// BR_STATE_* of include/uapi/linux/if_bridge.h.
-	switch state[0] {
+	// A kernel that does not know a setting behaves as if it had its default.
+	flag := func(typ uint16, unset bool) bool {
+		if v := attr(data, typ); len(v) == 1 {
+			return v[0] != 0
+		}
+		return unset
+	}
+	s.PortFlags = PortFlags{
+		Hairpin:        flag(nl.IFLA_BRPORT_MODE, false),
+		Isolated:       flag(nl.IFLA_BRPORT_ISOLATED, false),
+		Learning:       flag(nl.IFLA_BRPORT_LEARNING, true),
+		Flood:          flag(nl.IFLA_BRPORT_UNICAST_FLOOD, true),
+		BroadcastFlood: flag(nl.IFLA_BRPORT_BCAST_FLOOD, true),
+		Locked:         flag(nl.IFLA_BRPORT_LOCKED, false),
+	}
+}
+
+// bridgePortState names the BR_STATE_* of include/uapi/linux/if_bridge.h.
+func bridgePortState(state byte) string {
+	switch state {
 	case 0:
 		return "disabled"
 	case 1:
@@ -128,6 +146,19 @@ func bridgePortState(attrs []byte) string {
 		return "forwarding"
 	case 4:
 		return "blocking"
+	}
+	return ""
+}
+
+// xdpMode names the XDP_ATTACHED_* of include/uapi/linux/if_link.h.
+func xdpMode(mode uint32) string {
+	switch mode {
+	case nl.XDP_ATTACHED_DRV:
+		return "native"
+	case nl.XDP_ATTACHED_SKB:
+		return "generic"
+	case nl.XDP_ATTACHED_HW:
+		return "offloaded"
 	}
 	return ""
 }

@@ -75,10 +75,28 @@ type Link struct {
 	// BridgePortState is disabled, listening, learning, forwarding or blocking; empty for a link
 	// that is no bridge port.
 	BridgePortState string
+	// PortFlags are those of a bridge port; valid iff BridgePortState is set.
+	PortFlags PortFlags
+	// XDP is the number of the XDP program on the device, 0 if there is none; XDPMode is native,
+	// generic or offloaded.
+	XDP     uint32
+	XDPMode string
 	// Alias is what `ip link set alias` stored.
 	Alias string
 	// Gone is set once the device vanished or moved to another namespace.
 	Gone bool
+}
+
+// PortFlags are the settings of a bridge port that decide what it forwards (bridge(8)).
+type PortFlags struct {
+	// Hairpin lets a frame leave by the port it came in by; an Isolated port exchanges frames only
+	// with ports that are not.
+	Hairpin, Isolated bool
+	// Learning enters the senders of frames into the forwarding database; Flood sends frames for
+	// unknown receivers out of the port, BroadcastFlood those for all.
+	Learning, Flood, BroadcastFlood bool
+	// Locked drops frames of senders that the forwarding database does not have.
+	Locked bool
 }
 
 // Owner is a link that carries an address.

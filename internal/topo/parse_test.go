@@ -207,7 +207,7 @@ func FuzzParsers(f *testing.F) {
 		parseSNMP(strings.NewReader(text), map[string]uint64{})
 		parseSNMP6(strings.NewReader(text), map[string]uint64{})
 		parseSockets(strings.NewReader(text), stateListen)
-		bridgePortState(data)
+		new(linkState).setBridgePort(data)
 		parseDiag(data)
 		if _, p, ok := parseAddr(data); ok && !p.IsValid() {
 			t.Errorf("invalid prefix from %x", data)

@@ -41,6 +41,9 @@ type Packet struct {
 
 	// CT is the connection tracking entry; nil if not known.
 	CT *Conntrack
+	// Translated holds the ends of the packet after the translation that the hook itself made; nil if
+	// it made none. Src, Dst and the ports are those before.
+	Translated *Tuple
 
 	// AddrType says whether addr is of the type on this host ("LOCAL", "BROADCAST", "UNICAST",
 	// "MULTICAST", as in iptables -m addrtype); nil if not known. dev limits it to a device, "" to none.

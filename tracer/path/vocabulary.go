@@ -109,6 +109,8 @@ const (
 	CauseListeningOnLoopback  Cause = "listening-on-loopback"
 	CauseNotPublished         Cause = "not-published"
 	CauseNATMissing           Cause = "nat-missing"
+	CauseMasqueradeMissing    Cause = "masquerade-missing"
+	CauseDockerRulesMissing   Cause = "docker-rules-missing"
 	CauseContainerNotRunning  Cause = "container-not-running"
 	CauseContainerPaused      Cause = "container-paused"
 	CauseNoSharedNetwork      Cause = "no-shared-network"

@@ -55,14 +55,19 @@ var shared fixture
 // need returns the fixture; without one the test is skipped, or fails in CI.
 func need(t *testing.T) *fixture {
 	t.Helper()
-	if shared.Missing == "" {
-		return &shared
+	if shared.Missing != "" {
+		lacks(t, shared.Missing)
 	}
+	return &shared
+}
+
+// lacks skips a test that cannot run on this machine, or fails it in CI.
+func lacks(t *testing.T, why string) {
+	t.Helper()
 	if os.Getenv("CI") != "" {
-		t.Fatal(shared.Missing)
+		t.Fatal(why)
 	}
-	t.Skip(shared.Missing)
-	return nil
+	t.Skip(why)
 }
 
 // maker makes the fixture and removes it.

@@ -15,25 +15,7 @@ import (
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
-// TestOutages makes one outage after the other on an engine as the package of the machine is.
-func TestOutages(t *testing.T) {
-	h, peer := spare(t, plain), spare(t, noProxy)
-	there := newScene(t, peer, h, noProxy)
-	here := newScene(t, h, peer, plain)
-	var times []timing
-	for _, o := range append(firewallOutages(), otherOutages()...) {
-		t.Run(o.name, func(t *testing.T) {
-			s := here
-			if o.name == "a5" {
-				s = there
-			}
-			times = append(times, s.outage(t, o))
-		})
-	}
-	logTimes(t, times)
-}
-
-// dropped and its like are the outcomes that rows name.
+// failed and silent are outcomes of which several may be right.
 var (
 	failed = []path.Outcome{path.Dropped, path.Lost, path.Refused}
 	silent = []path.Outcome{path.Dropped, path.Lost}
@@ -44,22 +26,46 @@ func firewallOutages() []*outage {
 	const causeFirewallPolicy, rulesMissing = path.Cause("firewall-policy"), path.Cause("docker-rules-missing")
 	const masqueradeMissing, isolation = path.Cause("masquerade-missing"), path.Cause("network-isolation")
 	rules := func(t *testing.T, s *scene) { s.h.saveRules(t) }
+	table := func(t *testing.T, s *scene) { s.h.saveTable(t, "ip", "docker-bridges") }
+	flush := func(chain string) []string { return []string{"host nft flush chain ip docker-bridges " + chain} }
 	return []*outage{
 		{
 			name: "a1", what: "nat flushed", with: rules, do: []string{"host iptables -w -t nat -F"},
 			from: "OUTSIDE", to: "HOST:8080", right: warned(path.CauseNATMissing, rulesMissing),
+			on: map[string]func(*outage){
+				docker29: func(o *outage) { o.with, o.do = table, flush("nat-prerouting-and-output") },
+			},
 		}, {
 			name: "a1b", what: "nat flushed, from a container", with: rules, do: []string{"host iptables -w -t nat -F"},
 			gap:  always("a missing MASQUERADE is not named"),
 			from: "cli", to: "PEER:8080", right: answer{outcomes: failed, causes: []path.Cause{masqueradeMissing, rulesMissing}},
+			on: map[string]func(*outage){
+				docker29: func(o *outage) { o.with, o.do = table, []string{"host nft flush table ip docker-bridges"} },
+			},
 		}, {
 			name: "a2", what: "filter chain DOCKER flushed", with: rules, do: []string{"host iptables -w -F DOCKER"},
 			gap:  always("missing Docker rules are not named"),
 			from: "OUTSIDE", to: "HOST:8080", right: as(path.Dropped, rulesMissing),
 			direction: path.Request, container: "host",
+			on: map[string]func(*outage){
+				docker29: func(o *outage) { // its chains accept what they do not know
+					o.with, o.do, o.right = table, flush("filter-forward-in__br-app"), warned(rulesMissing)
+					o.direction, o.container = "", ""
+				},
+			},
 		}, {
 			name: "a5", what: "nat flushed, no userland proxy", with: rules, do: []string{"host iptables -w -t nat -F"},
 			from: "OUTSIDE", to: "HOST:8080", right: as(path.Misdelivered, path.CauseNATMissing, rulesMissing),
+			on: map[string]func(*outage){
+				docker29: func(o *outage) {
+					o.with, o.do = table, flush("nat-prerouting-and-output")
+					o.right.outcomes = []path.Outcome{path.Dropped} // by the filter of the socket that holds the port
+				},
+				docker29Iptables: func(o *outage) { o.right.outcomes = []path.Outcome{path.Dropped} },
+			},
+			gap: map[string]string{
+				docker29: "a port that dockerd holds with a socket filter", docker29Iptables: "a port that dockerd holds with a socket filter",
+			},
 		}, {
 			name: "b", what: "DROP in DOCKER-USER",
 			do:   []string{"host iptables -w -I DOCKER-USER -p tcp -m conntrack --ctorigdstport 8080 --ctdir ORIGINAL -j DROP"},
@@ -68,6 +74,9 @@ func firewallOutages() []*outage {
 			from: "OUTSIDE", to: "HOST:8080", right: as(path.Dropped, path.CauseFirewallDrop),
 			rule:  "-A DOCKER-USER -p tcp -m conntrack --ctorigdstport 8080 --ctdir ORIGINAL -j DROP",
 			owner: "docker-user", direction: path.Request, container: "host",
+			on: map[string]func(*outage){
+				docker29: func(o *outage) { o.admin("ip protocol tcp ct original proto-dst 8080 ct direction original drop") },
+			},
 		}, {
 			name: "b2", what: "REJECT in DOCKER-USER",
 			do:   []string{"host iptables -w -I DOCKER-USER -p tcp --dport 80 -j REJECT"},
@@ -76,6 +85,9 @@ func firewallOutages() []*outage {
 			from: "OUTSIDE", to: "HOST:8080", right: as(path.Refused, path.CauseFirewallReject),
 			rule:  "-A DOCKER-USER -p tcp -m tcp --dport 80 -j REJECT --reject-with icmp-port-unreachable",
 			owner: "docker-user", direction: path.Request, container: "host",
+			on: map[string]func(*outage){
+				docker29: func(o *outage) { o.admin("tcp dport 80 reject") },
+			},
 		}, {
 			name: "c", what: "isolation of networks", made: true, with: func(t *testing.T, s *scene) {
 				s.h.must(t, "network", "create", "-o", "com.docker.network.bridge.name=br-two", "two")
@@ -85,12 +97,21 @@ func firewallOutages() []*outage {
 			gap:  always("isolation is not told from other drops"),
 			from: "c2", to: "WEB:80", right: as(path.Dropped, isolation),
 			rule: "-A DOCKER-ISOLATION-STAGE-2 -o br-app -j DROP", owner: "docker", direction: path.Request, container: "host",
+			on: map[string]func(*outage){
+				docker29: func(o *outage) {
+					o.rule = `ip daddr WEB iifname != "br-app" counter drop comment "DROP DIRECT ACCESS"`
+				},
+				docker29Iptables: func(o *outage) { o.rule = "-A PREROUTING -d WEB/32 ! -i br-app -j DROP" },
+			},
 		}, {
 			name: "d", what: "MASQUERADE missing",
 			do:   []string{"host iptables -w -t nat -D POSTROUTING -s SUBNET ! -o br-app -j MASQUERADE"},
 			undo: []string{"host iptables -w -t nat -I POSTROUTING -s SUBNET ! -o br-app -j MASQUERADE"},
 			gap:  always("a missing MASQUERADE is not named"),
 			from: "cli", to: "PEER:8080", right: answer{outcomes: failed, causes: []path.Cause{masqueradeMissing}},
+			on: map[string]func(*outage){
+				docker29: func(o *outage) { o.with, o.do, o.undo = table, flush("nat-postrouting-out__br-app"), nil },
+			},
 		}, {
 			name: "x2", what: "ebtables DROP",
 			do:   []string{"host ebtables -I FORWARD -p IPv4 --ip-proto tcp --ip-dport 80 -j DROP"},
@@ -119,14 +140,21 @@ func firewallOutages() []*outage {
 			gap:  always("isolation is not told from other drops"),
 			from: "ib", to: "ia:80", right: as(path.Dropped, isolation),
 			rule: "-A FORWARD -i br-noicc -o br-noicc -j DROP", owner: "docker", direction: path.Request, container: "host",
+			on: map[string]func(*outage){
+				docker29:         func(o *outage) { o.rule = `iifname "br-noicc" counter drop comment "ICC"` },
+				docker29Iptables: func(o *outage) { o.rule = "-A DOCKER-FORWARD -i br-noicc -o br-noicc -j DROP" },
+			},
 		}, {
 			name: "z5", what: "an internal network has no way out", made: true, with: func(t *testing.T, s *scene) {
-				s.h.must(t, "network", "create", "--internal", "intn")
+				s.h.must(t, "network", "create", "--internal", "--subnet", "172.31.0.0/16",
+					"-o", "com.docker.network.bridge.name=br-intn", "intn")
 				t.Cleanup(func() { _ = s.h.docker("network", "rm", "intn") })
 				s.container(t, "ia", "tcp :80", "--network", "intn", "-p", "8082:80")
 			},
 			gap:  always("isolation is not told from other drops"),
 			from: "ia", to: "PEER:8080", right: answer{outcomes: failed, causes: []path.Cause{isolation}},
+			rule: "-A DOCKER-ISOLATION-STAGE-1 ! -d 172.31.0.0/16 -i br-intn -j DROP", owner: "docker", container: "host",
+			on: map[string]func(*outage){docker29: noWayOut, docker29Iptables: noWayOut},
 		}, {
 			name: "aa2", what: "DROP inside the container",
 			do:   []string{"in web iptables -w -I INPUT -p tcp --dport 80 -j DROP"},
@@ -134,8 +162,23 @@ func firewallOutages() []*outage {
 			gap:  always("the rule is not named"),
 			from: "OUTSIDE", to: "web:8080", right: as(path.Dropped, path.CauseFirewallDrop),
 			rule: "-A INPUT -p tcp -m tcp --dport 80 -j DROP", owner: "user", direction: path.Request, container: "web",
+		}, {
+			name: "raw", what: "direct access from outside", made: true, only: []string{docker29, docker29Iptables},
+			do: []string{"outside ip route add SUBNET via HOST"}, undo: []string{"outside ip route del SUBNET via HOST"},
+			from: "OUTSIDE", to: "WEB:80", right: as(path.Dropped, "direct-access-blocked"),
+			gap:  always("the rule is not named"),
+			rule: "-A PREROUTING -d WEB/32 ! -i br-app -j DROP", owner: "docker", direction: path.Request, container: "host",
+			on: map[string]func(*outage){docker29: func(o *outage) {
+				o.rule = `ip daddr WEB iifname != "br-app" counter drop comment "DROP DIRECT ACCESS"`
+			}},
 		},
 	}
+}
+
+// noWayOut: newer engines give a container of an internal network no default route.
+func noWayOut(o *outage) {
+	o.right.outcomes = []path.Outcome{path.NoTraffic}
+	o.rule, o.owner, o.container = "", "", ""
 }
 
 // attachDrop attaches a program to the host's eth0 that drops every TCP segment, for the test.

@@ -34,8 +34,20 @@ type outage struct {
 	rule, owner string
 	direction   path.Direction
 	container   string // in which it ends, "host" for the host
+	// only, if set, are the kinds of engines on which there is such an outage; on changes the row for a kind of engine.
+	only []string
+	on   map[string]func(*outage)
 	// gap says what is not explained yet, by kind of engine or "" for all: the row must then fail.
 	gap map[string]string
+}
+
+// of is the row for a kind of engine.
+func (o *outage) of(kind string) *outage {
+	changed := *o
+	if change := o.on[kind]; change != nil {
+		change(&changed)
+	}
+	return &changed
 }
 
 // answer is what may be said: one of the outcomes, with one of the causes or one of the warnings.

@@ -15,9 +15,12 @@ const (
 	plain   = "plain"    // as the machine's package is, for tests that break what others need
 	noProxy = "no proxy" // with --userland-proxy=false
 	legacy  = "legacy"   // drives iptables-legacy
+
+	docker29         = "29 nftables" // Docker 29, drives nftables itself
+	docker29Iptables = "29 iptables" // Docker 29 with its other backend
 )
 
-var spareKinds = []string{plain, noProxy, legacy}
+var spareKinds = []string{plain, noProxy, legacy, docker29, docker29Iptables}
 
 // spare returns the host of that kind, with a running engine. Tests that use one kind must not run in
 // parallel with each other.
@@ -32,6 +35,11 @@ func spare(t *testing.T, kind string) *host {
 		h.Args = []string{"--userland-proxy=false"}
 	case legacy:
 		h.Tools = legacyTools(t)
+	case docker29:
+		h.newEngine(t, "nftables")
+		h.do(t, "sysctl", "-qw", "net.ipv4.ip_forward=1") // this backend does not turn it on
+	case docker29Iptables:
+		h.newEngine(t, "iptables")
 	}
 	check(t, h.startDaemon())
 	check(t, h.importImage(filepath.Join(shared.Dir, "bin", "ptserver")))
@@ -51,4 +59,22 @@ func legacyTools(t *testing.T) string {
 		}
 	}
 	return dir
+}
+
+// newEngine makes the host's engine the one of scripts/engine29.sh, without which the test is skipped,
+// or fails in CI.
+func (h *host) newEngine(t *testing.T, backend string) {
+	t.Helper()
+	dir, err := filepath.Abs("../../.cache/engine29")
+	check(t, err)
+	for _, program := range []string{"dockerd", "docker-proxy", "runc"} {
+		if _, err := os.Stat(filepath.Join(dir, program)); err != nil {
+			lacks(t, "this test needs Docker 29: run scripts/engine29.sh")
+		}
+	}
+	h.Tools = dir
+	h.Args = []string{
+		"--firewall-backend", backend, "--userland-proxy-path", filepath.Join(dir, "docker-proxy"),
+		"--seccomp-profile", "unconfined",
+	}
 }

@@ -471,7 +471,7 @@ func TestSocketsCountersSysctl(t *testing.T) {
 		if err != nil || len(ls) != 1 || ls[0].Addr.String() != want {
 			t.Fatalf("%s: got %+v %v, want %s", proto, ls, err, want)
 		}
-		if proto == "tcp" && topo.hasTCPDiag() && ls[0].Backlog != 7 {
+		if proto == "tcp" && topo.features().tcpDiag && ls[0].Backlog != 7 {
 			t.Errorf("backlog: got %d, want 7", ls[0].Backlog)
 		}
 		if err := topo.ListenerOwners(ls); err != nil || ls[0].PID != os.Getpid() || ls[0].Process == "" {

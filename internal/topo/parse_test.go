@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -83,7 +84,7 @@ func TestParseSockets(t *testing.T) {
 	}
 	for _, tt := range tests {
 		got, err := parseSockets(strings.NewReader(tt.text), tt.state)
-		if err != nil || !slices.Equal(got, tt.want) {
+		if err != nil || !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%s: got %v %v, want %v", tt.name, got, err, tt.want)
 		}
 	}

@@ -12,7 +12,8 @@ import (
 )
 
 // Counters returns the protocol counters of a namespace under the names that nstat prints, such as
-// TcpExtListenOverflows, IpExtInNoRoutes, UdpRcvbufErrors, Ip6InNoRoutes.
+// TcpExtListenOverflows, IpExtInNoRoutes, UdpRcvbufErrors, Ip6InNoRoutes, and those of connection
+// tracking as `conntrack -S` names them, such as nf_conntrack_insert_failed.
 func (t *Topology) Counters(netns uint32) (map[string]uint64, error) {
 	out := map[string]uint64{}
 	err := t.InNamespace(netns, func() error {
@@ -21,11 +22,15 @@ func (t *Topology) Counters(netns uint32) (map[string]uint64, error) {
 				return err
 			}
 		}
-		err := t.readNet("snmp6", func(r io.Reader) error { return parseSNMP6(r, out) })
-		if errors.Is(err, os.ErrNotExist) {
-			return nil // a kernel without IPv6
+		for name, parse := range map[string]func(io.Reader, map[string]uint64) error{
+			"snmp6": parseSNMP6, "stat/nf_conntrack": parseConntrackStat,
+		} {
+			err := t.readNet(name, func(r io.Reader) error { return parse(r, out) })
+			if err != nil && !errors.Is(err, os.ErrNotExist) { // a kernel without IPv6, or without this
+				return err
+			}
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read protocol counters: %w", err)
@@ -80,6 +85,28 @@ func parseSNMP6(r io.Reader, out map[string]uint64) error {
 		}
 		if v, err := strconv.ParseUint(fields[1], 10, 64); err == nil {
 			out[fields[0]] = v
+		}
+	}
+	return lines.Err()
+}
+
+// parseConntrackStat sums /proc/net/stat/nf_conntrack: a line of names, then one of hexadecimal values
+// for each processor. The first column is the number of entries, the same on each line.
+func parseConntrackStat(r io.Reader, out map[string]uint64) error {
+	lines := bufio.NewScanner(r)
+	lines.Scan()
+	names := strings.Fields(lines.Text())
+	for lines.Scan() {
+		values := strings.Fields(lines.Text())
+		if len(values) != len(names) {
+			return fmt.Errorf("decode connection tracking counters: %d values for %d names", len(values), len(names))
+		}
+		for i, text := range values[min(1, len(values)):] {
+			n, err := strconv.ParseUint(text, 16, 64)
+			if err != nil {
+				return fmt.Errorf("decode connection tracking counters: %w", err)
+			}
+			out["nf_conntrack_"+names[i+1]] += n
 		}
 	}
 	return lines.Err()

@@ -1,14 +1,10 @@
 package topo
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -20,27 +16,6 @@ const (
 	sizeofDiagMsg = 72 // struct inet_diag_msg
 	diagV6Only    = 11 // INET_DIAG_SKV6ONLY
 )
-
-// hasTCPDiag tells whether the kernel has tcp_diag, as a loaded module or built in. Only the symbol
-// names are read, which need no privilege.
-func (t *Topology) hasTCPDiag() bool {
-	t.diagOnce.Do(func() {
-		if _, err := os.Stat("/sys/module/tcp_diag"); err == nil {
-			t.tcpDiag = true
-			return
-		}
-		f, err := os.Open(filepath.Join(t.procfs, "kallsyms"))
-		if err != nil {
-			return
-		}
-		defer f.Close()
-		lines := bufio.NewScanner(f)
-		for !t.tcpDiag && lines.Scan() {
-			t.tcpDiag = bytes.Contains(lines.Bytes(), []byte(" tcp_diag_dump"))
-		}
-	})
-	return t.tcpDiag
-}
 
 // diagRequest asks for the listening TCP sockets of one address family.
 type diagRequest struct{ family uint8 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -26,6 +25,10 @@ type Listener struct {
 	// PID and Process are the owner, if ListenerOwners was asked and a process has it open.
 	PID     int
 	Process string
+	// Cgroups are the container IDs in the path of the owner's control group, outermost first.
+	Cgroups []string
+	// Forward is where docker-proxy, if that is the owner, was told to carry connections to.
+	Forward netip.AddrPort
 }
 
 // Socket states of include/net/tcp_states.h as /proc/net shows them.
@@ -49,7 +52,7 @@ func (t *Topology) Listeners(netns uint32, proto string) ([]Listener, error) {
 	}
 	var out []Listener
 	err := t.InNamespace(netns, func() error {
-		if proto == "tcp" && t.hasTCPDiag() {
+		if proto == "tcp" && t.features().tcpDiag {
 			var err error
 			if out, err = diagListeners(); err == nil {
 				return nil
@@ -124,46 +127,4 @@ func parseHexAddrPort(s string) (netip.AddrPort, error) {
 	}
 	ip, _ := netip.AddrFromSlice(raw)
 	return netip.AddrPortFrom(ip.Unmap(), uint16(p)), nil
-}
-
-// ListenerOwners fills PID and Process of each listener by looking through the descriptors of all
-// processes, which is slow. A socket that no visible process has open keeps PID 0.
-func (t *Topology) ListenerOwners(ls []Listener) error {
-	wanted := map[string]*Listener{}
-	for i := range ls {
-		wanted["socket:["+strconv.FormatUint(uint64(ls[i].Inode), 10)+"]"] = &ls[i]
-	}
-	entries, err := os.ReadDir(t.procfs)
-	if err != nil {
-		return fmt.Errorf("list processes: %w", err)
-	}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		if len(wanted) == 0 {
-			return nil
-		}
-		t.claim(pid, wanted)
-	}
-	return nil
-}
-
-// claim gives a process the sockets it has open.
-func (t *Topology) claim(pid int, wanted map[string]*Listener) {
-	dir := filepath.Join(t.procfs, strconv.Itoa(pid))
-	fds, err := os.ReadDir(filepath.Join(dir, "fd"))
-	if err != nil {
-		return // it ended, or belongs to somebody else
-	}
-	for _, fd := range fds {
-		link, err := os.Readlink(filepath.Join(dir, "fd", fd.Name()))
-		if err != nil || wanted[link] == nil {
-			continue
-		}
-		comm, _ := os.ReadFile(filepath.Join(dir, "comm"))
-		wanted[link].PID, wanted[link].Process = pid, strings.TrimSpace(string(comm))
-		delete(wanted, link)
-	}
 }

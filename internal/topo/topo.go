@@ -51,8 +51,11 @@ type Topology struct {
 	pinHolders map[int]struct{}
 	paths      map[string]struct{} // what AddPath was given
 
-	diagOnce sync.Once
-	tcpDiag  bool
+	featuresOnce sync.Once
+	has          features
+
+	ownersMu sync.Mutex
+	owners   map[uint32]owner // by inode of the socket
 }
 
 // givenName is what SetName was told.

@@ -47,6 +47,24 @@ func (s *endpointSet) add(list []target.Endpoint) []probe.Endpoint {
 	return fresh
 }
 
+// remove drops all endpoints that are not in list and returns them.
+func (s *endpointSet) remove(list []target.Endpoint) []probe.Endpoint {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keep := map[probe.Endpoint]bool{}
+	for _, e := range list {
+		keep[probe.Endpoint{Addr: e.AddrPort, Proto: protoNumber(e.Proto, e.AddrPort.Addr())}] = true
+	}
+	var gone []probe.Endpoint
+	for ep := range s.set {
+		if !keep[ep] {
+			delete(s.set, ep)
+			gone = append(gone, ep)
+		}
+	}
+	return gone
+}
+
 // has reports whether packets to ap go to the target.
 func (s *endpointSet) has(ap netip.AddrPort, proto uint8) bool {
 	s.mu.RLock()

@@ -19,7 +19,7 @@ import (
 // gather reads the facts that would settle why a flow ended; p is nil if nothing was seen of it.
 // What cannot be read stays unknown, which package diagnose takes into account.
 func (s *session) gather(p *path.Path) *diagnose.Facts {
-	lost, _ := s.lost()
+	lost := s.readings.lostEvents(s.lost)
 	f := &diagnose.Facts{
 		Probe:      s.probe,
 		Target:     s.targetFact(p),
@@ -44,7 +44,7 @@ func (s *session) gather(p *path.Path) *diagnose.Facts {
 		// What ends somewhere may end there because the other end of the target's device is down.
 		want.Links = append(want.Links, f.Target.HostNetNS...)
 	}
-	s.read(f, want)
+	s.read(f, want, p)
 	return f
 }
 
@@ -65,19 +65,27 @@ func (s *session) gaps(p *path.Path) bool {
 	return false
 }
 
-func (s *session) read(f *diagnose.Facts, want diagnose.Want) {
+func (s *session) read(f *diagnose.Facts, want diagnose.Want, p *path.Path) {
+	start := uint64(0)
+	if p != nil {
+		start = p.Start
+	}
 	for _, inode := range append(want.Links, f.Target.NetNS...) {
 		s.readLinks(s.fact(f, inode), inode)
 	}
 	for _, inode := range want.Neighbours {
 		s.readNeighbours(s.fact(f, inode), inode)
 	}
+	if s.isDown(f) {
+		want.Listeners = append(want.Listeners, f.Target.HostNetNS...) // who has its ports?
+	}
 	for _, inode := range append(want.Listeners, f.Target.NetNS...) {
 		s.readListeners(s.fact(f, inode), inode)
 	}
 	for _, inode := range want.Counters {
-		s.readCounters(s.fact(f, inode), inode)
+		s.readCounters(s.fact(f, inode), inode, start)
 	}
+	s.readTracked(f, want)
 	for _, q := range want.Routes {
 		s.readRoute(s.fact(f, q.NetNS), q)
 	}
@@ -132,59 +140,6 @@ func (s *session) readNeighbours(ns *diagnose.Namespace, inode uint32) {
 	}
 }
 
-func (s *session) readListeners(ns *diagnose.Namespace, inode uint32) {
-	proto := s.t.currentTarget().Proto
-	if ns.Listeners != nil || proto == path.ICMP {
-		return
-	}
-	list, err := s.t.topo.Listeners(inode, string(proto))
-	if err != nil {
-		return
-	}
-	if owned := s.portListeners(list); len(owned) > 0 {
-		// Looking for owners is slow: only those on the port in question.
-		if err := s.t.topo.ListenerOwners(owned); err == nil {
-			list = append(owned, list...)
-		}
-	}
-	ns.Listeners = []diagnose.Listener{}
-	for _, l := range list {
-		ns.Listeners = append(ns.Listeners, diagnose.Listener{
-			Proto: proto, Addr: l.Addr, Queue: l.Queue, QueueMax: l.Backlog, Process: l.Process,
-		})
-	}
-}
-
-func (s *session) portListeners(list []topo.Listener) []topo.Listener {
-	var out []topo.Listener
-	inside := s.t.currentTarget().Behind
-	for _, l := range list {
-		behind := func(e target.Endpoint) bool { return e.AddrPort.Port() == l.Addr.Port() }
-		if s.endpoints.hasPort(l.Addr.Port()) || l.Addr.Port() == s.dialed.AddrPort.Port() ||
-			slices.ContainsFunc(inside, behind) {
-			out = append(out, l)
-		}
-	}
-	return out
-}
-
-func (s *session) readCounters(ns *diagnose.Namespace, inode uint32) {
-	before, ok := s.baseline[inode]
-	if !ok {
-		return
-	}
-	after, err := s.t.topo.Counters(inode)
-	if err != nil {
-		return
-	}
-	ns.Counters = map[string]uint64{}
-	for name, n := range after {
-		if n > before[name] {
-			ns.Counters[name] = n - before[name]
-		}
-	}
-}
-
 func (s *session) readRoute(ns *diagnose.Namespace, q diagnose.RouteQuery) {
 	r, err := s.t.topo.RouteTo(q.NetNS, q.Dst)
 	out := diagnose.Route{Dst: q.Dst, Gateway: r.Gateway, Ifindex: r.Index, Device: r.Dev}
@@ -222,7 +177,11 @@ func (s *session) targetFact(p *path.Path) diagnose.Endpoint {
 	} else {
 		e.HostNetNS = s.hostNetNS(tgt.Engine)
 	}
-	e.Label = s.answerer(p, tgt, e.Container)
+	name := e.Container
+	if len(tgt.Containers) > 0 && tgt.Host && len(e.NetNS) > 0 && slices.Contains(e.HostNetNS, e.NetNS[0]) {
+		name = "" // it does not run: whoever answers is somebody else
+	}
+	e.Label = s.answerer(p, tgt, name)
 	if s.dialed.Published {
 		e.PortKind = diagnose.PortHost
 	} else if e.PortKind == diagnose.PortUnknown && tgt.Kind != target.KindAddress && len(tgt.Containers) > 0 {
@@ -232,7 +191,7 @@ func (s *session) targetFact(p *path.Path) diagnose.Endpoint {
 }
 
 // answerer names a target given by address, which says more than the address: after the container
-// that publishes it, or the namespace whose socket took the request.
+// that publishes it, if that runs, or the namespace whose socket took the request.
 func (s *session) answerer(p *path.Path, tgt target.Target, container string) string {
 	if _, err := netip.ParseAddr(tgt.Label); err != nil {
 		return tgt.Label
@@ -275,6 +234,7 @@ func (s *session) describe(e *diagnose.Endpoint, c *docker.Container) {
 		}
 	}
 	e.Container, e.State = c.Name, string(c.State)
+	e.StartError, e.ExitCode, e.OOMKilled = c.StartError, c.ExitCode, c.OOMKilled
 	e.HostNetNS = s.hostNetNS(c.Engine)
 	e.Networks = []diagnose.Network{}
 	for _, ep := range c.Endpoints {

@@ -23,8 +23,11 @@ type session struct {
 	t         *Tracer
 	collector *collector
 	endpoints *endpointSet
-	baseline  map[uint32]map[string]uint64 // counters before, per namespace
-	queues    map[queueKey]uint64          // packets that queues had dropped before
+	queues    map[queueKey]uint64 // packets that queues had dropped before
+	readings  readings
+
+	endedMu sync.Mutex
+	ended   []endedFlow // oldest first
 
 	probe  *diagnose.Probe // the probe's end, nil without one
 	dialed target.Dialed
@@ -42,7 +45,7 @@ func (t *Tracer) newSession() (*session, error) {
 	}
 	s := &session{
 		t: t, endpoints: newEndpointSet(), flows: map[path.Outcome]int{},
-		baseline: map[uint32]map[string]uint64{}, reached: make(chan struct{}),
+		reached: make(chan struct{}),
 	}
 	s.endpoints.add(t.target.Endpoints)
 	s.collector = newCollector(reader, flow.New(s.flowConfig()), s.newNamespace)
@@ -69,12 +72,8 @@ func (s *session) flowConfig() flow.Config {
 
 // start reports that everything is attached and begins to collect.
 func (s *session) start() {
-	for _, inode := range append([]uint32{s.t.source.NetNS}, s.t.target.NetNS...) {
-		if counters, err := s.t.topo.Counters(inode); err == nil && inode != 0 {
-			s.baseline[inode] = counters
-		}
-	}
 	s.queues = s.queueBaseline()
+	s.sampleCounters()
 	go s.collector.run()
 	s.t.cfg.OnStart(s.t.meta())
 	go s.t.facts.WarmSymbols() // takes a processor for a while, so not before
@@ -91,6 +90,7 @@ func (s *session) newNamespace(inode uint32) {
 
 // done takes a finished flow from the tracker.
 func (s *session) done(p *path.Path) {
+	s.unfollow(p)
 	if s.skip(p) {
 		return
 	}

@@ -35,7 +35,7 @@ func (t *Tracer) runWatch(ctx context.Context) (Result, error) {
 		}
 	}
 	defer t.engines.OnChange(notify)()
-	defer t.topo.OnChange(func(topo.Change) { notify() })()
+	defer t.topo.OnChange(func(c topo.Change) { s.namespaceChanged(c); notify() })()
 	s.start()
 	s.watch(ctx, changed)
 	s.finish()
@@ -49,6 +49,8 @@ func (t *Tracer) runWatch(ctx context.Context) (Result, error) {
 func (s *session) watch(ctx context.Context, changed <-chan struct{}) {
 	silence := time.NewTimer(patience)
 	defer silence.Stop()
+	sampling := time.NewTicker(sampleEvery)
+	defer sampling.Stop()
 	said := len(s.t.engines.Problems())
 	for {
 		select {
@@ -60,6 +62,9 @@ func (s *session) watch(ctx context.Context, changed <-chan struct{}) {
 			if s.collector.events.Load() == 0 {
 				s.t.cfg.OnNote(s.hint())
 			}
+		case <-sampling.C:
+			s.sampleCounters()
+			s.unfollowEnded(time.Now())
 		case <-changed:
 			s.follow(ctx)
 			problems := s.t.engines.Problems()
@@ -83,6 +88,7 @@ func (s *session) follow(ctx context.Context) {
 			s.t.cfg.OnNote(fmt.Sprintf("cannot watch the new address %s: %v", ep.Addr, err))
 		}
 	}
+	s.unwatch(now.Endpoints)
 	s.t.mu.Lock()
 	s.t.target = now
 	s.t.mu.Unlock()

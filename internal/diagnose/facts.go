@@ -77,6 +77,11 @@ type Endpoint struct {
 	// State is the engine's word for it: running, paused, exited, created, restarting, dead; ""
 	// if unknown or not a container.
 	State string
+	// StartError is why the engine could not start it; "" if it could. ExitCode is that of its last
+	// end, valid if State is exited or dead; OOMKilled says that the kernel ended it for want of memory.
+	StartError string
+	ExitCode   int
+	OOMKilled  bool
 	// NetNS lists the network namespaces it lives in; empty if unknown or not running.
 	NetNS []uint32
 	// HostNetNS lists the host namespaces of its engine.
@@ -138,6 +143,11 @@ type Namespace struct {
 	// Queues are the queueing disciplines of its devices, Table its routes.
 	Queues []Queue
 	Table  []TableRoute
+	// Tracked holds the entries of connection tracking that were asked for and found.
+	Tracked []Tracked
+	// NATPorts is how many ports the source translation of the flow has in use towards the target's
+	// end, this flow not counted; 0 if not counted.
+	NATPorts int
 }
 
 // Link is a network device.
@@ -177,6 +187,22 @@ type Listener struct {
 	// buffer size (UDP); QueueMax 0 means unknown.
 	Queue, QueueMax uint32
 	Process         string // "" if unknown
+	PID             int    // 0 if unknown
+	// Container is the name of the container that the process belongs to; "" if none or unknown.
+	Container string
+	// Forward is where docker-proxy, if that is the process, carries connections; invalid if unknown.
+	Forward netip.AddrPort
+}
+
+// Tracked is an entry of connection tracking that belongs to the flow.
+type Tracked struct {
+	Proto path.Proto
+	// OrigSrc and OrigDst are the ends as the first packet had them; ReplySrc and ReplyDst those of
+	// the packets that come back, before translation is undone: ReplySrc is what OrigDst is
+	// translated to, ReplyDst what OrigSrc is.
+	OrigSrc, OrigDst, ReplySrc, ReplyDst netip.AddrPort
+	// Replied is set once a packet came back.
+	Replied bool
 }
 
 // Route is the result of a route look-up.

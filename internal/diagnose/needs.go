@@ -21,6 +21,9 @@ type Want struct {
 	Routes   []RouteQuery
 	Sysctls  []SysctlQuery
 	LinkWant
+	Tracked []TrackedQuery
+	// NATPorts is for source translations that may have run out of ports.
+	NATPorts []NATPortsQuery
 }
 
 // RouteQuery asks for one route look-up.
@@ -33,6 +36,21 @@ type RouteQuery struct {
 type SysctlQuery struct {
 	NetNS uint32
 	Name  string
+}
+
+// TrackedQuery asks for the entry of connection tracking of one tuple.
+type TrackedQuery struct {
+	NetNS    uint32
+	Proto    path.Proto
+	Src, Dst netip.AddrPort
+}
+
+// NATPortsQuery asks how many ports of Src are in use by source translation towards Dst.
+type NATPortsQuery struct {
+	NetNS uint32
+	Proto path.Proto
+	Src   netip.Addr
+	Dst   netip.AddrPort
 }
 
 // Needs says which facts should be read for p before Explain is called. A flow that was delivered
@@ -53,6 +71,9 @@ func Needs(p *path.Path) Want {
 			w.routes(s.netns, p.Source.Addr())
 		}
 		w.forWarnings(a)
+		if p.Proto == path.UDP && !a.hasDNAT() {
+			w.tracked(a)
+		}
 		return w.sorted()
 	}
 	if !late {
@@ -89,6 +110,13 @@ func (w *want) forEnd(a *analysis, e *end) {
 	}
 	w.forDrop(a, e)
 	w.forLinks(a, e)
+	w.tracked(a)
+	if t := a.sourceNAT(); t != nil && e.drop != nil && hookName(e.hook()) == "POSTROUTING" {
+		if src, err := netip.ParseAddrPort(t.To); err == nil {
+			w.NATPorts = append(w.NATPorts,
+				NATPortsQuery{NetNS: e.drop.NetNS, Proto: a.p.Proto, Src: src.Addr(), Dst: a.p.Target})
+		}
+	}
 }
 
 // forDrop adds what the reason of a drop asks for.
@@ -113,9 +141,35 @@ func (w *want) forDrop(a *analysis, e *end) {
 		sysctl("net.ipv6.conf."+h.Device+".forwarding", "net.ipv6.conf.all.forwarding")
 	case e.hook() != "" && !isRuleFunction(h.Function):
 		sysctl("net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max")
+		w.counters(h.NetNS)
 	case h.Reason == "SOCKET_RCVBUFF", isUDPQueue(h), h.Reason == "NO_SOCKET":
 		w.listeners(h.NetNS)
 		w.counters(h.NetNS)
+	}
+}
+
+// tracked asks for the entries of the flow in each namespace the request came through, by the
+// addresses it had when it came there.
+func (w *want) tracked(a *analysis) {
+	if a.p.Proto == path.ICMP {
+		return
+	}
+	for _, p := range a.packets(path.Request) {
+		for i := range p.Hops {
+			h := &p.Hops[i]
+			if h.NetNS == 0 || !onPath(h) || !h.SrcAddr.IsValid() || !h.DstAddr.IsValid() ||
+				slices.ContainsFunc(w.Tracked, func(q TrackedQuery) bool { return q.NetNS == h.NetNS }) {
+				continue
+			}
+			src, dst := h.SrcAddr, h.DstAddr
+			if h.PrevSrcAddr.IsValid() {
+				src = h.PrevSrcAddr
+			}
+			if h.PrevDstAddr.IsValid() {
+				dst = h.PrevDstAddr
+			}
+			w.Tracked = append(w.Tracked, TrackedQuery{NetNS: h.NetNS, Proto: a.p.Proto, Src: src, Dst: dst})
+		}
 	}
 }
 
@@ -161,4 +215,15 @@ func (w *want) sorted() Want {
 	w.Sysctls = slices.Compact(w.Sysctls)
 	w.LinkWant.sort()
 	return w.Want
+}
+
+// sourceNAT returns the translation of the request's source, nil if there was none.
+func (a *analysis) sourceNAT() *path.Translation {
+	for i := range a.p.NAT {
+		t := &a.p.NAT[i]
+		if t.Direction == path.Request && (t.Kind == path.ActionSNAT || t.Kind == path.ActionMasquerade) {
+			return t
+		}
+	}
+	return nil
 }

@@ -29,7 +29,8 @@ func TestNeeds(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			if got := Needs(c.path); !sameWant(got, c.want) {
+			got := Needs(c.path)
+			if got.Tracked = nil; !sameWant(got, c.want) { // TestNeedsTracking
 				t.Errorf("got  %+v\nwant %+v", got, c.want)
 			}
 		})
@@ -54,6 +55,23 @@ func TestNeedsOfSilence(t *testing.T) {
 	}
 	if found != 2 {
 		t.Errorf("got %+v, want %+v and %+v", w.Routes, back, def)
+	}
+}
+
+// TestNeedsTracking: the entries of a flow that failed are asked for by the addresses that the request
+// had where it came into each namespace.
+func TestNeedsTracking(t *testing.T) {
+	f := newFlow(path.UDP)
+	f.add(path.Request, "", f.in()...)
+	want := []TrackedQuery{
+		{nsCli, path.UDP, ap(sender), ap(asked)}, {nsHost, path.UDP, ap(sender), ap(asked)},
+		{nsWeb, path.UDP, ap(sender), ap(inner)},
+	}
+	if got := Needs(&f.p).Tracked; !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if got := Needs(&newFlow(path.TCP).connect().p).Tracked; got != nil {
+		t.Errorf("delivered: got %+v, want nothing", got)
 	}
 }
 

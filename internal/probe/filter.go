@@ -59,6 +59,11 @@ func (s *Set) WatchAddr(addr netip.Addr) error {
 	return s.mark(ep, endpointMark)
 }
 
+// UnwatchAddr removes an address from those whose route look-ups are reported.
+func (s *Set) UnwatchAddr(addr netip.Addr) error {
+	return s.Unwatch(Endpoint{Addr: netip.AddrPortFrom(addr, 0)})
+}
+
 // Follow adds an exact tuple and its inverse to the filter.
 func (s *Set) Follow(t wire.Tuple) error {
 	for _, t := range []wire.Tuple{t, t.Inverse()} {

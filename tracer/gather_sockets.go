@@ -1,0 +1,79 @@
+package tracer
+
+import (
+	"slices"
+
+	"github.com/pathtrace/pathtrace/internal/diagnose"
+	"github.com/pathtrace/pathtrace/internal/docker"
+	"github.com/pathtrace/pathtrace/internal/target"
+	"github.com/pathtrace/pathtrace/internal/topo"
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// isDown reports whether the target is a container that does not run.
+func (s *session) isDown(f *diagnose.Facts) bool {
+	t := &f.Target
+	return t.Container != "" && t.State != string(docker.Running) && t.State != string(docker.Paused)
+}
+
+func (s *session) readListeners(ns *diagnose.Namespace, inode uint32) {
+	proto := s.t.currentTarget().Proto
+	if ns.Listeners != nil || proto == path.ICMP {
+		return
+	}
+	list, err := recall(&s.readings.mu, &s.readings.listeners, inode, func() ([]diagnose.Listener, error) {
+		return s.listeners(inode, proto)
+	})
+	if err == nil {
+		ns.Listeners = list
+	}
+}
+
+// listeners reads the listening sockets of a namespace, with the owners of those on a port in question:
+// looking for owners is slow.
+func (s *session) listeners(inode uint32, proto path.Proto) ([]diagnose.Listener, error) {
+	list, err := s.t.topo.Listeners(inode, string(proto))
+	if err != nil {
+		return nil, err
+	}
+	if owned := s.portListeners(list); len(owned) > 0 {
+		if err := s.t.topo.ListenerOwners(owned); err == nil {
+			list = append(owned, list...)
+		}
+	}
+	names := map[string]string{}
+	for _, c := range s.t.engines.Containers() {
+		names[c.ID] = c.Name
+	}
+	out := []diagnose.Listener{}
+	for _, l := range list {
+		out = append(out, diagnose.Listener{
+			Proto: proto, Addr: l.Addr, Queue: l.Queue, QueueMax: l.Backlog,
+			Process: l.Process, PID: l.PID, Container: containerOf(l.Cgroups, names), Forward: l.Forward,
+		})
+	}
+	return out, nil
+}
+
+// containerOf names the innermost container that an engine knows.
+func containerOf(ids []string, names map[string]string) string {
+	for _, id := range slices.Backward(ids) {
+		if name := names[id]; name != "" {
+			return name
+		}
+	}
+	return ""
+}
+
+func (s *session) portListeners(list []topo.Listener) []topo.Listener {
+	var out []topo.Listener
+	inside := s.t.currentTarget().Behind
+	for _, l := range list {
+		behind := func(e target.Endpoint) bool { return e.AddrPort.Port() == l.Addr.Port() }
+		if s.endpoints.hasPort(l.Addr.Port()) || l.Addr.Port() == s.dialed.AddrPort.Port() ||
+			slices.ContainsFunc(inside, behind) {
+			out = append(out, l)
+		}
+	}
+	return out
+}

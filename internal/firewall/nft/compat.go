@@ -1,0 +1,37 @@
+package nft
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/internal/firewall/xt"
+)
+
+// matchExpr is a match of x_tables (nft_compat.c).
+type matchExpr struct{ match xt.Match }
+
+func (e *matchExpr) eval(m *machine) {
+	if !m.everything {
+		m.require(e.match.Judge(m.p))
+	}
+}
+
+// targetExpr is a target of x_tables.
+type targetExpr struct {
+	name   string
+	target xt.Target
+}
+
+func (e *targetExpr) eval(m *machine) { m.end(e.target.Verdict) }
+
+func decodeMatchExpr(d *decoder, a attrs) expr {
+	name := a.str(unix.NFTA_MATCH_NAME)
+	return &matchExpr{xt.DecodeMatch(d.family == firewall.FamilyIP6, name,
+		uint8(a.u32(unix.NFTA_MATCH_REV)), a[unix.NFTA_MATCH_INFO])}
+}
+
+func decodeTargetExpr(d *decoder, a attrs) expr {
+	name := a.str(unix.NFTA_TARGET_NAME)
+	return &targetExpr{name, xt.DecodeTarget(d.family == firewall.FamilyIP6, name,
+		uint8(a.u32(unix.NFTA_TARGET_REV)), a[unix.NFTA_TARGET_INFO])}
+}

@@ -1,0 +1,210 @@
+package nft
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pathtrace/pathtrace/internal/firewall"
+)
+
+// immediateExpr puts a value into a register, or is the rule's verdict (nft_immediate.c).
+type immediateExpr struct {
+	dst     int // -1: verdict
+	data    []byte
+	verdict firewall.Verdict
+}
+
+func (e *immediateExpr) eval(m *machine) {
+	if e.dst < 0 {
+		m.end(e.verdict)
+		return
+	}
+	m.set(e.dst, e.data)
+}
+
+// verdictOf reads the attributes of a verdict.
+func verdictOf(a attrs) firewall.Verdict {
+	v := firewall.Verdict{Chain: a.str(unix.NFTA_VERDICT_CHAIN)}
+	switch code := int32(a.u32(unix.NFTA_VERDICT_CODE)); code {
+	case unix.NFT_JUMP:
+		v.Kind = firewall.Jump
+	case unix.NFT_GOTO:
+		v.Kind = firewall.Goto
+	case unix.NFT_RETURN:
+		v.Kind = firewall.Return
+	case unix.NFT_CONTINUE, unix.NFT_BREAK:
+		v.Kind = firewall.Continue
+	case nfDrop:
+		v.Kind = firewall.Drop
+	case nfAccept:
+		v.Kind = firewall.Accept
+	case nfStolen:
+		v.Kind = firewall.Stolen
+	default:
+		// The queue's number is in the upper half (uapi linux/netfilter.h).
+		v.Kind = firewall.Unknown
+		if code&0xff == nfQueue {
+			v.Kind = firewall.Queue
+		}
+	}
+	return v
+}
+
+// Verdicts of uapi linux/netfilter.h.
+const (
+	nfDrop   = 0
+	nfAccept = 1
+	nfStolen = 2
+	nfQueue  = 3
+)
+
+// counterExpr counts (nft_counter.c).
+type counterExpr struct{ packets, bytes uint64 }
+
+func (e *counterExpr) eval(*machine) {}
+
+// effectExpr does something that changes neither the verdict nor the registers: a log entry, a mark.
+type effectExpr struct {
+	name string
+	a    attrs
+	src  int // register it takes a value from, -1 if none
+}
+
+func (e *effectExpr) eval(*machine) {}
+
+// natExpr translates (nft_nat.c, nft_masq.c, nft_redir.c).
+type natExpr struct {
+	name    string // nat, masq, redir
+	source  bool
+	family  uint8
+	flags   uint32
+	addr    [2]int // registers of the first and last address, -1 if none
+	port    [2]int
+	verdict firewall.VerdictKind
+}
+
+func (e *natExpr) eval(m *machine) {
+	v6 := m.p.IsIPv6()
+	if !m.everything && (e.family == unix.NFPROTO_IPV4 && v6 || e.family == unix.NFPROTO_IPV6 && !v6) {
+		return // nft_nat_inet_eval passes over the other family
+	}
+	m.end(firewall.Verdict{Kind: e.verdict, Detail: e.detail(m)})
+}
+
+// detail is the target as far as the registers are known.
+func (e *natExpr) detail(m *machine) string {
+	host := e.addressText(m, 0)
+	if last := e.addressText(m, 1); last != "" && last != host {
+		host += "-" + last
+	}
+	port := e.portText(m, 0)
+	if last := e.portText(m, 1); last != "" && last != port {
+		port += "-" + last
+	}
+	if port == "" {
+		return host
+	}
+	return bracketed(host) + ":" + port
+}
+
+// bracketed sets brackets around an IPv6 address before a port.
+func bracketed(host string) string {
+	for _, r := range host {
+		if r == ':' {
+			return "[" + host + "]"
+		}
+	}
+	return host
+}
+
+func (e *natExpr) addressText(m *machine, i int) string {
+	length := 4
+	if e.family == unix.NFPROTO_IPV6 {
+		length = 16
+	}
+	val, known := m.reg(e.addr[i], length)
+	if val == nil || !allKnown(known) {
+		return ""
+	}
+	a, _ := netip.AddrFromSlice(val)
+	return a.String()
+}
+
+func (e *natExpr) portText(m *machine, i int) string {
+	val, known := m.reg(e.port[i], 2)
+	if val == nil || !allKnown(known) {
+		return ""
+	}
+	return fmt.Sprint(binary.BigEndian.Uint16(val))
+}
+
+// finalExpr ends the rule with a verdict of its own: reject, queue, synproxy and others.
+type finalExpr struct {
+	name    string
+	a       attrs
+	verdict firewall.Verdict
+}
+
+func (e *finalExpr) eval(m *machine) { m.end(e.verdict) }
+
+// rejectDetail names the answer of a reject (nft_reject.c; the codes of ICMPX are in nft_reject_icmp_code).
+func rejectDetail(f firewall.Family, typ uint32, code uint8) string {
+	switch typ {
+	case unix.NFT_REJECT_TCP_RST:
+		return "tcp-reset"
+	case unix.NFT_REJECT_ICMPX_UNREACH:
+		names := []string{"icmpx-no-route", "icmpx-port-unreachable", "icmpx-host-unreachable", "icmpx-admin-prohibited"}
+		if int(code) < len(names) {
+			return names[code]
+		}
+	case unix.NFT_REJECT_ICMP_UNREACH:
+		if f == firewall.FamilyIP6 {
+			return "icmp6-" + icmpv6Code(code)
+		}
+		return "icmp-" + icmpCode(code)
+	}
+	return fmt.Sprintf("icmp code %d", code)
+}
+
+// icmpCode names a code of ICMP destination unreachable as iptables and nft do.
+func icmpCode(code uint8) string {
+	switch code {
+	case 0:
+		return "net-unreachable"
+	case 1:
+		return "host-unreachable"
+	case 2:
+		return "prot-unreachable"
+	case 3:
+		return "port-unreachable"
+	case 9:
+		return "net-prohibited"
+	case 10:
+		return "host-prohibited"
+	case 13:
+		return "admin-prohibited"
+	}
+	return fmt.Sprint(code)
+}
+
+// icmpv6Code names a code of ICMPv6 destination unreachable as nft does.
+func icmpv6Code(code uint8) string {
+	switch code {
+	case 0:
+		return "no-route"
+	case 1:
+		return "admin-prohibited"
+	case 3:
+		return "addr-unreachable"
+	case 4:
+		return "port-unreachable"
+	case 5:
+		return "policy-fail"
+	case 6:
+		return "reject-route"
+	}
+	return fmt.Sprint(code)
+}

@@ -1,0 +1,166 @@
+package nft
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/pathtrace/pathtrace/internal/firewall"
+)
+
+// attempts bounds how often a ruleset is read that changes under the reader, as while dockerd starts.
+const attempts = 6
+
+// Read reads all tables of all families of the calling thread's network namespace. The sentences say
+// what could not be read; what is returned is right nevertheless. A kernel without nf_tables has no
+// tables, which is no error. It needs CAP_NET_ADMIN in the namespace.
+func Read() ([]*firewall.Table, []string, error) {
+	if !present() {
+		return nil, nil, nil
+	}
+	c, err := dial()
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer c.close()
+
+	for try := 1; ; try++ {
+		r, err := c.ruleset(try == attempts)
+		switch {
+		case err == nil:
+			return r.tables, r.problems, nil
+		case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP):
+			// nfnetlink's answer when no nf_tables is registered.
+			return nil, nil, nil
+		case !changed(err) || try == attempts:
+			return nil, nil, fmt.Errorf("read nf_tables rules: %w", err)
+		}
+		time.Sleep(time.Duration(try*try) * time.Millisecond)
+	}
+}
+
+// changed reports whether err means that something was deleted or altered while it was read.
+func changed(err error) bool {
+	for _, e := range []error{errInterrupted, unix.ENOENT, unix.EINTR, unix.EAGAIN} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// tableKey names a table.
+type tableKey struct {
+	family uint8
+	name   string
+}
+
+// ruleset is what is being read.
+type ruleset struct {
+	tables   []*firewall.Table
+	byKey    map[tableKey]*firewall.Table
+	chains   map[*firewall.Table]map[string]*firewall.Chain
+	sets     map[*firewall.Table]map[string]*set
+	problems []string
+	unknown  map[string]bool // expressions that were reported
+	links    links
+}
+
+// ruleset reads everything once. If last is set, rules that changed meanwhile are a problem that is
+// told, not an error.
+func (c *conn) ruleset(last bool) (*ruleset, error) {
+	before, err := c.generation()
+	if err != nil {
+		return nil, err
+	}
+	r := &ruleset{
+		byKey:   make(map[tableKey]*firewall.Table),
+		chains:  make(map[*firewall.Table]map[string]*firewall.Chain),
+		sets:    make(map[*firewall.Table]map[string]*set),
+		unknown: make(map[string]bool),
+	}
+	for _, step := range []struct {
+		typ int
+		fn  func(uint8, attrs) error
+	}{
+		{unix.NFT_MSG_GETTABLE, r.addTable},
+		{unix.NFT_MSG_GETCHAIN, r.addChain},
+	} {
+		if err := c.tolerate(last, r, c.dump(step.typ, unix.AF_UNSPEC, nil, step.fn)); err != nil {
+			return nil, err
+		}
+	}
+	r.setBackends()
+	if err := c.readSets(r, last); err != nil {
+		return nil, err
+	}
+	if err := c.tolerate(last, r, c.dump(unix.NFT_MSG_GETRULE, unix.AF_UNSPEC, nil, r.addRule)); err != nil {
+		return nil, err
+	}
+	after, err := c.generation()
+	if err == nil && after != before {
+		err = errInterrupted
+	}
+	return r, c.tolerate(last, r, err)
+}
+
+// tolerate turns a change during the last attempt into a problem.
+func (c *conn) tolerate(last bool, r *ruleset, err error) error {
+	if !last || err == nil || !changed(err) {
+		return err
+	}
+	const sentence = "nf_tables rules kept changing while they were read; some may be missing or old"
+	if len(r.problems) == 0 || r.problems[len(r.problems)-1] != sentence {
+		r.problems = append(r.problems, sentence)
+	}
+	return nil
+}
+
+// readSets reads the sets and maps and what is in them.
+func (c *conn) readSets(r *ruleset, last bool) error {
+	var all []*set
+	err := c.dump(unix.NFT_MSG_GETSET, unix.AF_UNSPEC, nil, func(family uint8, a attrs) error {
+		t := r.byKey[tableKey{family, a.str(unix.NFTA_SET_TABLE)}]
+		if t == nil {
+			return errInterrupted
+		}
+		s := newSet(family, a)
+		if r.sets[t] == nil {
+			r.sets[t] = make(map[string]*set)
+		}
+		r.sets[t][s.name] = s
+		all = append(all, s)
+		return nil
+	})
+	if err := c.tolerate(last, r, err); err != nil {
+		return err
+	}
+	for _, s := range all {
+		if err := c.tolerate(last, r, c.elements(s)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// elements reads what is in a set.
+func (c *conn) elements(s *set) error {
+	body, err := netlink.MarshalAttributes([]netlink.Attribute{
+		{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: append([]byte(s.table), 0)},
+		{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: append([]byte(s.name), 0)},
+	})
+	if err != nil {
+		return err
+	}
+	err = c.dump(unix.NFT_MSG_GETSETELEM, s.family, body, func(_ uint8, a attrs) error {
+		return list(a[unix.NFTA_SET_ELEM_LIST_ELEMENTS], s.add)
+	})
+	s.finish()
+	return err
+}

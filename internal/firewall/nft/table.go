@@ -1,0 +1,202 @@
+package nft
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pathtrace/pathtrace/internal/firewall"
+)
+
+// Attributes of uapi linux/netfilter/nf_tables.h that x/sys does not have.
+const (
+	tableFlagOwner  = 0x2
+	attrTableOwner  = 7
+	attrHookDevs    = 4
+	attrDeviceName  = 1
+	chainPolicyDrop = 0
+)
+
+// familyOf names an NFPROTO_*.
+func familyOf(nfproto uint8) firewall.Family {
+	switch nfproto {
+	case unix.NFPROTO_IPV4:
+		return firewall.FamilyIP
+	case unix.NFPROTO_IPV6:
+		return firewall.FamilyIP6
+	case unix.NFPROTO_INET:
+		return firewall.FamilyInet
+	case unix.NFPROTO_BRIDGE:
+		return firewall.FamilyBridge
+	case unix.NFPROTO_ARP:
+		return firewall.FamilyARP
+	case unix.NFPROTO_NETDEV:
+		return firewall.FamilyNetdev
+	}
+	return firewall.Family(fmt.Sprintf("family %d", nfproto))
+}
+
+func (r *ruleset) addTable(family uint8, a attrs) error {
+	flags := a.u32(unix.NFTA_TABLE_FLAGS)
+	t := &firewall.Table{
+		Backend: firewall.NFTables,
+		Family:  familyOf(family),
+		Name:    a.str(unix.NFTA_TABLE_NAME),
+		Dormant: flags&unix.NFT_TABLE_F_DORMANT != 0,
+	}
+	if flags&tableFlagOwner != 0 {
+		t.Progname = progname(a.u32(attrTableOwner))
+	}
+	r.tables = append(r.tables, t)
+	r.byKey[tableKey{family, t.Name}] = t
+	r.chains[t] = make(map[string]*firewall.Chain)
+	return nil
+}
+
+// progname names the process that owns a table. The owner is the port of its netlink socket, which is
+// the process's id for its first socket (netlink_autobind) and else tells nothing.
+func progname(portid uint32) string {
+	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", portid))
+	if err != nil {
+		return fmt.Sprintf("netlink port %d", portid)
+	}
+	return strings.TrimSpace(string(comm))
+}
+
+func (r *ruleset) addChain(family uint8, a attrs) error {
+	t := r.byKey[tableKey{family, a.str(unix.NFTA_CHAIN_TABLE)}]
+	if t == nil {
+		return errInterrupted
+	}
+	c := &firewall.Chain{Table: t, Name: a.str(unix.NFTA_CHAIN_NAME)}
+	if a.has(unix.NFTA_CHAIN_HOOK) {
+		h := a.nested(unix.NFTA_CHAIN_HOOK)
+		c.Hook = hookOf(family, h.u32(unix.NFTA_HOOK_HOOKNUM))
+		c.Priority = int32(h.u32(unix.NFTA_HOOK_PRIORITY))
+		c.Devices = devices(h)
+		c.Type = a.str(unix.NFTA_CHAIN_TYPE)
+		c.Policy = firewall.Accept
+		if a.has(unix.NFTA_CHAIN_POLICY) && a.u32(unix.NFTA_CHAIN_POLICY) == chainPolicyDrop {
+			c.Policy = firewall.Drop
+		}
+	}
+	t.Chains = append(t.Chains, c)
+	r.chains[t][c.Name] = c
+	return nil
+}
+
+// hookOf names a hook number (uapi linux/netfilter.h; netfilter_arp.h and netfilter_netdev.h differ).
+func hookOf(family uint8, num uint32) firewall.Hook {
+	names := []firewall.Hook{firewall.Prerouting, firewall.Input, firewall.Forward, firewall.Output,
+		firewall.Postrouting, firewall.Ingress}
+	switch family {
+	case unix.NFPROTO_ARP:
+		names = []firewall.Hook{firewall.Input, firewall.Output, firewall.Forward}
+	case unix.NFPROTO_NETDEV:
+		names = []firewall.Hook{firewall.Ingress, firewall.Egress}
+	}
+	if int(num) < len(names) {
+		return names[num]
+	}
+	return firewall.Hook(fmt.Sprintf("hook %d", num))
+}
+
+// devices reads the devices of an ingress or egress chain, of which old kernels send one.
+func devices(hook attrs) []string {
+	var names []string
+	if hook.has(attrHookDevs) {
+		_ = walk(hook[attrHookDevs], func(typ uint16, b []byte) {
+			if typ == attrDeviceName {
+				names = append(names, unix.ByteSliceToString(b))
+			}
+		})
+	}
+	if len(names) == 0 && hook.has(unix.NFTA_HOOK_DEV) {
+		names = append(names, hook.str(unix.NFTA_HOOK_DEV))
+	}
+	return names
+}
+
+// setBackends tells the tables that iptables-nft and its siblings wrote from all others: by their
+// names and those of their base chains, which iptables-nft refuses to read otherwise.
+func (r *ruleset) setBackends() {
+	for _, t := range r.tables {
+		names := xtablesNames(t.Family)
+		if !names[t.Name] {
+			continue
+		}
+		base, ours := 0, 0
+		for _, c := range t.Chains {
+			if !c.IsBase() {
+				continue
+			}
+			base++
+			if c.Name == strings.ToUpper(string(c.Hook)) {
+				ours++
+			}
+		}
+		if base == ours && base > 0 {
+			t.Backend = firewall.IptablesNFT
+		}
+	}
+}
+
+// xtablesNames are the tables of iptables, ebtables and arptables.
+func xtablesNames(f firewall.Family) map[string]bool {
+	switch f {
+	case firewall.FamilyIP, firewall.FamilyIP6:
+		return map[string]bool{"filter": true, "nat": true, "mangle": true, "raw": true, "security": true}
+	case firewall.FamilyBridge:
+		return map[string]bool{"filter": true, "nat": true, "broute": true}
+	case firewall.FamilyARP:
+		return map[string]bool{"filter": true}
+	}
+	return nil
+}
+
+func (r *ruleset) addRule(family uint8, a attrs) error {
+	t := r.byKey[tableKey{family, a.str(unix.NFTA_RULE_TABLE)}]
+	if t == nil {
+		return errInterrupted
+	}
+	c := r.chains[t][a.str(unix.NFTA_RULE_CHAIN)]
+	if c == nil {
+		return errInterrupted
+	}
+	b := &body{family: t.Family, backend: t.Backend, sets: r.sets[t]}
+	d := decoder{family: t.Family, sets: r.sets[t], links: &r.links}
+	if err := list(a[unix.NFTA_RULE_EXPRESSIONS], func(e attrs) error {
+		b.exprs = append(b.exprs, d.decode(e))
+		return nil
+	}); err != nil {
+		return err
+	}
+	rule := &firewall.Rule{
+		Chain: c, Number: len(c.Rules) + 1, Handle: a.u64(unix.NFTA_RULE_HANDLE), Body: b,
+	}
+	rule.Comment = comment(a[unix.NFTA_RULE_USERDATA])
+	b.count(rule)
+	rule.Text = b.write(c, &r.links, rule.Comment)
+	if rule.Comment == "" {
+		rule.Comment = b.comment()
+	}
+	c.Rules = append(c.Rules, rule)
+	r.report(t, c, rule, b)
+	return nil
+}
+
+// report tells once of every kind of expression that could not be read.
+func (r *ruleset) report(t *firewall.Table, c *firewall.Chain, rule *firewall.Rule, b *body) {
+	for _, e := range b.exprs {
+		u, ok := e.(*unknownExpr)
+		if !ok || r.unknown[u.name] {
+			continue
+		}
+		r.unknown[u.name] = true
+		r.problems = append(r.problems, fmt.Sprintf(
+			"rule %d of chain %s in table %s %s uses the expression %q, which cannot be judged",
+			rule.Number, c.Name, t.Family, t.Name, u.name))
+	}
+}

@@ -1,0 +1,362 @@
+package nft
+
+import (
+	"bytes"
+	"net"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pathtrace/pathtrace/internal/firewall"
+)
+
+// links names devices by their index; the kernel is asked once, and only if a rule has an index.
+type links struct{ names map[uint32]string }
+
+func (l *links) name(index uint32) string {
+	if l.names == nil {
+		l.names = make(map[uint32]string)
+		all, _ := net.Interfaces()
+		for _, i := range all {
+			l.names[uint32(i.Index)] = i.Name
+		}
+	}
+	return l.names[index]
+}
+
+// piece is a part of a rule's text.
+type piece struct {
+	at   int // the expression that finishes it
+	text string
+	// rank orders the pieces of an iptables rule, which shows its own fields first.
+	rank int
+	// implied is set where words after it say the same: `meta l4proto tcp` before `tcp dport`.
+	implied bool
+}
+
+// writer puts the expressions of a rule back into words. It follows the registers as the kernel
+// fills them, with what they hold in words instead of values.
+type writer struct {
+	b     *body
+	links *links
+	held  [regBytes / 4]*operand
+	ctx   context
+	out   []piece
+}
+
+// context is what the matches so far say about the packet's protocols, which decides how its bytes
+// are called.
+type context struct {
+	ether uint16 // 0: not known
+	l4    int    // -1: not known
+	// The pieces that said so, -1 if none did.
+	etherPiece, l4Piece int
+}
+
+// operand is what a register holds.
+type operand struct {
+	text  string
+	typ   dataType
+	n     int    // bytes
+	width int    // bytes of the whole field, if only its start was loaded
+	mask  []byte // what a bitwise left of it; nil for all
+	xor   []byte
+	layer layer
+	value []byte // an immediate
+	big   bool   // a number of the host that was put into network byte order
+}
+
+// layer is where a field comes from, for what it implies of the protocols.
+type layer uint8
+
+const (
+	layerNone      layer = iota
+	layerEther           // a field of Ethernet's header that names the next protocol
+	layerNetwork         // a field of IP
+	layerProto           // the field or meta key that names the transport protocol
+	layerTransport       // a field of a transport protocol
+)
+
+// write sets the words of each expression and returns the rule's text.
+func (b *body) write(c *firewall.Chain, l *links, comment string) string {
+	w := writer{b: b, links: l}
+	w.ctx = context{l4: -1, etherPiece: -1, l4Piece: -1}
+	switch b.family {
+	case firewall.FamilyIP:
+		w.ctx.ether = ethIP
+	case firewall.FamilyIP6:
+		w.ctx.ether = ethIPv6
+	}
+	if b.backend == firewall.IptablesNFT {
+		if text, ok := w.iptables(c, comment); ok {
+			return text
+		}
+		w.out, w.held = nil, [regBytes / 4]*operand{}
+	}
+	b.words = make([]string, len(b.exprs))
+	for i := range b.exprs {
+		w.nft(i)
+	}
+	var parts []string
+	for _, p := range w.out {
+		b.words[p.at] = p.text
+		if !p.implied {
+			parts = append(parts, p.text)
+		}
+	}
+	if comment != "" {
+		parts = append(parts, "comment \""+comment+"\"")
+	}
+	return strings.Join(parts, " ")
+}
+
+func (w *writer) say(at int, text string) int {
+	w.out = append(w.out, piece{at: at, text: text})
+	return len(w.out) - 1
+}
+
+// hold notes what a register holds.
+func (w *writer) hold(at int, o *operand) {
+	if at < 0 || at >= regBytes {
+		return
+	}
+	w.held[at/4] = o
+	for i := at/4 + 1; i < (at+o.n+3)/4 && i < len(w.held); i++ {
+		w.held[i] = nil
+	}
+}
+
+// held returns what a register holds.
+func (w *writer) operand(at int) *operand {
+	if at >= 0 && at < regBytes && w.held[at/4] != nil {
+		return w.held[at/4]
+	}
+	return &operand{text: "?", typ: typeHex}
+}
+
+// parts returns the operands that lie one after the other from a register on: of a concatenation.
+func (w *writer) parts(at, length int) []*operand {
+	var all []*operand
+	for end := at + length; at < end; {
+		o := w.operand(at)
+		all = append(all, o)
+		at += max((o.n+3)&^3, 4)
+	}
+	return all
+}
+
+// nft writes expression i in nft's language.
+func (w *writer) nft(i int) {
+	switch e := w.b.exprs[i].(type) {
+	case *payloadExpr:
+		w.hold(e.dst, w.payload(e))
+	case *metaExpr:
+		w.hold(e.dst, metaOperand(e))
+	case *ctExpr:
+		w.hold(e.dst, ctOperand(e))
+	case *fibExpr:
+		w.hold(e.dst, fibOperand(e))
+	case *loadExpr:
+		w.hold(e.dst, loadOperand(e))
+	case *immediateExpr:
+		if e.dst >= 0 {
+			w.hold(e.dst, &operand{typ: typeHex, n: len(e.data), value: e.data})
+		} else if text := verdictText(e.verdict); text != "" {
+			w.say(i, text)
+		}
+	case *bitwiseExpr:
+		w.hold(e.dst, w.masked(e))
+	case *byteorderExpr:
+		o := *w.operand(e.src)
+		o.big = o.typ.host()
+		w.hold(e.dst, &o)
+	case *cmpExpr:
+		w.cmp(i, e)
+	case *rangeExpr:
+		o := w.operand(e.at)
+		op := ""
+		if e.not {
+			op = "!= "
+		}
+		w.match(i, o, op, w.value(o, e.from)+"-"+w.value(o, e.to))
+	case *lookupExpr:
+		w.lookup(i, e)
+	default:
+		w.statement(i, e)
+	}
+}
+
+// masked is an operand after a bitwise.
+func (w *writer) masked(e *bitwiseExpr) *operand {
+	o := *w.operand(e.src)
+	switch {
+	case e.op == unix.NFT_BITWISE_BOOL:
+		o.mask, o.xor = e.mask, e.xor
+	case e.op == bitwiseLeft:
+		o.text += " << " + decimal(uint64(e.shift))
+	case e.op == bitwiseRight:
+		o.text += " >> " + decimal(uint64(e.shift))
+	}
+	return &o
+}
+
+// cmp writes a comparison; two that are the ends of a range become one.
+func (w *writer) cmp(i int, e *cmpExpr) {
+	o := w.operand(e.at)
+	if o.mask != nil {
+		w.cmpMasked(i, o, e)
+		return
+	}
+	if before, ok := w.rangeStart(i, e); ok {
+		last := &w.out[len(w.out)-1]
+		last.at, last.text = i, o.text+" "+w.value(o, before.data)+"-"+w.value(o, e.data)
+		return
+	}
+	if o.width > len(e.data) || o.typ.prefixes() && o.n > len(e.data) {
+		w.match(i, o, operator(e.op), w.prefix(o, e.data, len(e.data)*8))
+		return
+	}
+	at := w.match(i, o, operator(e.op), w.value(o, e.data))
+	if e.op == unix.NFT_CMP_EQ {
+		w.learn(o, e.data, at)
+	}
+}
+
+// rangeStart returns the comparison before, if both together are a range.
+func (w *writer) rangeStart(i int, e *cmpExpr) (*cmpExpr, bool) {
+	if i == 0 || e.op != unix.NFT_CMP_LTE {
+		return nil, false
+	}
+	before, ok := w.b.exprs[i-1].(*cmpExpr)
+	return before, ok && before.op == unix.NFT_CMP_GTE && before.at == e.at && len(w.out) > 0
+}
+
+func operator(op int) string {
+	switch op {
+	case unix.NFT_CMP_NEQ:
+		return "!= "
+	case unix.NFT_CMP_LT:
+		return "< "
+	case unix.NFT_CMP_LTE:
+		return "<= "
+	case unix.NFT_CMP_GT:
+		return "> "
+	case unix.NFT_CMP_GTE:
+		return ">= "
+	}
+	return ""
+}
+
+// match writes a match and returns its place.
+func (w *writer) match(i int, o *operand, op, value string) int {
+	w.imply(o)
+	return w.say(i, o.text+" "+op+value)
+}
+
+// imply marks what a field of a protocol makes superfluous.
+func (w *writer) imply(o *operand) {
+	switch {
+	case o.layer == layerTransport && w.ctx.l4Piece >= 0:
+		w.out[w.ctx.l4Piece].implied = true
+		w.ctx.l4Piece = -1
+		if w.ctx.l4 == unix.IPPROTO_ICMP || w.ctx.l4 == unix.IPPROTO_ICMPV6 {
+			w.imply(&operand{layer: layerNetwork}) // each belongs to one version of IP
+		}
+	case o.layer == layerNetwork && w.ctx.etherPiece >= 0:
+		w.out[w.ctx.etherPiece].implied = true
+		w.ctx.etherPiece = -1
+	}
+}
+
+// learn notes what an equality says about the protocols.
+func (w *writer) learn(o *operand, value []byte, at int) {
+	switch {
+	case o.layer == layerEther && len(value) == 2:
+		w.ctx.ether, w.ctx.etherPiece = uint16(value[0])<<8|uint16(value[1]), at
+	case o.layer == layerEther && len(value) == 1:
+		switch value[0] {
+		case unix.NFPROTO_IPV4:
+			w.ctx.ether, w.ctx.etherPiece = ethIP, at
+		case unix.NFPROTO_IPV6:
+			w.ctx.ether, w.ctx.etherPiece = ethIPv6, at
+		}
+	case (o.layer == layerProto || o.text == "ip protocol" || o.text == "ip6 nexthdr") && len(value) == 1:
+		w.ctx.l4, w.ctx.l4Piece = int(value[0]), at
+	}
+}
+
+// cmpMasked writes the comparison of some bits of a field.
+func (w *writer) cmpMasked(i int, o *operand, e *cmpExpr) {
+	if len(o.mask) != len(e.data) || len(o.xor) != len(e.data) {
+		w.match(i, o, "& "+hex(o.mask)+" "+equality(e.op), hex(e.data))
+		return
+	}
+	zero := bytes.Count(e.data, []byte{0}) == len(e.data)
+	n, contiguous := prefixLen(o.mask)
+	switch {
+	case o.typ == typeDSCP:
+		w.match(i, o, operator(e.op), dscp(e.data))
+	case o.typ == typeVLAN:
+		w.match(i, o, operator(e.op), w.value(o, e.data))
+	case o.typ.bitmask() && zero && e.op == unix.NFT_CMP_NEQ:
+		w.match(i, o, "", w.value(o, o.mask))
+	case o.typ.bitmask() && zero && e.op == unix.NFT_CMP_EQ:
+		w.match(i, o, "! ", w.value(o, o.mask))
+	case o.typ.bitmask():
+		w.match(i, o, operator(e.op), w.value(o, e.data)+" / "+w.value(o, o.mask))
+	case o.typ.prefixes() && contiguous:
+		w.match(i, o, operator(e.op), w.prefix(o, e.data, n))
+	default:
+		w.match(i, o, "& "+w.value(o, o.mask)+" "+equality(e.op), w.value(o, e.data))
+	}
+}
+
+// equality is an operator where nft writes "==".
+func equality(op int) string {
+	if op == unix.NFT_CMP_EQ {
+		return "== "
+	}
+	return operator(op)
+}
+
+// prefix writes the start of an address with its length.
+func (w *writer) prefix(o *operand, start []byte, n int) string {
+	full := slices.Concat(start, make([]byte, max(max(o.width, o.typ.size())-len(start), 0)))
+	if o.typ == typeIfname {
+		return quoted(unix.ByteSliceToString(start) + "*")
+	}
+	return w.value(o, full) + "/" + decimal(uint64(n))
+}
+
+// lookup writes a look-up in a set or map.
+func (w *writer) lookup(i int, e *lookupExpr) {
+	length := 4
+	if e.set != nil {
+		length = e.set.keyLen
+	}
+	parts := w.parts(e.at, length)
+	var names []string
+	for _, o := range parts {
+		w.imply(o)
+		names = append(names, o.text)
+	}
+	text := strings.Join(names, " . ")
+	switch {
+	case e.verdicts:
+		w.say(i, text+" vmap "+w.set(e, parts))
+	case e.dst >= 0:
+		typ := typeHex
+		if e.set != nil {
+			typ = typeByNumber(e.set.dataType)
+			length = e.set.dataLen
+		}
+		text += " map " + w.set(e, parts)
+		w.b.words[i] = text
+		w.hold(e.dst, &operand{text: text, typ: typ, n: length})
+	case e.not:
+		w.say(i, text+" != "+w.set(e, parts))
+	default:
+		w.say(i, text+" "+w.set(e, parts))
+	}
+}

@@ -1,0 +1,386 @@
+package nft
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pathtrace/pathtrace/internal/firewall"
+)
+
+// The order in which iptables shows a rule's parts: its own fields, then matches as they come, then
+// the target.
+const (
+	rankSource = iota
+	rankDestination
+	rankIn
+	rankOut
+	rankProto
+	rankFragment
+	rankMatch
+	rankTarget
+)
+
+// iptables writes the rule as `iptables -S`, `ip6tables -S` or, in the bridge family, `ebtables-save`
+// does; ok is false for a rule that none of them can have written.
+func (w *writer) iptables(c *firewall.Chain, comment string) (text string, ok bool) {
+	x := iptablesWriter{writer: w, transport: -1}
+	for i := range w.b.exprs {
+		if !x.expr(i) {
+			return "", false
+		}
+	}
+	if comment != "" {
+		x.say(len(w.b.exprs)-1, rankMatch, "-m comment --comment "+shellQuoted(comment))
+	}
+	w.b.words = make([]string, len(w.b.exprs))
+	for _, p := range x.out {
+		if p.at >= 0 && (w.b.words[p.at] == "" || p.rank == rankTarget) {
+			w.b.words[p.at] = p.text
+		}
+	}
+	slices.SortStableFunc(x.out, func(a, b piece) int { return a.rank - b.rank })
+	parts := []string{"-A " + c.Name}
+	for _, p := range x.out {
+		parts = append(parts, p.text)
+	}
+	return strings.Join(parts, " "), true
+}
+
+// iptablesWriter writes one rule in iptables' language.
+type iptablesWriter struct {
+	*writer
+	out []piece
+	// transport is the piece of -m tcp or -m udp, to which later options are added; -1 if none.
+	transport int
+	options   []string
+}
+
+func (x *iptablesWriter) say(at, rank int, text string) {
+	x.out = append(x.out, piece{at: at, rank: rank, text: text})
+}
+
+// expr writes expression i; false if iptables does not write such.
+func (x *iptablesWriter) expr(i int) bool {
+	switch e := x.b.exprs[i].(type) {
+	case *payloadExpr, *metaExpr, *bitwiseExpr:
+		x.nft(i)
+	case *counterExpr:
+	case *cmpExpr:
+		return x.cmp(i, e)
+	case *rangeExpr:
+		return x.ports(i, x.operand(e.at), e.not, e.from, e.to)
+	case *doubtExpr:
+		if e.name != "limit" {
+			return false
+		}
+		x.say(i, rankMatch, limitText(&e.a))
+	case *matchExpr:
+		x.say(i, rankMatch, e.match.Text)
+	case *targetExpr:
+		x.say(i, rankTarget, e.target.Text)
+	case *effectExpr:
+		if e.name != "log" {
+			return false
+		}
+		x.say(i, rankTarget, nflog(&e.a))
+	case *immediateExpr:
+		text, ok := iptablesVerdict(e)
+		if ok && text != "" {
+			x.say(i, rankTarget, text)
+		}
+		return ok
+	default:
+		return false
+	}
+	return true
+}
+
+func iptablesVerdict(e *immediateExpr) (string, bool) {
+	if e.dst >= 0 {
+		return "", false
+	}
+	switch e.verdict.Kind {
+	case firewall.Accept:
+		return "-j ACCEPT", true
+	case firewall.Drop:
+		return "-j DROP", true
+	case firewall.Return:
+		return "-j RETURN", true
+	case firewall.Jump:
+		return "-j " + e.verdict.Chain, true
+	case firewall.Goto:
+		return "-g " + e.verdict.Chain, true
+	case firewall.Continue:
+		return "", true
+	}
+	return "", false
+}
+
+// cmp writes a comparison.
+func (x *iptablesWriter) cmp(i int, e *cmpExpr) bool {
+	o := x.operand(e.at)
+	not := ""
+	if e.op == unix.NFT_CMP_NEQ {
+		not = "! "
+	}
+	if e.op != unix.NFT_CMP_EQ && e.op != unix.NFT_CMP_NEQ {
+		return x.portRange(i, o, e)
+	}
+	switch o.text {
+	case "ip saddr", "ip6 saddr":
+		x.say(i, rankSource, not+"-s "+addressMask(o, e.data))
+	case "ip daddr", "ip6 daddr":
+		x.say(i, rankDestination, not+"-d "+addressMask(o, e.data))
+	case "iifname":
+		x.say(i, rankIn, not+"-i "+wildcard(e.data))
+	case "oifname":
+		x.say(i, rankOut, not+"-o "+wildcard(e.data))
+	case "meta l4proto":
+		x.say(i, rankProto, not+"-p "+protocolName(e.data))
+		if e.op == unix.NFT_CMP_EQ {
+			x.ctx.l4 = int(e.data[0])
+		}
+	case "ip frag-off":
+		if e.op == unix.NFT_CMP_EQ {
+			not = "! "
+		} else {
+			not = ""
+		}
+		x.say(i, rankFragment, not+"-f")
+	case "meta mark":
+		x.say(i, rankMatch, "-m mark "+not+"--mark "+markMask(o, e.data))
+	case "tcp flags":
+		mask := o.mask
+		if mask == nil {
+			mask = []byte{0xff}
+		}
+		x.option(i, "tcp", not+"--tcp-flags "+tcpFlags(mask[0])+" "+tcpFlags(e.data[0]))
+	case "tcp sport", "tcp dport", "udp sport", "udp dport", "sctp sport", "sctp dport", "dccp sport", "dccp dport",
+		"udplite sport", "udplite dport":
+		return x.ports(i, o, not != "", e.data, e.data)
+	default:
+		return x.frame(i, o, not, e)
+	}
+	return true
+}
+
+// portRange writes the comparisons with both ends of a range, or with one where the other is open.
+func (x *iptablesWriter) portRange(i int, o *operand, e *cmpExpr) bool {
+	if before, ok := x.rangeBefore(i, e); ok {
+		return x.ports(i, o, false, before.data, e.data)
+	}
+	if i+1 < len(x.b.exprs) {
+		if next, ok := x.b.exprs[i+1].(*cmpExpr); ok && next.op == unix.NFT_CMP_LTE && e.op == unix.NFT_CMP_GTE {
+			return true // the next expression writes both
+		}
+	}
+	switch {
+	case len(e.data) != 2:
+		return false
+	case e.op == unix.NFT_CMP_GTE:
+		return x.ports(i, o, false, e.data, []byte{0xff, 0xff})
+	case e.op == unix.NFT_CMP_LTE:
+		return x.ports(i, o, false, []byte{0, 0}, e.data)
+	}
+	return false
+}
+
+func (x *iptablesWriter) rangeBefore(i int, e *cmpExpr) (*cmpExpr, bool) {
+	if i == 0 || e.op != unix.NFT_CMP_LTE {
+		return nil, false
+	}
+	before, ok := x.b.exprs[i-1].(*cmpExpr)
+	return before, ok && before.op == unix.NFT_CMP_GTE && before.at == e.at
+}
+
+// ports writes a port or a range of ports.
+func (x *iptablesWriter) ports(i int, o *operand, not bool, from, to []byte) bool {
+	proto, which, ok := strings.Cut(o.text, " ")
+	if !ok || which != "sport" && which != "dport" || len(from) != 2 || len(to) != 2 {
+		return false
+	}
+	text := "--" + which + " " + decimal(bigEndian(from))
+	if !bytes.Equal(from, to) {
+		text += ":" + decimal(bigEndian(to))
+	}
+	if not {
+		text = "! " + text
+	}
+	x.option(i, proto, text)
+	return true
+}
+
+// option adds an option to the match of a transport protocol.
+func (x *iptablesWriter) option(i int, proto, text string) {
+	if x.transport < 0 {
+		x.transport = len(x.out)
+		x.say(i, rankMatch, "-m "+proto)
+	}
+	x.options = append(x.options, text)
+	// Ports come first, as the match's save function has them.
+	slices.SortStableFunc(x.options, func(a, b string) int { return optionRank(a) - optionRank(b) })
+	p := &x.out[x.transport]
+	p.text, p.at = "-m "+proto+" "+strings.Join(x.options, " "), i
+}
+
+func optionRank(text string) int {
+	switch {
+	case strings.Contains(text, "--sport"):
+		return 0
+	case strings.Contains(text, "--dport"):
+		return 1
+	}
+	return 2
+}
+
+// frame writes the fields of ebtables.
+func (x *iptablesWriter) frame(i int, o *operand, not string, e *cmpExpr) bool {
+	if x.b.family != firewall.FamilyBridge {
+		return false
+	}
+	switch o.text {
+	case "ether type", "meta protocol":
+		x.say(i, rankSource, not+"-p "+etherName(bigEndian(e.data)))
+		if e.op == unix.NFT_CMP_EQ {
+			x.ctx.ether = uint16(bigEndian(e.data))
+		}
+	case "ether saddr":
+		x.say(i, rankFragment, not+"-s "+macMask(o, e.data))
+	case "ether daddr":
+		x.say(i, rankFragment, not+"-d "+macMask(o, e.data))
+	case "meta ibrname":
+		x.say(i, rankOut, not+"--logical-in "+wildcard(e.data))
+	case "meta obrname":
+		x.say(i, rankProto, not+"--logical-out "+wildcard(e.data))
+	default:
+		return false
+	}
+	return true
+}
+
+func etherName(n uint64) string {
+	switch n {
+	case ethIP:
+		return "IPv4"
+	case ethIPv6:
+		return "IPv6"
+	case 0x0806:
+		return "ARP"
+	case ethVLAN:
+		return "802_1Q"
+	}
+	return fmt.Sprintf("0x%x", n)
+}
+
+func macMask(o *operand, b []byte) string {
+	text := net.HardwareAddr(b).String()
+	if len(b) < 6 {
+		return net.HardwareAddr(slices.Concat(b, make([]byte, 6-len(b)))).String() + "/" +
+			net.HardwareAddr(slices.Concat(bytes.Repeat([]byte{0xff}, len(b)), make([]byte, 6-len(b)))).String()
+	}
+	if o.mask != nil {
+		text += "/" + net.HardwareAddr(o.mask).String()
+	}
+	return text
+}
+
+// addressMask writes an address with the length of its mask, or the mask if that has holes.
+func addressMask(o *operand, b []byte) string {
+	width := max(o.width, len(b))
+	mask := o.mask
+	if mask == nil {
+		mask = bytes.Repeat([]byte{0xff}, len(b))
+	}
+	mask = slices.Concat(mask, make([]byte, max(width-len(mask), 0)))
+	full := net.IP(slices.Concat(b, make([]byte, max(width-len(b), 0))))
+	if n, ok := prefixLen(mask); ok {
+		return fmt.Sprintf("%s/%d", full, n)
+	}
+	return fmt.Sprintf("%s/%s", full, net.IP(mask))
+}
+
+// wildcard writes a device's name; one that is only a start ends with a plus.
+func wildcard(b []byte) string {
+	if len(b) > 0 && len(b) < ifNameLen && b[len(b)-1] != 0 {
+		return string(b) + "+"
+	}
+	return unix.ByteSliceToString(b)
+}
+
+// protocolName names a protocol as iptables does: by /etc/protocols.
+func protocolName(b []byte) string {
+	if len(b) == 0 {
+		return "all"
+	}
+	if name := protocol(b[0]); name != "" {
+		return name
+	}
+	return decimal(uint64(b[0]))
+}
+
+// markMask writes a mark in hexadecimal, with its mask if it has one.
+func markMask(o *operand, b []byte) string {
+	if o.mask == nil {
+		return fmt.Sprintf("0x%x", number(b))
+	}
+	return fmt.Sprintf("0x%x/0x%x", number(b), number(o.mask))
+}
+
+// tcpFlags writes flags as the tcp match of iptables does.
+func tcpFlags(b byte) string {
+	if b == 0 {
+		return "NONE"
+	}
+	var all []string
+	for i, name := range []string{"FIN", "SYN", "RST", "PSH", "ACK", "URG"} {
+		if b&(1<<i) != 0 {
+			all = append(all, name)
+		}
+	}
+	return strings.Join(all, ",")
+}
+
+// limitText writes a rate limit as the limit match of iptables does.
+func limitText(a *attrs) string {
+	unit := map[uint64]string{1: "sec", 60: "min", 3600: "hour", 86400: "day"}[a.u64(unix.NFTA_LIMIT_UNIT)]
+	text := fmt.Sprintf("-m limit --limit %d/%s", a.u64(unix.NFTA_LIMIT_RATE), unit)
+	if burst := a.u32(unix.NFTA_LIMIT_BURST); burst != 5 {
+		text += fmt.Sprintf(" --limit-burst %d", burst)
+	}
+	return text
+}
+
+// nflog writes the one target that iptables-nft writes as a log expression.
+func nflog(a *attrs) string {
+	text := "-j NFLOG"
+	if prefix := a.str(unix.NFTA_LOG_PREFIX); prefix != "" {
+		text += " --nflog-prefix " + shellQuoted(prefix)
+	}
+	if n := a.u16(unix.NFTA_LOG_GROUP); n != 0 {
+		text += fmt.Sprintf(" --nflog-group %d", n)
+	}
+	if n := a.u32(unix.NFTA_LOG_SNAPLEN); n != 0 {
+		text += fmt.Sprintf(" --nflog-size %d", n)
+	}
+	if n := a.u16(unix.NFTA_LOG_QTHRESHOLD); n > 1 {
+		text += fmt.Sprintf(" --nflog-threshold %d", n)
+	}
+	return text
+}
+
+// shellQuoted writes a string as xtables_save_string does: in quotes unless it is one plain word.
+func shellQuoted(s string) string {
+	plain := s != ""
+	for _, r := range s {
+		plain = plain && (r == '_' || r == '-' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z')
+	}
+	if plain {
+		return s
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `'`, `\'`).Replace(s) + `"`
+}

@@ -12,4 +12,6 @@ type (
 	Verdict = path.Verdict
 	// Stats closes a trace; it comes last.
 	Stats = path.Stats
+	// Finding is one thing that doctor found.
+	Finding = path.Finding
 )

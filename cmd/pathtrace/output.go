@@ -21,11 +21,17 @@ type outputFlags struct {
 	allPackets bool
 }
 
-func (f *outputFlags) register(flags *pflag.FlagSet) {
+// registerOutput adds the flags of every command.
+func (f *outputFlags) registerOutput(flags *pflag.FlagSet) {
 	flags.StringVarP(&f.output, "output", "o", "text", "text or json")
 	flags.StringVarP(&f.file, "write", "w", "", "write to `FILE` instead of standard output")
-	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show every hook")
 	flags.BoolVar(&f.noColor, "no-color", false, "no colours, also on a terminal")
+}
+
+// register adds the flags of a command that traces.
+func (f *outputFlags) register(flags *pflag.FlagSet) {
+	f.registerOutput(flags)
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show every hook")
 	flags.BoolVar(&f.allPackets, "all-packets", false,
 		"every packet, not only those that open, close, reset or are dropped")
 }

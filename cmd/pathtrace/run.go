@@ -65,7 +65,7 @@ type streams struct {
 
 func newRoot(s *streams) *cobra.Command {
 	cmd := newTrace(s)
-	cmd.AddCommand(newHooks(s), newDemo(s))
+	cmd.AddCommand(newDoctor(s), newHooks(s), newDemo(s))
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	return cmd
 }

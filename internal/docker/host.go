@@ -100,6 +100,15 @@ func local(conn net.Conn) bool {
 // errElsewhere is an engine on another machine.
 var errElsewhere = errors.New("the engine is on another machine")
 
+// Explain makes the sentence for an engine, by its address, that could not be used because of err.
+func Explain(host string, err error) string {
+	h, parseErr := parseHost(host)
+	if parseErr != nil {
+		return parseErr.Error()
+	}
+	return explain(h, err)
+}
+
 // explain makes the sentence for an engine that could not be used.
 func explain(h hostAddress, err error) string {
 	const instead = "; names come from network namespaces until it answers"

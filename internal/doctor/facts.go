@@ -203,6 +203,7 @@ type Neighbour struct {
 type Listener struct {
 	Addr    netip.AddrPort // unspecified address: every address
 	V6Only  bool
+	Inode   uint32 // of the socket
 	Process string // empty if unknown
 	PID     int
 }

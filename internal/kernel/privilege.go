@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -24,14 +25,38 @@ func needed() []capability {
 	}
 }
 
+// Lacking returns those of the named capabilities that this process lacks, such as CAP_SYS_ADMIN.
+func Lacking(names ...string) ([]string, error) {
+	effective, err := capabilities()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, c := range needed() {
+		if slices.Contains(names, c.name) && effective&(1<<c.bit) == 0 {
+			out = append(out, c.name)
+		}
+	}
+	return out, nil
+}
+
 // CheckPrivilege returns an error that names the capabilities this process lacks.
 func CheckPrivilege() error {
+	effective, err := capabilities()
+	if err != nil {
+		return err
+	}
+	return missing(effective)
+}
+
+// capabilities returns the effective set of this process as a bit mask.
+func capabilities() (uint64, error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil {
-		return fmt.Errorf("read this process's capabilities: %w", err)
+		return 0, fmt.Errorf("read this process's capabilities: %w", err)
 	}
-	return missing(uint64(data[1].Effective)<<32 | uint64(data[0].Effective))
+	return uint64(data[1].Effective)<<32 | uint64(data[0].Effective), nil
 }
 
 func missing(effective uint64) error {

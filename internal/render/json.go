@@ -59,6 +59,12 @@ func (j *JSON) Verdict(v path.Verdict) error {
 	return j.write(v.Type, v)
 }
 
+// Finding writes one thing that doctor found. Type is filled in.
+func (j *JSON) Finding(f path.Finding) error {
+	f.Type = "finding"
+	return j.write(f.Type, f)
+}
+
 // Stats writes what the trace cost and lost; it belongs last. Type is filled in.
 func (j *JSON) Stats(s path.Stats) error {
 	s.Type = "stats"

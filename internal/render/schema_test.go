@@ -78,7 +78,8 @@ func TestSchemaMatchesTypes(t *testing.T) {
 		"hook": reflect.TypeFor[HookRow](), "outer": reflect.TypeFor[path.Outer](),
 		"where": reflect.TypeFor[path.Where](), "rule": reflect.TypeFor[path.Rule](),
 		"latency": reflect.TypeFor[path.Latency](), "translation": reflect.TypeFor[path.Translation](),
-		"warning": reflect.TypeFor[path.Warning](),
+		"warning": reflect.TypeFor[path.Warning](), "finding": reflect.TypeFor[path.Finding](),
+		"place": reflect.TypeFor[path.Place](),
 	} {
 		var properties, required []string
 		for f := range fields(typ) {

@@ -241,6 +241,8 @@ type Stats struct {
 	Lost     map[string]uint64 `json:"lost,omitempty"`    // per hook or map, what was lost and where
 	Skipped  []string          `json:"skipped,omitempty"` // namespaces or hooks that could not be used, with why
 	Warnings []string          `json:"warnings,omitempty"`
+	// Findings counts what doctor found, per severity.
+	Findings map[Severity]int `json:"findings,omitempty"`
 }
 
 // Schema is the version of the JSON contract.

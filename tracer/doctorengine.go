@@ -1,0 +1,95 @@
+package tracer
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/pathtrace/pathtrace/internal/docker"
+	"github.com/pathtrace/pathtrace/internal/doctor"
+)
+
+// engine says what is known of an engine, also of one that does not answer.
+func (d *examiner) engine(e docker.Engine, h *doctor.Host) doctor.Engine {
+	given := len(d.cfg.DockerHosts) > 0 || os.Getenv("DOCKER_HOST") != ""
+	out := doctor.Engine{
+		Address: e.Host, CLI: cli(e.Host, given), Version: e.Version, LiveRestore: e.LiveRestore, Backend: e.FirewallBackend,
+	}
+	if e.Index < 0 {
+		out.State = doctor.EngineNone
+		return out
+	}
+	s := e.Settings
+	if !e.Alive {
+		s = docker.ReadSettings(d.cfg.Root)
+		d.engineAway(&out, e, h, given)
+	}
+	out.SettingsKnown = s.Known
+	out.ConfigFile, out.ConfigProblem = s.ConfigFile, s.Problem
+	out.IPTables, out.UserlandProxy = s.IPTables, s.UserlandProxy
+	return out
+}
+
+// engineAway finds out whether an engine that does not answer should.
+func (d *examiner) engineAway(out *doctor.Engine, e docker.Engine, h *doctor.Host, given bool) {
+	if e.Err != nil {
+		out.Problem = docker.Explain(e.Host, e.Err)
+	}
+	switch {
+	case errors.Is(e.Err, fs.ErrPermission):
+		out.State = doctor.EngineDenied
+		return
+	case errors.Is(e.Err, context.DeadlineExceeded), errors.Is(e.Err, os.ErrDeadlineExceeded):
+		out.State = doctor.EngineHangs
+		return
+	}
+	out.State = doctor.EngineDown
+	out.Orphans = len(shims(h.NS.Inode))
+	if out.Orphans > 0 {
+		out.Signs = append(out.Signs, "processes of containers are there (containerd-shim)")
+	}
+	if h.Services != nil && slices.Contains(h.Services.Enabled, "docker.service") {
+		out.Signs = append(out.Signs, "docker.service starts with the host")
+	}
+	if links, err := d.topo.Links(h.NS.Inode); err == nil {
+		for _, l := range links {
+			if l.Kind == "bridge" && l.Name == "docker0" {
+				out.Signs = append(out.Signs, "its bridge docker0 is still there")
+			}
+		}
+	}
+	refused := errors.Is(e.Err, syscall.ECONNREFUSED)
+	if !given && !refused && len(out.Signs) == 0 {
+		out.State = doctor.EngineNone
+	}
+}
+
+// shims lists the processes that keep Docker's containers while the engine is away, of one network
+// namespace.
+func shims(host uint32) []int {
+	var out []int
+	entries, _ := os.ReadDir("/proc")
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		dir := filepath.Join("/proc", entry.Name())
+		comm, _ := os.ReadFile(filepath.Join(dir, "comm"))
+		if !strings.HasPrefix(string(comm), "containerd-shim") {
+			continue
+		}
+		link, _ := os.Readlink(filepath.Join(dir, "ns/net"))
+		args, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		if link == "net:["+strconv.FormatUint(uint64(host), 10)+"]" && slices.Contains(strings.Split(string(args), "\x00"), "moby") {
+			out = append(out, pid)
+		}
+	}
+	return out
+}

@@ -67,7 +67,7 @@ func alone(h *Host, c *Container) (finding, bool) {
 		Where:    &path.Place{Container: c.Name},
 	}}
 	switch open := served(c); {
-	case len(c.Published) > 0:
+	case len(c.Published)+len(c.Configured) > 0:
 		return finding{}, false
 	case len(mates) > 0:
 		f.Summary = fmt.Sprintf("%s shares no network with the other containers of project %s", c.Name, c.Project)

@@ -123,8 +123,8 @@ func restarting(h *Host, c *Container) finding {
 	return f
 }
 
-// stopped: ends by a signal or with status 0 are what `docker stop` leaves behind; anything else, and
-// the lack of memory, nobody asked for.
+// stopped: ends by a signal or with status 0 are what `docker stop` usually leaves behind; anything else,
+// and the lack of memory, is an error by the container's own word.
 func stopped(h *Host, c *Container) finding {
 	f := notRunning(h, c, path.SeverityNote, "container-stopped")
 	f.Summary = fmt.Sprintf("%s does not run: nobody answers at its published %s", c.Name, configuredWord(c))
@@ -132,7 +132,7 @@ func stopped(h *Host, c *Container) finding {
 	unexpected := c.OOMKilled || c.ExitCode != 0 && c.ExitCode != killed && c.ExitCode != terminated
 	if unexpected {
 		f.Severity = path.SeverityWarning
-		f.Summary = fmt.Sprintf("%s ended unexpectedly: nobody answers at its published %s", c.Name, configuredWord(c))
+		f.Summary = fmt.Sprintf("%s ended with an error: nobody answers at its published %s", c.Name, configuredWord(c))
 		f.Remedy = append([]string{h.docker("logs --tail 50 %s  # why it ended", quote(c.Name))}, f.Remedy...)
 	}
 	return f

@@ -33,6 +33,7 @@ type result struct {
 	meta     *path.Meta
 	hops     []path.Hop
 	verdicts []path.Verdict
+	findings []path.Finding
 	stats    *path.Stats
 }
 
@@ -79,6 +80,10 @@ func (r *result) decode(kind string, line []byte) {
 		var v path.Verdict
 		err = json.Unmarshal(line, &v)
 		r.verdicts = append(r.verdicts, v)
+	case "finding":
+		var f path.Finding
+		err = json.Unmarshal(line, &f)
+		r.findings = append(r.findings, f)
 	case "stats":
 		err = json.Unmarshal(line, &r.stats)
 	default:

@@ -15,10 +15,42 @@ func explainDuplicateAddress(a *analysis, e *end) *finding {
 		return nil
 	}
 	f := a.takenByDouble(h.NetNS)
+	if f == nil {
+		f = a.oneOfDoubles(e, h)
+	}
 	if f != nil {
 		f.where = mergeWhere(h, e)
 	}
 	return f
+}
+
+// oneOfDoubles reports that a packet was refused by one of two that have the address, where it is not
+// known which of them is meant.
+func (a *analysis) oneOfDoubles(e *end, h *path.Hop) *finding {
+	if _, known := a.inTarget(h.NetNS); known || !e.answered() {
+		return nil
+	}
+	addr := a.p.Target.Addr()
+	for i := range a.f.Owners {
+		took := &a.f.Owners[i]
+		segment, ok := a.segmentOf(took)
+		if !ok || took.Addr != addr || took.NetNS != h.NetNS {
+			continue
+		}
+		for j := range a.f.Owners {
+			o := &a.f.Owners[j]
+			if s, ok := a.segmentOf(o); !ok || s != segment || o.Addr != addr || o.NetNS == took.NetNS {
+				continue
+			}
+			f := &finding{cause: path.CauseDuplicateAddress,
+				says: fmt.Sprintf("%s and %s both have the address %s, and %s got to %s", took.Label, o.Label, addr,
+					a.subject(e), took.Label)}
+			a.proveDouble(f, o, took)
+			f.remedy[0] += "  # or from the other, if this is the right one"
+			return f
+		}
+	}
+	return nil
 }
 
 // takenByDouble reports that a packet got to a namespace that has the target's address and is not the

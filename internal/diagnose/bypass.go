@@ -11,22 +11,35 @@ import (
 // with it, so the packet was sent another way or had none; whatever happened to it there is no more
 // than a consequence.
 func explainBypassedLink(a *analysis, e *end) *finding {
-	h := e.at()
-	if h == nil || e.deliver != nil || !h.DstAddr.IsValid() || e.reset != nil {
+	if e.pkt == nil || e.deliver != nil || e.reset != nil {
 		return nil
 	}
-	l := a.downRoute(h.NetNS, h.DstAddr.Addr())
-	out := a.outDevice(e, h)
-	if l == nil || string(out) == l.Name {
-		return nil
+	for i := range e.pkt.Hops {
+		h := &e.pkt.Hops[i]
+		if !onPath(h) || !h.DstAddr.IsValid() || h.NetNS == 0 {
+			continue
+		}
+		l := a.downRoute(h.NetNS, h.DstAddr.Addr())
+		out := a.outDevice(e, h)
+		if l == nil || string(out) == l.Name || !a.left(e, h) {
+			continue
+		}
+		at := *h
+		at.Device, at.Stage, at.Function, at.Reason = l.Name, path.StageRoute, "", ""
+		f := a.bypassed(&at, e, l, h.DstAddr.Addr())
+		if out != "" && a.outDeviceOf(h) == string(out) {
+			f.evidence = append(f.evidence, fmt.Sprintf("%s was to leave %s by %s instead", a.subject(e), a.place(h), out))
+		}
+		return f
 	}
-	f := a.bypassed(&path.Hop{NetNS: h.NetNS, Namespace: h.Namespace, Container: h.Container, Host: h.Host,
-		Device: l.Name, Stage: path.StageRoute}, e, l, h.DstAddr.Addr())
-	switch {
-	case out != "" && string(out) != h.Device || h.Stage == path.StageForward:
-		f.evidence = append(f.evidence, fmt.Sprintf("%s was sent out of %s instead", a.subject(e), out))
-	}
-	return f
+	return nil
+}
+
+// left reports whether the packet was routed in the namespace of h with the destination that it has
+// there: it ended there, or it went on elsewhere with the same.
+func (a *analysis) left(e *end, h *path.Hop) bool {
+	at := e.at()
+	return at != nil && at.DstAddr == h.DstAddr
 }
 
 // downRoute returns the device of a namespace that is set down and whose subnet has the address, if no

@@ -3,6 +3,7 @@ package diagnose
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -131,21 +132,29 @@ func isMacvlan(l *Link) bool {
 	return l != nil && (l.Kind == "macvlan" || l.Kind == "macvtap" || l.Kind == "ipvlan" || l.Kind == "ipvtap")
 }
 
+// macvlan words the isolation of l, a device above parent, which the address addr is or speaks to.
 func (a *analysis) macvlan(e *end, h *path.Hop, l *Link, whose, parent string) *finding {
-	host := l.PeerNetNS
-	add := fmt.Sprintf("ip link add %s0 link %s type %s mode bridge", l.Kind, quote(parent), l.Kind)
-	if l.Kind == "ipvlan" {
-		add = fmt.Sprintf("ip link add ipvlan0 link %s type ipvlan mode l2", quote(parent))
+	host, mode := l.PeerNetNS, "mode bridge"
+	if strings.HasPrefix(l.Kind, "ipvlan") {
+		mode = "mode l2"
 	}
-	return &finding{
+	f := &finding{
 		cause: path.CauseMacvlanHostIsolation, where: whereOf(h, e.direction()),
 		says: fmt.Sprintf("%s got no further than %s: a host does not reach its own %s container over the device"+
 			" below it (%s), nor the container its host", a.subject(e), a.place(h), l.Kind, parent),
 		evidence: []string{fmt.Sprintf("%s in %s is a %s device on %s of %s", l.Name, whose, l.Kind, parent,
 			a.spaceName(host))},
 		remedy: []string{
-			a.commandIn(host, "", add) + "  # then give it an address of its own and route the container by it",
-			"or connect both to a bridge network: docker network connect NETWORK CONTAINER",
+			a.commandIn(host, "", fmt.Sprintf("ip link add host-side link %s type %s %s", quote(parent), l.Kind, mode)),
+			a.commandIn(host, "", "ip link set host-side up"),
 		},
 	}
+	for _, p := range l.Addrs {
+		if p.Addr().IsGlobalUnicast() {
+			f.remedy = append(f.remedy, a.commandIn(host, "", fmt.Sprintf("ip route add %s/%d dev host-side",
+				p.Addr(), p.Addr().BitLen()))+"  # lasts until the next boot")
+			break
+		}
+	}
+	return f
 }

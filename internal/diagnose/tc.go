@@ -57,6 +57,8 @@ func programHook(h *path.Hop) (hook string, sure bool) {
 	switch h.Function {
 	case "do_xdp_generic", "bpf_prog_run_generic_xdp", "netif_receive_generic_xdp":
 		return "XDP", true
+	case "veth_xdp_rcv_skb", "veth_xdp_rcv_one":
+		return "XDP", false // it also drops what it cannot copy
 	case "__netif_receive_skb_core", "sch_handle_ingress", "tcf_classify", "tc_run":
 		return "ingress", false
 	case "__dev_queue_xmit", "sch_handle_egress":

@@ -147,3 +147,125 @@ func TestOptions(t *testing.T) {
 		})
 	}
 }
+
+// TestLayouts loads what well-known programs write and compares rules, policies and counters with
+// what iptables shows.
+func TestLayouts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.save")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no layouts: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			rules, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			inNamespace(t, func() {
+				if _, err := run(t, string(rules), "iptables-legacy-restore", "--counters"); err != nil {
+					t.Fatal(err)
+				}
+				tables := read(t)
+				if len(tables) == 0 {
+					t.Error("no tables were read")
+				}
+				compare(t, "iptables-legacy", tables)
+			})
+		})
+	}
+}
+
+// find returns the table of that name.
+func find(t testing.TB, tables []*firewall.Table, family firewall.Family, name string) *firewall.Table {
+	t.Helper()
+	for _, table := range tables {
+		if table.Family == family && table.Name == name {
+			return table
+		}
+	}
+	t.Fatalf("no table %s %s", family, name)
+	return nil
+}
+
+// TestCounters checks counters, numbers, hooks and verdicts.
+func TestCounters(t *testing.T) {
+	rules, err := os.ReadFile("testdata/docker-20.10.save")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inNamespace(t, func() {
+		if _, err := run(t, string(rules), "iptables-legacy-restore", "--counters"); err != nil {
+			t.Fatal(err)
+		}
+		tables := read(t)
+		forward := find(t, tables, firewall.FamilyIP, "filter").Chain("FORWARD")
+		if forward.Policy != firewall.Drop || !forward.PolicyCounted || forward.PolicyPackets != 5 ||
+			forward.Hook != firewall.Forward || forward.Type != "filter" || forward.Priority != 0 {
+			t.Errorf("chain FORWARD: %+v", forward)
+		}
+		first := forward.Rules[0]
+		if first.Packets != 20 || first.Bytes != 1200 || !first.Counted || first.Number != 1 ||
+			first.Chain != forward {
+			t.Errorf("first rule of FORWARD: %+v", first)
+		}
+		nat := find(t, tables, firewall.FamilyIP, "nat")
+		if c := nat.Chain("PREROUTING"); c.Priority != -100 || c.Type != "nat" {
+			t.Errorf("chain PREROUTING: %+v", c)
+		}
+		if c := nat.Chain("POSTROUTING"); c.Priority != 100 {
+			t.Errorf("chain POSTROUTING: %+v", c)
+		}
+		dnat := nat.Chain("DOCKER").Rules[2]
+		want := firewall.Verdict{Kind: firewall.DNAT, Detail: "172.18.0.2:80"}
+		if v := dnat.Body.Verdicts(); dnat.Packets != 7 || dnat.Number != 3 || len(v) != 1 || v[0] != want {
+			t.Errorf("third rule of DOCKER: %+v, verdicts %+v", dnat, v)
+		}
+	})
+}
+
+// TestUntouched checks that reading a namespace without tables creates none: also not those of
+// which another namespace has some.
+func TestUntouched(t *testing.T) {
+	inNamespace(t, func() {
+		if tables := read(t); len(tables) != 0 {
+			t.Errorf("tables in a new namespace: %v", tables)
+		}
+		if _, err := run(t, "", "iptables-legacy", "-t", "raw", "-A", "OUTPUT", "-j", "ACCEPT"); err != nil {
+			t.Fatal(err)
+		}
+		if tables := read(t); len(tables) != 1 || tables[0].Name != "raw" {
+			t.Errorf("got %d tables, want raw alone", len(tables))
+		}
+		for _, name := range []string{"ip_tables_names", "ip6_tables_names"} {
+			b, err := os.ReadFile("/proc/thread-self/net/" + name)
+			if err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+			if got := strings.Fields(string(b)); len(got) > 1 || len(got) == 1 && got[0] != "raw" {
+				t.Errorf("%s after reading: %v", name, got)
+			}
+		}
+	})
+}
+
+// BenchmarkRead reads 5,000 rules as Docker writes them.
+func BenchmarkRead(b *testing.B) {
+	inNamespace(b, func() {
+		var rules strings.Builder
+		rules.WriteString("*filter\n:DOCKER - [0:0]\n")
+		for i := range 5000 {
+			fmt.Fprintf(&rules, "-A DOCKER -d 172.18.%d.%d/32 ! -i br0 -o br0 -p tcp -m tcp --dport %d "+
+				"-m conntrack --ctstate NEW -j ACCEPT\n", i/256, i%256, i+1)
+		}
+		rules.WriteString("COMMIT\n")
+		if _, err := run(b, rules.String(), "iptables-legacy-restore"); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			if tables := read(b); len(tables[0].Chain("DOCKER").Rules) != 5000 {
+				b.Fatal("rules are missing")
+			}
+		}
+	})
+}

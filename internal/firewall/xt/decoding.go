@@ -19,6 +19,7 @@ type decoding struct {
 	name string // may be changed where users write another name for it
 	sets Sets
 
+	bare    bool // write the options without -m or -j
 	short   bool
 	out     strings.Builder
 	comment string
@@ -80,6 +81,14 @@ func (d *decoding) flag(set bool, words ...string) {
 	if set {
 		d.arg(words...)
 	}
+}
+
+// text is what was written, after option and name.
+func (d *decoding) text(option string) string {
+	if d.bare {
+		return strings.TrimPrefix(d.out.String(), " ")
+	}
+	return option + d.name + d.out.String()
 }
 
 // cString cuts b at its first zero byte.

@@ -33,6 +33,8 @@ type Target struct {
 
 // Decoder decodes matches and targets. The zero value is ready for use.
 type Decoder struct {
+	// Bridge decodes those of ebtables, whose text has no "-m": "--ip-proto tcp --ip-dport 80".
+	Bridge bool
 	// Sets knows the ipsets of the network namespace; nil if they are not known.
 	Sets Sets
 }
@@ -52,9 +54,13 @@ func DecodeTarget(v6 bool, name string, revision uint8, data []byte) Target {
 // judges every packet Maybe.
 func (dec Decoder) Match(v6 bool, name string, revision uint8, data []byte) Match {
 	d := decoding{v6: v6, rev: revision, b: data, name: name, sets: dec.Sets}
-	if f := matchDecoder(name); f != nil {
+	f := matchDecoder(name)
+	if b := bridgeMatch(name); dec.Bridge && b != nil {
+		f = b
+	}
+	if f != nil {
 		if j := f(&d); j != nil && !d.short {
-			return Match{Name: d.name, Text: "-m " + d.name + d.out.String(), Comment: d.comment, Judge: j}
+			return Match{Name: d.name, Text: d.text("-m "), Comment: d.comment, Judge: j}
 		}
 	}
 	return Match{Name: name, Text: "-m " + printable(name) + " [not decoded]", Judge: maybe}
@@ -64,9 +70,13 @@ func (dec Decoder) Match(v6 bool, name string, revision uint8, data []byte) Matc
 // whose data are too short, prints "-j NAME [not decoded]" and its verdict is Unknown.
 func (dec Decoder) Target(v6 bool, name string, revision uint8, data []byte) Target {
 	d := decoding{v6: v6, rev: revision, b: data, name: name, sets: dec.Sets}
-	if f := targetDecoder(name); f != nil {
+	f := targetDecoder(name)
+	if dec.Bridge && f == nil {
+		f = bridgeTarget(name)
+	}
+	if f != nil {
 		if v, ok := f(&d); ok && !d.short {
-			return Target{Text: "-j " + d.name + d.out.String(), Verdict: v}
+			return Target{Text: d.text("-j "), Verdict: v}
 		}
 	}
 	name = printable(name)
@@ -95,7 +105,6 @@ func yes(*firewall.Packet) firewall.Truth { return firewall.Yes }
 func matchDecoder(name string) matchFunc {
 	for _, group := range []func(string) matchFunc{
 		transportMatch, connectionMatch, addressMatch, metaMatch, rateMatch, headerMatch, payloadMatch,
-		bridgeMatch,
 	} {
 		if f := group(name); f != nil {
 			return f
@@ -106,7 +115,7 @@ func matchDecoder(name string) matchFunc {
 
 // targetDecoder returns the decoder of the targets called name, nil if there is none.
 func targetDecoder(name string) targetFunc {
-	for _, group := range []func(string) targetFunc{natTarget, changingTarget, endingTarget, bridgeTarget} {
+	for _, group := range []func(string) targetFunc{natTarget, changingTarget, endingTarget} {
 		if f := group(name); f != nil {
 			return f
 		}

@@ -86,7 +86,7 @@ func readEntry(v6 bool, blob []byte, off int) (entry, error) {
 }
 
 // standard returns the number of a standard target, false for another one.
-func (e entry) standard() (int32, bool) {
+func (e *entry) standard() (int32, bool) {
 	if e.target.name != "" || len(e.target.data) < 4 {
 		return 0, false
 	}
@@ -106,7 +106,7 @@ type parser struct {
 // chain is a chain with its entries; the last of them is its end.
 type chain struct {
 	*firewall.Chain
-	entries []entry
+	entries []*entry
 }
 
 // parse makes a table of the kernel's entries.
@@ -153,7 +153,7 @@ func (p *parser) split(blob []byte) error {
 		if current == nil {
 			return fmt.Errorf("%w: entry at %d is in no chain", errTable, e.offset)
 		}
-		current.entries = append(current.entries, e)
+		current.entries = append(current.entries, &e)
 	}
 	return nil
 }
@@ -229,7 +229,7 @@ func (p *parser) finish(c *chain) error {
 }
 
 // rule makes a rule of an entry.
-func (p *parser) rule(c *firewall.Chain, number int, e entry) *firewall.Rule {
+func (p *parser) rule(c *firewall.Chain, number int, e *entry) *firewall.Rule {
 	r := &firewall.Rule{Chain: c, Number: number, Packets: e.packets, Bytes: e.bytes, Counted: true}
 	b := &body{header: e.header}
 	var text, comments []string
@@ -253,7 +253,7 @@ func (p *parser) rule(c *firewall.Chain, number int, e entry) *firewall.Rule {
 
 // target decodes an entry's target. A standard target's number is a verdict or, if not negative, the
 // offset of the entry that comes next: a chain's first, or that of the rule's own successor.
-func (p *parser) target(e entry) xt.Target {
+func (p *parser) target(e *entry) xt.Target {
 	number, ok := e.standard()
 	if !ok {
 		return p.decoder.Target(p.v6, e.target.name, e.target.rev, e.target.data)

@@ -10,11 +10,25 @@ import (
 // bridgeMatch returns the decoders of matches that ebtables alone has; pkttype and limit are others
 // there than in iptables.
 func bridgeMatch(name string) matchFunc {
-	f := map[string]matchFunc{
-		"ip": ebtIPMatch, "ip6": ebtIPMatch, "arp": ebtARPMatch, "vlan": ebtVLANMatch, "802_3": ebt8023Match,
-		"stp": ebtSTPMatch, "mark_m": ebtMarkMatch, "pkttype": ebtPkttypeMatch, "limit": ebtLimitMatch,
-	}[name]
-	if f == nil {
+	var f matchFunc
+	switch name {
+	case "ip", "ip6":
+		f = ebtIPMatch
+	case "arp":
+		f = ebtARPMatch
+	case "vlan":
+		f = ebtVLANMatch
+	case "802_3":
+		f = ebt8023Match
+	case "stp":
+		f = ebtSTPMatch
+	case "mark_m":
+		f = ebtMarkMatch
+	case "pkttype":
+		f = ebtPkttypeMatch
+	case "limit":
+		f = ebtLimitMatch
+	default:
 		return nil
 	}
 	return func(d *decoding) judge {

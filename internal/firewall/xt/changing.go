@@ -10,15 +10,51 @@ import (
 // changingTarget returns the decoders of targets after which the next rule is looked at: they log,
 // mark or change the packet.
 func changingTarget(name string) targetFunc {
-	f := map[string]func(*decoding) bool{
-		"LOG": logTarget, "NFLOG": nflogTarget, "MARK": markTarget, "CONNMARK": connmarkTarget,
-		"CT": ctTarget, "NOTRACK": plainTarget, "TRACE": plainTarget, "TCPMSS": tcpmssTarget,
-		"CLASSIFY": classifyTarget, "DSCP": dscpTarget, "TOS": tosTarget, "TTL": ttlTarget, "HL": ttlTarget,
-		"ECN": ecnTarget, "CHECKSUM": checksumTarget, "SET": setTarget, "AUDIT": auditTarget,
-		"TEE": teeTarget, "HMARK": hmarkTarget, "SECMARK": secmarkTarget, "CONNSECMARK": connsecmarkTarget,
-		"TCPOPTSTRIP": tcpoptstripTarget, "IDLETIMER": idletimerTarget,
-	}[name]
-	if f == nil {
+	var f func(*decoding) bool
+	switch name {
+	case "LOG":
+		f = logTarget
+	case "NFLOG":
+		f = nflogTarget
+	case "MARK":
+		f = markTarget
+	case "CONNMARK":
+		f = connmarkTarget
+	case "CT":
+		f = ctTarget
+	case "NOTRACK", "TRACE":
+		f = plainTarget
+	case "TCPMSS":
+		f = tcpmssTarget
+	case "CLASSIFY":
+		f = classifyTarget
+	case "DSCP":
+		f = dscpTarget
+	case "TOS":
+		f = tosTarget
+	case "TTL", "HL":
+		f = ttlTarget
+	case "ECN":
+		f = ecnTarget
+	case "CHECKSUM":
+		f = checksumTarget
+	case "SET":
+		f = setTarget
+	case "AUDIT":
+		f = auditTarget
+	case "TEE":
+		f = teeTarget
+	case "HMARK":
+		f = hmarkTarget
+	case "SECMARK":
+		f = secmarkTarget
+	case "CONNSECMARK":
+		f = connsecmarkTarget
+	case "TCPOPTSTRIP":
+		f = tcpoptstripTarget
+	case "IDLETIMER":
+		f = idletimerTarget
+	default:
 		return nil
 	}
 	return func(d *decoding) (firewall.Verdict, bool) { return firewall.Verdict{}, f(d) }

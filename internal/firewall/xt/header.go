@@ -247,7 +247,7 @@ func writePolicy(d *decoding, off int) {
 // ProtocolName returns the name that iptables prints for an IP protocol: that of its own table or of
 // Debian's /etc/protocols, else the number.
 func ProtocolName(proto uint8) string {
-	name, ok := map[uint8]string{
+	names := [...]string{
 		1: "icmp", 2: "igmp", 4: "ipencap", 6: "tcp", 8: "egp", 9: "igp", 12: "pup", 17: "udp", 20: "hmp",
 		22: "xns-idp", 27: "rdp", 29: "iso-tp4", 33: "dccp", 36: "xtp", 37: "ddp", 38: "idpr-cmtp",
 		41: "ipv6", 43: "ipv6-route", 44: "ipv6-frag", 45: "idrp", 46: "rsvp", 47: "gre", 50: "esp",
@@ -256,9 +256,9 @@ func ProtocolName(proto uint8) string {
 		108: "ipcomp", 112: "vrrp", 115: "l2tp", 124: "isis", 132: "sctp", 133: "fc",
 		135: "mobility-header", 136: "udplite", 137: "mpls-in-ip", 138: "manet", 139: "hip",
 		140: "shim6", 141: "wesp", 142: "rohc", 143: "ethernet",
-	}[proto]
-	if !ok {
+	}
+	if int(proto) >= len(names) || names[proto] == "" {
 		return decimal(proto)
 	}
-	return name
+	return names[proto]
 }

@@ -55,8 +55,10 @@ func DecodeTarget(v6 bool, name string, revision uint8, data []byte) Target {
 func (dec Decoder) Match(v6 bool, name string, revision uint8, data []byte) Match {
 	d := decoding{v6: v6, rev: revision, b: data, name: name, sets: dec.Sets}
 	f := matchDecoder(name)
-	if b := bridgeMatch(name); dec.Bridge && b != nil {
-		f = b
+	if dec.Bridge {
+		if b := bridgeMatch(name); b != nil {
+			f = b
+		}
 	}
 	if f != nil {
 		if j := f(&d); j != nil && !d.short {

@@ -3,13 +3,8 @@
 package e2e
 
 import (
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
-
-	"github.com/pathtrace/pathtrace/internal/netns"
 )
 
 // TestOutages makes one outage after the other on an engine as the package of the machine is.
@@ -77,15 +72,7 @@ func (h *host) restarted(t *testing.T, args ...string) {
 func (h *host) saveTable(t *testing.T, family, name string) {
 	t.Helper()
 	saved := h.do(t, "nft", "list", "table", family, name)
-	t.Cleanup(func() {
-		ns, err := netns.Open(filepath.Join("/run/netns", h.NetNS))
-		check(t, err)
-		defer ns.Close()
-		cmd := exec.Command("nft", "-f", "-")
-		cmd.Stdin = strings.NewReader("delete table " + family + " " + name + "\n" + saved)
-		check(t, netns.Do(ns, cmd.Start))
-		check(t, cmd.Wait())
-	})
+	t.Cleanup(func() { h.feed(t, "delete table "+family+" "+name+"\n"+saved, "nft", "-f", "-") })
 }
 
 // admin makes the row one of a rule in a table of the administrator's, where there is no DOCKER-USER.

@@ -78,7 +78,6 @@ func linkOutages() []*outage {
 			direction: path.Request, container: "host",
 		}, {
 			name: "k", what: "duplicate address in a network", with: duplicate,
-			gap:  always("a duplicate address is not recognised"),
 			from: "cli", to: "web:80", right: answer{
 				outcomes: []path.Outcome{path.Refused, path.Misdelivered, path.Delivered},
 				causes:   []path.Cause{"duplicate-address"}, warnings: []path.Cause{"duplicate-address"},
@@ -89,7 +88,6 @@ func linkOutages() []*outage {
 				s.h.do(t, "ip", "link", "set", veth, "down")
 				t.Cleanup(func() { s.h.do(t, "ip", "link", "set", veth, "up") })
 			},
-			gap:  always("a port that is down is not recognised"),
 			from: "OUTSIDE", to: "web:8080", right: answer{outcomes: silent, causes: []path.Cause{path.CauseLinkDown}},
 		}, {
 			name: "l3", what: "bridge down",
@@ -99,7 +97,6 @@ func linkOutages() []*outage {
 			name: "m1", what: "wrong MAC in the host's neighbour table",
 			do:   []string{"host ip neigh replace WEB lladdr 02:42:ac:12:00:99 dev br-app nud permanent"},
 			undo: []string{"host ip neigh del WEB dev br-app"},
-			gap:  always("a wrong neighbour entry is not recognised"),
 			from: "OUTSIDE", to: "web:8080",
 			right: answer{outcomes: append(silent, path.Misdelivered), causes: []path.Cause{"wrong-neighbour"}},
 		}, {
@@ -121,11 +118,9 @@ func linkOutages() []*outage {
 			direction: path.Reply, container: "web",
 		}, {
 			name: "y1", what: "a tcx program drops on eth0", with: dropTCX(),
-			gap:  always("tc and XDP programs are not recognised"),
 			from: "OUTSIDE", to: "web:8080", right: as(path.Dropped, "tc-drop"), direction: path.Request, container: "host",
 		}, {
 			name: "y3", what: "an XDP program drops on eth0", with: dropXDP(),
-			gap:  always("tc and XDP programs are not recognised"),
 			from: "OUTSIDE", to: "web:8080", right: as(path.Dropped, "tc-drop"), direction: path.Request, container: "host",
 		},
 	}

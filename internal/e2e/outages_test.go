@@ -211,18 +211,23 @@ func (s *scene) outage(t *testing.T, o *outage) (took timing) {
 		took.verdict = r.verdicts[0]
 		t.Logf("%s: %s\n%s\n%s%s", o.name, o.what, strings.Join(r.args, " "), text.stdout, text.stderr)
 		wrong := append(o.wrong(s, r), o.wrongText(r, text)...)
-		gap := o.gap[s.kind] + o.gap[""]
-		switch {
-		case gap != "" && len(wrong) == 0:
-			t.Errorf("this is explained now: remove the gap (%s)", gap)
-		case gap != "":
-			t.Skipf("%s: %s", gap, strings.Join(wrong, "; "))
-		case len(wrong) > 0:
-			t.Errorf("%s\n%s", strings.Join(wrong, "\n"), lastVerdict(r))
-		}
+		settle(t, o.gap[s.kind]+o.gap[""], wrong, r)
 	})
 	s.healthy(t, o, "after the undo")
 	return took
+}
+
+// settle ends a test by what is wrong. With a gap, something must be.
+func settle(t *testing.T, gap string, wrong []string, r *result) {
+	t.Helper()
+	switch {
+	case gap != "" && len(wrong) == 0:
+		t.Errorf("this is explained now: remove the gap (%s)", gap)
+	case gap != "":
+		t.Skipf("%s: %s", gap, strings.Join(wrong, "; "))
+	case len(wrong) > 0:
+		t.Errorf("%s\n%s", strings.Join(wrong, "\n"), lastVerdict(r))
+	}
 }
 
 // wrong lists what is wrong with a verdict.

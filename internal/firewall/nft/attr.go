@@ -2,9 +2,8 @@ package nft
 
 import (
 	"encoding/binary"
-	"fmt"
+	"errors"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -12,45 +11,47 @@ import (
 // program and are ignored. Values share the message's memory.
 type attrs [24][]byte
 
+// errAttributes is returned for attributes that do not fit into each other.
+var errAttributes = errors.New("read netlink attributes: lengths do not fit")
+
+// walk calls fn for each attribute of one level, in their order. AttributeDecoder of mdlayher/netlink
+// does the same with three allocations a level: 600,000 in 5,000 rules.
+func walk(b []byte, fn func(typ uint16, value []byte)) error {
+	for len(b) >= unix.SizeofNlAttr {
+		length := int(binary.NativeEndian.Uint16(b))
+		if length < unix.SizeofNlAttr || length > len(b) {
+			return errAttributes
+		}
+		fn(binary.NativeEndian.Uint16(b[2:])&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[unix.SizeofNlAttr:length:length])
+		b = b[min((length+3)&^3, len(b)):]
+	}
+	return nil
+}
+
 // parse reads one level of attributes.
 func parse(b []byte) (a attrs, err error) {
-	ad, err := netlink.NewAttributeDecoder(b)
-	if err != nil {
-		return a, fmt.Errorf("read netlink attributes: %w", err)
-	}
-	for ad.Next() {
-		if t := int(ad.Type()); t < len(a) {
-			ad.Do(func(b []byte) error { a[t] = b; return nil })
+	err = walk(b, func(typ uint16, value []byte) {
+		if int(typ) < len(a) {
+			a[typ] = value
 		}
-	}
-	if err := ad.Err(); err != nil {
-		return a, fmt.Errorf("read netlink attributes: %w", err)
-	}
-	return a, nil
+	})
+	return a, err
 }
 
 // list calls fn with the attributes of each element of a list.
 func list(b []byte, fn func(attrs) error) error {
-	if len(b) == 0 {
-		return nil
-	}
-	ad, err := netlink.NewAttributeDecoder(b)
-	if err != nil {
-		return fmt.Errorf("read netlink list: %w", err)
-	}
-	for ad.Next() {
-		if ad.Type() != unix.NFTA_LIST_ELEM {
-			continue
+	var failed error
+	err := walk(b, func(typ uint16, value []byte) {
+		if typ != unix.NFTA_LIST_ELEM || failed != nil {
+			return
 		}
-		ad.Do(func(b []byte) error {
-			a, err := parse(b)
-			if err != nil {
-				return err
-			}
-			return fn(a)
-		})
-	}
-	return ad.Err()
+		a, err := parse(value)
+		if err == nil {
+			err = fn(a)
+		}
+		failed = err
+	})
+	return errors.Join(failed, err)
 }
 
 // has reports whether the attribute is there.
@@ -102,18 +103,6 @@ func (a *attrs) value(i int) []byte {
 	return n[unix.NFTA_DATA_VALUE]
 }
 
-// walk calls fn for each attribute of one level, also for those of the same number.
-func walk(b []byte, fn func(typ uint16, b []byte)) error {
-	ad, err := netlink.NewAttributeDecoder(b)
-	if err != nil {
-		return fmt.Errorf("read netlink attributes: %w", err)
-	}
-	for ad.Next() {
-		ad.Do(func(b []byte) error { fn(ad.Type(), b); return nil })
-	}
-	return ad.Err()
-}
-
 // comment finds the comment in the data that the tools keep with a rule: a list of type, length and
 // text (libnftnl udata.h).
 func comment(udata []byte) string {
@@ -126,4 +115,13 @@ func comment(udata []byte) string {
 		udata = udata[2+len(value):]
 	}
 	return ""
+}
+
+// attribute appends an attribute with a text, ended by a zero as the kernel expects.
+func attribute(b []byte, typ uint16, text string) []byte {
+	length := unix.SizeofNlAttr + len(text) + 1
+	b = binary.NativeEndian.AppendUint16(b, uint16(length))
+	b = binary.NativeEndian.AppendUint16(b, typ)
+	b = append(b, text...)
+	return append(b, make([]byte, 1+(length+3)&^3-length)...)
 }

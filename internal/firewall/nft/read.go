@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
@@ -151,14 +150,9 @@ func (c *conn) readSets(r *ruleset, last bool) error {
 
 // elements reads what is in a set.
 func (c *conn) elements(s *set) error {
-	body, err := netlink.MarshalAttributes([]netlink.Attribute{
-		{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: append([]byte(s.table), 0)},
-		{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: append([]byte(s.name), 0)},
-	})
-	if err != nil {
-		return err
-	}
-	err = c.dump(unix.NFT_MSG_GETSETELEM, s.family, body, func(_ uint8, a attrs) error {
+	body := attribute(nil, unix.NFTA_SET_ELEM_LIST_TABLE, s.table)
+	body = attribute(body, unix.NFTA_SET_ELEM_LIST_SET, s.name)
+	err := c.dump(unix.NFT_MSG_GETSETELEM, s.family, body, func(_ uint8, a attrs) error {
 		return list(a[unix.NFTA_SET_ELEM_LIST_ELEMENTS], s.add)
 	})
 	s.finish()

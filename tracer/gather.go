@@ -45,6 +45,7 @@ func (s *session) gather(p *path.Path) *diagnose.Facts {
 		want.Links = append(want.Links, f.Target.HostNetNS...)
 	}
 	s.read(f, want, p)
+	s.readRules(f, want, p)
 	return f
 }
 

@@ -29,6 +29,8 @@ type session struct {
 	endedMu sync.Mutex
 	ended   []endedFlow // oldest first
 
+	rules *ruleBook
+
 	probe  *diagnose.Probe // the probe's end, nil without one
 	dialed target.Dialed
 
@@ -45,7 +47,7 @@ func (t *Tracer) newSession() (*session, error) {
 	}
 	s := &session{
 		t: t, endpoints: newEndpointSet(), flows: map[path.Outcome]int{},
-		reached: make(chan struct{}),
+		reached: make(chan struct{}), rules: newRuleBook(t.topo.InNamespace, t.cfg.Log),
 	}
 	s.endpoints.add(t.target.Endpoints)
 	s.collector = newCollector(reader, flow.New(s.flowConfig()), s.newNamespace)
@@ -143,6 +145,7 @@ func (s *session) finish() {
 // close ends the session and counts.
 func (s *session) close() (Result, error) {
 	s.collector.finish()
+	s.rules.wait()
 	stats := s.stats()
 	if err := s.collector.reader.Close(); err != nil {
 		return Result{}, fmt.Errorf("close event buffer: %w", err)

@@ -37,6 +37,7 @@ func (t *Tracer) runWatch(ctx context.Context) (Result, error) {
 	defer t.engines.OnChange(notify)()
 	defer t.topo.OnChange(func(c topo.Change) { s.namespaceChanged(c); notify() })()
 	s.start()
+	s.rules.prepare(s.firewalled(), 0)
 	s.watch(ctx, changed)
 	s.finish()
 	if s.decided == 0 {

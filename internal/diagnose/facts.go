@@ -140,6 +140,8 @@ type Namespace struct {
 	Routes []Route
 	// Sysctls holds settings by name: "net.ipv4.ip_forward": "1".
 	Sysctls map[string]string
+
+	FirewallFacts
 	// Queues are the queueing disciplines of its devices, Table its routes.
 	Queues []Queue
 	Table  []TableRoute

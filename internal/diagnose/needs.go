@@ -20,6 +20,9 @@ type Want struct {
 	Counters []uint32
 	Routes   []RouteQuery
 	Sysctls  []SysctlQuery
+	// Rules lists namespaces whose firewall rules are wanted, RuleCounters those of them whose
+	// counters matter: they have to be read after the flow's end, and once before it if possible.
+	Rules, RuleCounters []uint32
 	LinkWant
 	Tracked []TrackedQuery
 	// NATPorts is for source translations that may have run out of ports.
@@ -61,6 +64,7 @@ func Needs(p *path.Path) Want {
 		return w.Want
 	}
 	a := &analysis{p: p, f: &Facts{}}
+	w.forRules(p)
 	s := a.served()
 	w.listeners(s.netns)
 	e, late := a.lateFailure()
@@ -117,6 +121,7 @@ func (w *want) forEnd(a *analysis, e *end) {
 				NATPortsQuery{NetNS: e.drop.NetNS, Proto: a.p.Proto, Src: src.Addr(), Dst: a.p.Target})
 		}
 	}
+	w.forEndRules(e)
 }
 
 // forDrop adds what the reason of a drop asks for.
@@ -199,6 +204,7 @@ func (w *want) sorted() Want {
 	}
 	w.Links, w.Neighbours = spaces(w.Links), spaces(w.Neighbours)
 	w.Listeners, w.Counters = spaces(w.Listeners), spaces(w.Counters)
+	w.Rules, w.RuleCounters = spaces(w.Rules), spaces(w.RuleCounters)
 	slices.SortFunc(w.Routes, func(x, y RouteQuery) int {
 		if x.NetNS != y.NetNS {
 			return int(int64(x.NetNS) - int64(y.NetNS))

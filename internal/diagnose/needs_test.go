@@ -14,17 +14,19 @@ func TestNeeds(t *testing.T) {
 		want Want
 	}{
 		{"nothing", nil, Want{}},
-		{"delivered", &newFlow(path.TCP).connect().p, Want{Listeners: []uint32{nsWeb}}},
+		{"delivered", &newFlow(path.TCP).connect().p, Want{Listeners: []uint32{nsWeb}, Rules: []uint32{nsHost}}},
 		{
 			"reset", &closed(nsWeb).p,
 			Want{Links: []uint32{nsWeb}, Neighbours: []uint32{nsWeb}, Listeners: []uint32{nsWeb},
-				Counters: []uint32{nsWeb}, Routes: []RouteQuery{{NetNS: nsWeb, Dst: ip("172.18.0.2")}}},
+				Counters: []uint32{nsWeb}, Routes: []RouteQuery{{NetNS: nsWeb, Dst: ip("172.18.0.2")}},
+				Rules: []uint32{nsHost}},
 		},
 		{
 			"forwarding off", &hostDrop("IP_INADDRERRORS", "ip_error").p,
 			Want{Links: []uint32{nsHost}, Neighbours: []uint32{nsHost},
 				Routes:  []RouteQuery{{NetNS: nsHost, Dst: ip("172.18.0.2")}},
-				Sysctls: []SysctlQuery{{nsHost, "net.ipv4.conf.eth0.forwarding"}, {nsHost, "net.ipv4.ip_forward"}}},
+				Sysctls: []SysctlQuery{{nsHost, "net.ipv4.conf.eth0.forwarding"}, {nsHost, "net.ipv4.ip_forward"}},
+				Rules:   []uint32{nsHost}},
 		},
 	}
 	for _, c := range cases {

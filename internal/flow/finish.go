@@ -145,7 +145,7 @@ func (t *Tracker) finish(f *flow) {
 	for f.light != nil {
 		t.forget(f.light)
 	}
-	f.packets, f.ends, f.repeated = nil, nil, [2][]uint32{}
+	f.packets, f.ends, f.tracks, f.repeated = nil, nil, nil, [2][]uint32{}
 	t.lists[f.state].remove(f)
 	f.state, f.since = lingering, t.now
 	t.lists[lingering].push(f)

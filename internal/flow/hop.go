@@ -16,9 +16,12 @@ type hop struct {
 	ifindex uint32
 	in, out uint32
 	length  uint32
+	mark    uint32
 	dev     uint16 // names.devices
 	symbol  uint16 // names.locations, of a drop
 	ends    uint8  // flow.ends
+	track   uint8  // flow.tracks
+	ttl     uint8
 	branch  uint8
 	stage   stageID
 	action  actionID
@@ -115,6 +118,12 @@ func (t *Tracker) fill(p *packet, h *hop, out *path.Hop) {
 	}
 	if h.ends < noEnds {
 		fillEnds(&f.ends[h.ends], out)
+	}
+	if h.ttl != 0 {
+		out.Mark, out.TTL, out.HasMark = h.mark, h.ttl, true
+	}
+	if int(h.track) < len(f.tracks) {
+		out.CT = f.tracks[h.track]
 	}
 	if h.extra != nil {
 		h.extra.fill(out)

@@ -122,7 +122,8 @@ func (t *Tracker) keepRoute(p *packet, branch uint8, e *wire.Event, same bool) {
 		x.err = routeError(e.Err)
 	}
 	h := hop{
-		time: e.Time, netns: e.NetNS, ifindex: e.Ifindex, in: e.InIfindex, out: e.OutIfindex, dev: t.names.device(e.Dev),
+		track: noTrack,
+		time:  e.Time, netns: e.NetNS, ifindex: e.Ifindex, in: e.InIfindex, out: e.OutIfindex, dev: t.names.device(e.Dev),
 		length: p.fp.length, ends: b.ends, branch: branch, stage: stageRoute, action: actionEnter, hook: e.Hook, dir: p.dir, extra: x,
 	}
 	if h.netns == 0 {

@@ -45,7 +45,8 @@ func (t *Tracker) tcpState(e *wire.Event) {
 func (t *Tracker) keepAt(p *packet, branch uint8, e *wire.Event, s stageID, a actionID, x *extra) {
 	b := &p.branches[branch]
 	h := hop{
-		time: e.Time, netns: e.NetNS, ifindex: e.Ifindex, in: e.InIfindex, out: e.OutIfindex, dev: t.names.device(e.Dev),
+		track: noTrack,
+		time:  e.Time, netns: e.NetNS, ifindex: e.Ifindex, in: e.InIfindex, out: e.OutIfindex, dev: t.names.device(e.Dev),
 		length: p.fp.length, ends: b.ends, branch: branch, stage: s, action: a, hook: e.Hook, dir: p.dir, extra: x,
 	}
 	if h.netns == 0 {

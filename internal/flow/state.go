@@ -47,9 +47,10 @@ type flow struct {
 
 	keys    []wire.Tuple // canonical tuples that lead here
 	ends    []ends       // tuples its packets carried
-	packets []*packet    // kept, in the order of first sight
-	light   *packet      // not kept, newest first, linked by older
-	ids     int          // packets told apart
+	tracks  []*path.Conntrack
+	packets []*packet // kept, in the order of first sight
+	light   *packet   // not kept, newest first, linked by older
+	ids     int       // packets told apart
 
 	data     [2]int    // kept packets besides those that open or close it
 	isn      [2]uint32 // initial sequence numbers, valid iff hasISN
@@ -92,6 +93,33 @@ func (f *flow) endsIndex(t wire.Tuple) uint8 {
 	}
 	f.ends = append(f.ends, ends{tuple: t})
 	return uint8(len(f.ends) - 1)
+}
+
+// noTrack is the index of an entry that was not seen or not remembered.
+const noTrack = 255
+
+// maxTracks bounds what one flow remembers of tracking entries: two of each namespace and their states.
+const maxTracks = 32
+
+// trackIndex returns the index of the event's tracking entry, which is added if need be.
+func (f *flow) trackIndex(e *wire.Event) uint8 {
+	if e.CT == 0 {
+		return noTrack
+	}
+	now := path.Conntrack{
+		Info: e.CTInfo, Status: e.CTStatus, OrigSrc: e.CTOrig.Src, OrigDst: e.CTOrig.Dst,
+		ReplySrc: e.CTReply.Src, ReplyDst: e.CTReply.Dst,
+	}
+	for i, known := range f.tracks {
+		if *known == now {
+			return uint8(i)
+		}
+	}
+	if len(f.tracks) >= maxTracks {
+		return noTrack
+	}
+	f.tracks = append(f.tracks, &now)
+	return uint8(len(f.tracks) - 1)
 }
 
 // established reports whether a connection came about.

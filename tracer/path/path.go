@@ -84,8 +84,24 @@ type Hop struct {
 	Bridge string `json:"-"`
 	// GatewayAddr is the next hop of a route look-up; invalid if on-link.
 	GatewayAddr netip.Addr `json:"-"`
+	// Mark is skb->mark, TTL the hop limit; valid if HasMark.
+	Mark    uint32 `json:"-"`
+	TTL     uint8  `json:"-"`
+	HasMark bool   `json:"-"`
+	// CT is the packet's connection tracking entry; nil if it has none or it was not seen.
+	CT *Conntrack `json:"-"`
 	// Noise marks a drop that every healthy flow has (a flooded copy at a bystander, a queue purge).
 	Noise bool `json:"-"`
+}
+
+// Conntrack is what connection tracking says of a packet.
+type Conntrack struct {
+	// Info is enum ip_conntrack_info: direction and state. Status holds the IPS_* bits. Both are of
+	// include/uapi/linux/netfilter/nf_conntrack_common.h.
+	Info   uint8
+	Status uint32
+	// The tuples of both directions. ICMP has its echo identifier as the port of the asking side.
+	OrigSrc, OrigDst, ReplySrc, ReplyDst netip.AddrPort
 }
 
 // Packet is one packet of a flow with everything that was seen of it, in time order.

@@ -68,10 +68,7 @@ func (a *analysis) misdelivered(s served) *finding {
 		remedy: []string{a.commandIn(s.netns, "", "ss -lnp "+ssPort(a.p.Proto, a.p.Server.Port()))},
 	}
 	if l != nil && l.Process == processEngine && a.isPublished() && !a.hasDNAT() {
-		f.cause = path.CauseNATMissing
-		f.says = fmt.Sprintf("dockerd in %s only holds the published port %d and never answers on it,"+
-			" and no DNAT rule took the request to %s", at, a.p.Server.Port(), a.target())
-		f.remedy = a.restoreRules(s.netns)
+		a.heldByEngine(f, s)
 	}
 	return f
 }

@@ -78,6 +78,7 @@ func explainers() []explainer {
 	return []explainer{
 		explainNotRunning,
 		explainDuplicateAddress, explainWrongNeighbour, explainBypassedLink,
+		explainMasquerade, explainRulesMissing, explainNATMissing,
 		explainFirewallReject, explainFirewallDrop,
 		explainProgram, explainChecksum,
 		explainForwardingOff, explainSubnetOverlap, explainMartian, explainReversePath, explainNoRoute,

@@ -142,6 +142,8 @@ type Namespace struct {
 	Sysctls map[string]string
 
 	FirewallFacts
+	// Expected is what Docker's rules there were compared with; nil if they were not.
+	Expected *Expected
 	// Queues are the queueing disciplines of its devices, Table its routes.
 	Queues []Queue
 	Table  []TableRoute

@@ -27,6 +27,9 @@ type Want struct {
 	Tracked []TrackedQuery
 	// NATPorts is for source translations that may have run out of ports.
 	NATPorts []NATPortsQuery
+	// Expected lists namespaces whose rules are to be compared with Docker's state, if an engine is
+	// there.
+	Expected []uint32
 }
 
 // RouteQuery asks for one route look-up.
@@ -67,6 +70,7 @@ func Needs(p *path.Path) Want {
 	w.forRules(p)
 	s := a.served()
 	w.listeners(s.netns)
+	w.expected(a)
 	e, late := a.lateFailure()
 	// Without the server's socket state a full accept queue is still possible.
 	sure := p.Proto != path.TCP || p.ServerEstablished != 0 || p.Midstream
@@ -205,6 +209,7 @@ func (w *want) sorted() Want {
 	w.Links, w.Neighbours = spaces(w.Links), spaces(w.Neighbours)
 	w.Listeners, w.Counters = spaces(w.Listeners), spaces(w.Counters)
 	w.Rules, w.RuleCounters = spaces(w.Rules), spaces(w.RuleCounters)
+	w.Expected = spaces(w.Expected)
 	slices.SortFunc(w.Routes, func(x, y RouteQuery) int {
 		if x.NetNS != y.NetNS {
 			return int(int64(x.NetNS) - int64(y.NetNS))

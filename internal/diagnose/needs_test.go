@@ -82,8 +82,8 @@ func sameWant(a, b Want) bool {
 	va, vb := reflect.ValueOf(a), reflect.ValueOf(b)
 	for i := range va.NumField() {
 		x, y := va.Field(i), vb.Field(i)
-		if x.Kind() == reflect.Struct {
-			continue // LinkWant has a test of its own
+		if x.Kind() == reflect.Struct || va.Type().Field(i).Name == "Expected" {
+			continue // these have tests of their own
 		}
 		if x.Len() != y.Len() || x.Len() > 0 && !reflect.DeepEqual(x.Interface(), y.Interface()) {
 			return false

@@ -26,6 +26,9 @@ func (a *analysis) warnings() []path.Warning {
 	if w, ok := a.proxyWarning(); ok {
 		add(w)
 	}
+	for _, w := range a.missingWarnings() {
+		add(w)
+	}
 	if w, ok := a.noAnswerWarning(); ok {
 		add(w)
 	}
@@ -83,24 +86,6 @@ func (a *analysis) phaseOf(p *path.Packet) phase {
 		return phaseReply
 	}
 	return phaseRequest
-}
-
-// proxyWarning tells that docker-proxy carried a connection that a DNAT rule should have carried.
-// Docker's rules leave three kinds of requests to the proxy on purpose: those to a loopback address,
-// those of containers on a bridge, and, without ip6tables, those over IPv6.
-func (a *analysis) proxyWarning() (path.Warning, bool) {
-	ns := a.p.ServerNetNS
-	if a.p.Proto != path.TCP || !a.isForeign(ns) || a.hasDNAT() || !a.isPublished() {
-		return path.Warning{}, false
-	}
-	l := a.listenerAt(ns, a.p.Server)
-	addr := a.p.Server.Addr().Unmap()
-	if l == nil || l.Process != processProxy || !addr.Is4() || addr.IsLoopback() || !a.cameRouted(ns) {
-		return path.Warning{}, false
-	}
-	return path.Warning{Cause: path.CauseNATMissing, Summary: fmt.Sprintf("docker-proxy carried the connection"+
-		" because no DNAT rule in %s took port %d; %s sees the proxy's address instead of %s",
-		a.spaceName(ns), a.p.Server.Port(), a.target(), a.p.Client.Addr())}, true
 }
 
 // cameRouted reports whether the request is known to have entered the namespace by a device that is

@@ -168,7 +168,7 @@ func TestMissing(t *testing.T) {
 			if m.Cause != test.cause || m.Sentence != test.sentence || m.Command != test.command {
 				t.Errorf("got %s: %q, %q", m.Cause, m.Sentence, m.Command)
 			}
-			if m.Exposes != (test.name == "isolation") {
+			if m.Exposes != (test.name == "isolation" || test.name == "user chain") {
 				t.Errorf("exposes: %v", m.Exposes)
 			}
 		})

@@ -22,7 +22,8 @@ func (b *builder) jump(cause path.Cause, table, chain string, hook firewall.Hook
 	b.add(rule{
 		cause: cause, purpose: Jump, table: table, chain: chain, hook: hook, match: m,
 		verdict: firewall.Verdict{Kind: firewall.Jump, Chain: to}, first: hook == firewall.Forward,
-		says: fmt.Sprintf("chain %s does not call %s", chain, to),
+		exposes: to == userChain || to == stage1Chain || to == internalChain, // what they hold only closes
+		says:    fmt.Sprintf("chain %s does not call %s", chain, to),
 	})
 }
 

@@ -1,0 +1,315 @@
+package diagnose
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/pathtrace/pathtrace/internal/expect"
+	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// hookPacket is the packet of an observation as the rules of a hook saw it.
+func (a *analysis) hookPacket(h *path.Hop, hook firewall.Hook) *firewall.Packet {
+	p := &firewall.Packet{
+		Hook: hook, In: a.inDevice(h), Out: a.outDeviceOf(h), Proto: protoNumber(a.p.Proto),
+		Src: h.SrcAddr.Addr().Unmap(), SrcPort: h.SrcAddr.Port(),
+		Dst: h.DstAddr.Addr().Unmap(), DstPort: h.DstAddr.Port(),
+		CT: &firewall.Conntrack{State: firewall.CTNew},
+	}
+	if strings.HasPrefix(string(h.Stage), "bridge-netfilter/") {
+		p.In, p.Out = a.bridgeOf(h, p.In), a.bridgeOf(h, p.Out)
+	}
+	if h.Direction == path.Reply || a.p.Proto == path.TCP && !flagsOf(h.TCPFlags).syn {
+		p.CT.State, p.CT.Reply = firewall.CTEstablished, h.Direction == path.Reply
+	}
+	return p
+}
+
+// bridgeOf returns the bridge that a device is a port of, or the device itself: br_netfilter shows
+// bridged frames with their bridge as both devices.
+func (a *analysis) bridgeOf(h *path.Hop, device string) string {
+	if l := a.linkNamed(h.NetNS, device); l != nil && l.Master != 0 {
+		if m := a.link(h.NetNS, l.Master); m != nil {
+			return m.Name
+		}
+	}
+	if device == h.Device || device == "" {
+		return either(h.Bridge, device)
+	}
+	return device
+}
+
+func protoNumber(p path.Proto) uint8 {
+	switch p {
+	case path.TCP:
+		return 6
+	case path.UDP:
+		return 17
+	}
+	return 1
+}
+
+// missing returns what is missing in a namespace of what is for the packet. known is false if nothing
+// was compared there.
+func (a *analysis) missing(ns uint32, p *firewall.Packet) (list []expect.Missing, known bool) {
+	x := a.space(ns).Expected
+	if x == nil || !p.Src.IsValid() || !p.Dst.IsValid() {
+		return nil, false
+	}
+	for _, m := range x.Missing {
+		if m.Covers(p) != firewall.No {
+			list = append(list, m)
+		}
+	}
+	return list, true
+}
+
+// stopping returns those of a list whose absence stops packets.
+func stopping(list []expect.Missing, cause path.Cause) []expect.Missing {
+	var out []expect.Missing
+	for _, m := range list {
+		if m.Cause == cause && !m.Exposes {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// explainRulesMissing: the packet was dropped on its way through the host, and Docker's own rule that
+// would have let it pass is gone.
+func explainRulesMissing(a *analysis, e *end) *finding {
+	hook := e.hook()
+	if e.drop == nil || e.pkt == nil || hookName(hook) != "FORWARD" || !isNetfilterDrop(e.drop) || a.byOwnRule(e) {
+		return nil
+	}
+	list, _ := a.missing(e.drop.NetNS, a.hookPacket(a.atHook(e), firewall.Forward))
+	list = stopping(list, path.CauseDockerRulesMissing)
+	if len(list) == 0 {
+		return nil
+	}
+	f := &finding{
+		cause: path.CauseDockerRulesMissing,
+		says: fmt.Sprintf("%s was dropped in the FORWARD hook (netfilter) of %s%s, where Docker's own rules are "+
+			"missing: %s", a.subject(e), a.place(e.drop), a.wayThrough(e), list[0].Sentence),
+		where: whereOf(e.drop, e.direction()),
+	}
+	f.where.Stage = hook
+	a.explainMissing(f, e.drop.NetNS, list)
+	return f
+}
+
+// atHook returns the observation of the hook that dropped the packet that knows most of it.
+func (a *analysis) atHook(e *end) *path.Hop {
+	at := *e.drop
+	for i := range e.pkt.Hops {
+		h := &e.pkt.Hops[i]
+		if !onPath(h) || h.Stage != e.hook() || !sameSpace(h, e.drop) {
+			continue
+		}
+		at.InDevice, at.OutDevice = either(at.InDevice, a.inDevice(h)), either(at.OutDevice, a.outDeviceOf(h))
+		if !at.SrcAddr.IsValid() {
+			at.SrcAddr, at.DstAddr = h.SrcAddr, h.DstAddr
+		}
+		at.Stage, at.Bridge = h.Stage, either(at.Bridge, h.Bridge)
+	}
+	at.Direction, at.TCPFlags = e.direction(), e.pkt.TCPFlags
+	return &at
+}
+
+// byOwnRule reports whether it is known that a rule which is not Docker's dropped the packet: then
+// that rule is the cause, whatever else is missing.
+func (a *analysis) byOwnRule(*end) bool { return false }
+
+// explainNATMissing: the request for a published port stayed on the host, since no DNAT rule took it.
+func explainNATMissing(a *analysis, e *end) *finding {
+	h := e.at()
+	if h == nil || e.direction() != path.Request || a.hasDNAT() {
+		return nil
+	}
+	if hook := e.hook(); hook != "" && hookName(hook) != "INPUT" {
+		return nil
+	}
+	list := a.dnatMissing(h.NetNS)
+	if len(list) == 0 {
+		return nil
+	}
+	f := &finding{
+		cause: path.CauseNATMissing,
+		says: fmt.Sprintf("%s for port %d, which %s publishes, stayed in %s: %s", a.subject(e), a.p.Server.Port(),
+			a.publisher(list), a.place(h), list[0].Sentence),
+		where: whereOf(h, path.Request),
+	}
+	a.explainMissing(f, h.NetNS, list)
+	return f
+}
+
+// publisher names the container whose port is not translated.
+func (a *analysis) publisher(list []expect.Missing) string {
+	for _, m := range list {
+		if m.Container != "" {
+			return m.Container
+		}
+	}
+	return a.target()
+}
+
+// dnatMissing returns which of the rules that should have translated the request are missing in a
+// namespace.
+func (a *analysis) dnatMissing(ns uint32) []expect.Missing {
+	p := a.hostRequest(ns)
+	if p == nil || !a.publishedIn(ns) {
+		return nil
+	}
+	list, _ := a.missing(ns, p)
+	return stopping(list, path.CauseNATMissing)
+}
+
+// publishedIn reports whether the port asked for is published by the target, or the lost rule itself
+// says that some container publishes it.
+func (a *analysis) publishedIn(ns uint32) bool {
+	if a.isPublished() {
+		return true
+	}
+	if x := a.space(ns).Expected; x != nil && a.f.Target.Container == "" {
+		for _, m := range x.Missing {
+			port := m.Port
+			if m.Purpose == expect.Publish && (Published{HostIP: port.HostIP, HostPort: port.HostPort,
+				Proto: path.Proto(port.Proto)}).takes(a.p.Server, a.p.Proto) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hostRequest is the request as DNAT rules of a namespace saw it, or should have seen it; nil if it
+// was not seen there.
+func (a *analysis) hostRequest(ns uint32) *firewall.Packet {
+	for _, p := range a.packets(path.Request) {
+		for i := range p.Hops {
+			h := &p.Hops[i]
+			if h.NetNS != ns || ns == 0 || !onPath(h) {
+				continue
+			}
+			hook := firewall.Prerouting
+			if isLocalStart(h) && h.Stage != path.StagePostrouting {
+				hook = firewall.Output
+			}
+			fp := a.hookPacket(h, hook)
+			fp.Dst, fp.DstPort = a.p.Server.Addr().Unmap(), a.p.Server.Port()
+			fp.Src = a.p.Client.Addr().Unmap()
+			fp.CT.State = firewall.CTNew
+			if fp.Out = ""; hook == firewall.Prerouting && fp.In == "" {
+				fp.In = h.Device
+			}
+			fp.In = a.bridgeOf(h, fp.In)
+			return fp
+		}
+	}
+	return nil
+}
+
+// heldByEngine explains a request that dockerd's own socket took: it only keeps others from the port.
+func (a *analysis) heldByEngine(f *finding, s served) {
+	list := a.dnatMissing(s.netns)
+	if a.space(s.netns).Expected != nil && len(list) == 0 {
+		return // the rules are there, something else kept the request from them
+	}
+	f.cause = path.CauseNATMissing
+	f.says = fmt.Sprintf("dockerd in %s only holds the published port %d and never answers on it,"+
+		" and no DNAT rule took the request to %s", a.spaceName(s.netns), a.p.Server.Port(), a.target())
+	f.remedy = a.restoreRules(s.netns)
+	if len(list) > 0 {
+		a.explainMissing(f, s.netns, list)
+	}
+}
+
+// explainMasquerade: the request left the host with the container's private address, and no answer
+// came back from where that address means nothing, or something else.
+func explainMasquerade(a *analysis, e *end) *finding {
+	if !a.answerAstray(e) {
+		return nil
+	}
+	h, n := a.leftPrivate()
+	if h == nil {
+		return nil
+	}
+	out := a.hookPacket(h, firewall.Postrouting)
+	out.In, out.Out = "", h.Device
+	list, _ := a.missing(h.NetNS, out)
+	list = stopping(list, path.CauseMasqueradeMissing)
+	f := &finding{cause: path.CauseMasqueradeMissing, where: whereOf(h, path.Request)}
+	f.where.Stage = path.StagePostrouting
+	left := fmt.Sprintf("the request from %s left %s through %s with the private address %s, to which no "+
+		"answer finds back", a.asker(), a.place(h), h.Device, h.SrcAddr.Addr())
+	f.evidence = []string{fmt.Sprintf("%s in %s sent it as %s to %s", h.Device, a.place(h), h.SrcAddr, h.DstAddr)}
+	switch {
+	case len(list) > 0:
+		f.says = left + ": " + list[0].Sentence
+		a.explainMissing(f, h.NetNS, list)
+	case !n.Masquerade:
+		f.says = fmt.Sprintf("%s: network %s was made without masquerading", left, n.Name)
+		f.remedy = []string{
+			"docker network inspect -f '{{json .Options}}' " + quote(n.Name) + "  # enable_ip_masquerade is false",
+			"make the network anew without that option, or give the other hosts a route to its subnet",
+		}
+	default:
+		return nil
+	}
+	return f
+}
+
+// answerAstray reports whether the end is one that a wrong source address explains: nothing came
+// back, the answer ended on its way, or the source was not accepted.
+func (a *analysis) answerAstray(e *end) bool {
+	switch {
+	case e.pkt == nil:
+		return false
+	case e.direction() == path.Reply || e.phase == phaseAck:
+		return true
+	case e.drop != nil:
+		return e.drop.Reason == "IP_RPFILTER" || strings.HasPrefix(e.drop.Reason, "IP_LOCAL_SOURCE") ||
+			strings.HasPrefix(e.drop.Reason, "IP_INVALID_SOURCE")
+	}
+	return e.reset == nil && e.icmp == nil && e.held == "" && a.outcomeOf(e) == path.Lost
+}
+
+// leftPrivate returns the observation of the request leaving a host with an address of one of its
+// Docker networks, and that network.
+func (a *analysis) leftPrivate() (*path.Hop, *expect.Network) {
+	for _, p := range a.packets(path.Request) {
+		for i := range p.Hops {
+			h := &p.Hops[i]
+			x := a.space(h.NetNS).Expected
+			if x == nil || !onPath(h) || h.Action != path.ActionTransmit || h.Outer != nil || !isWayOut(h) {
+				continue
+			}
+			if n := networkOf(x.Networks, h.SrcAddr.Addr()); n != nil && !n.Internal &&
+				networkOf(x.Networks, h.DstAddr.Addr()) == nil && h.Device != n.Bridge {
+				return h, n
+			}
+		}
+	}
+	return nil, nil
+}
+
+// isWayOut reports whether the device of an observation is neither a bridge of the host nor a port of
+// one, nor the host's own loopback.
+func isWayOut(h *path.Hop) bool {
+	return h.Device != "" && h.Bridge == "" && h.Network == "" && h.DeviceKind != "bridge" &&
+		h.DeviceKind != "loopback" && h.Device != "lo"
+}
+
+// networkOf returns the network whose subnet holds addr, or nil.
+func networkOf(list []expect.Network, addr netip.Addr) *expect.Network {
+	for i := range list {
+		for _, p := range list[i].Subnets {
+			if p.Contains(addr.Unmap()) {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}

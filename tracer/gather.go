@@ -46,6 +46,7 @@ func (s *session) gather(p *path.Path) *diagnose.Facts {
 	}
 	s.read(f, want, p)
 	s.readRules(f, want, p)
+	s.readExpected(f, want, p)
 	return f
 }
 

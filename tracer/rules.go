@@ -9,6 +9,7 @@ import (
 	"github.com/pathtrace/pathtrace/internal/diagnose"
 	"github.com/pathtrace/pathtrace/internal/firewall"
 	"github.com/pathtrace/pathtrace/internal/firewall/legacy"
+	"github.com/pathtrace/pathtrace/internal/firewall/nft"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
@@ -51,7 +52,7 @@ type ruleReading struct {
 
 func newRuleBook(enter func(uint32, func() error) error, log *slog.Logger) *ruleBook {
 	return &ruleBook{
-		enter: enter, readers: []ruleReader{legacy.Read}, log: log, now: monotonic,
+		enter: enter, readers: []ruleReader{nft.Read, legacy.Read}, log: log, now: monotonic,
 		pages: map[uint32]*rulePage{},
 	}
 }

@@ -231,23 +231,26 @@ func (p *parser) finish(c *chain) error {
 // rule makes a rule of an entry.
 func (p *parser) rule(c *firewall.Chain, number int, e *entry) *firewall.Rule {
 	r := &firewall.Rule{Chain: c, Number: number, Packets: e.packets, Bytes: e.bytes, Counted: true}
-	b := &body{header: e.header}
-	var text, comments []string
+	b := &body{v6: p.v6, matches: e.header.matches()}
+	var comments []string
 	for _, m := range e.matches {
 		match := p.decoder.Match(p.v6, m.name, m.rev, m.data)
 		b.matches = append(b.matches, match)
-		text = append(text, " "+match.Text)
 		if match.Comment != "" {
 			comments = append(comments, match.Comment)
 		}
 	}
+	var text strings.Builder
+	text.WriteString("-A " + c.Name)
+	for _, m := range b.matches {
+		text.WriteString(" " + m.Text)
+	}
 	target := p.target(e)
 	if target.Text != "" {
-		text = append(text, " "+target.Text)
+		text.WriteString(" " + target.Text)
 	}
 	b.verdict = target.Verdict
-	r.Body, r.Comment = b, strings.Join(comments, " ")
-	r.Text = "-A " + c.Name + e.header.text() + strings.Join(text, "")
+	r.Body, r.Comment, r.Text = b, strings.Join(comments, " "), text.String()
 	return r
 }
 

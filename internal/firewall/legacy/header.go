@@ -3,7 +3,6 @@ package legacy
 import (
 	"net/netip"
 	"strconv"
-	"strings"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
 	"github.com/pathtrace/pathtrace/internal/firewall/xt"
@@ -35,6 +34,8 @@ type header struct {
 
 // device is the name of a device under a mask, each of IFNAMSIZ bytes.
 type device struct{ name, mask []byte }
+
+func (d device) String() string { return xt.InterfaceText(d.name, d.mask) }
 
 // empty says that every device fits.
 func (d device) empty() bool { return d.mask[0] == 0 }
@@ -74,42 +75,40 @@ func (h header) jumpsByGoto() bool {
 	return h.flags&flagGoto4 != 0
 }
 
-// part is one option of a header.
-type part struct {
-	text  string // as iptables prints it, "! -i eth0"
-	truth firewall.Truth
-}
-
-// parts returns the header's options in the order in which iptables prints them, judged for p if it is
-// not nil.
-func (h header) parts(p *firewall.Packet) []part {
-	var list []part
-	if p == nil {
-		p = &firewall.Packet{}
-	}
-	add := func(inverse uint8, text string, truth firewall.Truth) {
+// matches returns what the header asks for, in the order in which iptables prints it.
+func (h header) matches() []xt.Match {
+	var list []xt.Match
+	add := func(inverse uint8, text string, judge func(p *firewall.Packet) firewall.Truth) {
 		if h.not&inverse != 0 {
-			text, truth = "! "+text, truth.Not()
+			text = "! " + text
+			list = append(list, xt.Match{Text: text, Judge: func(p *firewall.Packet) firewall.Truth {
+				return judge(p).Not()
+			}})
+			return
 		}
-		list = append(list, part{text, truth})
+		list = append(list, xt.Match{Text: text, Judge: judge})
 	}
 	if !any(h.src, h.srcMask) || h.not&notSrc != 0 {
-		add(notSrc, "-s "+network(h.src, h.srcMask), xt.AddrIn(p.Src, h.src, h.srcMask))
+		add(notSrc, "-s "+network(h.src, h.srcMask), func(p *firewall.Packet) firewall.Truth {
+			return xt.AddrIn(p.Src, h.src, h.srcMask)
+		})
 	}
 	if !any(h.dst, h.dstMask) || h.not&notDst != 0 {
-		add(notDst, "-d "+network(h.dst, h.dstMask), xt.AddrIn(p.Dst, h.dst, h.dstMask))
+		add(notDst, "-d "+network(h.dst, h.dstMask), func(p *firewall.Packet) firewall.Truth {
+			return xt.AddrIn(p.Dst, h.dst, h.dstMask)
+		})
 	}
 	if !h.in.empty() {
-		add(notIn, "-i "+xt.InterfaceText(h.in.name, h.in.mask), h.in.is(p.In, p.InIndex))
+		add(notIn, "-i "+h.in.String(), func(p *firewall.Packet) firewall.Truth { return h.in.is(p.In, p.InIndex) })
 	}
 	if !h.out.empty() {
-		add(notOut, "-o "+xt.InterfaceText(h.out.name, h.out.mask), h.out.is(p.Out, p.OutIndex))
+		add(notOut, "-o "+h.out.String(), func(p *firewall.Packet) firewall.Truth { return h.out.is(p.Out, p.OutIndex) })
 	}
 	if h.proto != 0 {
-		add(notProto, "-p "+protocol(h.proto), h.isProto(p))
+		add(notProto, "-p "+protocol(h.proto), h.isProto)
 	}
 	if !h.v6 && h.flags&flagFragment != 0 {
-		add(notFragment, "-f", firewall.Of(p.Fragment))
+		add(notFragment, "-f", func(p *firewall.Packet) firewall.Truth { return firewall.Of(p.Fragment) })
 	}
 	return list
 }
@@ -146,47 +145,25 @@ func protocol(number uint16) string {
 	return xt.ProtocolName(uint8(number))
 }
 
-// text is the header as iptables prints it, each option after a space.
-func (h header) text() string {
-	var b strings.Builder
-	for _, part := range h.parts(nil) {
-		b.WriteByte(' ')
-		b.WriteString(part.text)
-	}
-	return b.String()
-}
-
 // body is what a rule does.
 type body struct {
-	header  header
-	matches []xt.Match
+	v6      bool
+	matches []xt.Match // those of the header first
 	verdict firewall.Verdict
 }
 
-// Judge says whether the header and all matches fit p, and what the target then does.
+// Judge says whether all matches fit p, and what the target then does.
 func (r *body) Judge(p *firewall.Packet) firewall.Judgement {
-	j := firewall.Judgement{Match: firewall.Yes, Verdict: r.verdict}
-	if p.IsIPv6() != r.header.v6 {
-		j.Match = firewall.No
-		return j
-	}
-	add := func(text string, t firewall.Truth) {
-		j.Match = j.Match.And(t)
-		if t == firewall.Maybe {
-			j.Unjudged = append(j.Unjudged, text)
-		}
-	}
-	for _, part := range r.header.parts(p) {
-		add(part.text, part.truth)
-	}
+	j := firewall.Judgement{Match: firewall.Of(p.IsIPv6() == r.v6), Verdict: r.verdict}
 	for _, m := range r.matches {
-		if j.Match == firewall.No {
+		t := m.Judge(p)
+		if j.Match = j.Match.And(t); j.Match == firewall.No {
+			j.Unjudged = nil
 			break
 		}
-		add(m.Text, m.Judge(p))
-	}
-	if j.Match != firewall.Maybe {
-		j.Unjudged = nil
+		if t == firewall.Maybe {
+			j.Unjudged = append(j.Unjudged, m.Text)
+		}
 	}
 	return j
 }

@@ -15,7 +15,8 @@ import (
 type Match struct {
 	// Name is the match's name as users write it: "conntrack", or "state" where that was written.
 	Name string
-	// Text is the match as `iptables -S` prints it: "-m tcp --dport 80".
+	// Text is the match as `iptables -S` prints it: "-m tcp --dport 80"; for a match of ebtables as
+	// `ebtables -L` does: "--ip-proto tcp --ip-dport 80".
 	Text string
 	// Comment is the text of a comment match, "" for all others.
 	Comment string
@@ -33,7 +34,7 @@ type Target struct {
 
 // Decoder decodes matches and targets. The zero value is ready for use.
 type Decoder struct {
-	// Bridge decodes those of ebtables, whose text has no "-m": "--ip-proto tcp --ip-dport 80".
+	// Bridge is set for rules of ebtables, which has a pkttype and a limit of its own.
 	Bridge bool
 	// Sets knows the ipsets of the network namespace; nil if they are not known.
 	Sets Sets
@@ -55,7 +56,7 @@ func DecodeTarget(v6 bool, name string, revision uint8, data []byte) Target {
 func (dec Decoder) Match(v6 bool, name string, revision uint8, data []byte) Match {
 	d := decoding{v6: v6, rev: revision, b: data, name: name, sets: dec.Sets}
 	f := matchDecoder(name)
-	if dec.Bridge {
+	if dec.Bridge || f == nil {
 		if b := bridgeMatch(name); b != nil {
 			f = b
 		}
@@ -73,7 +74,7 @@ func (dec Decoder) Match(v6 bool, name string, revision uint8, data []byte) Matc
 func (dec Decoder) Target(v6 bool, name string, revision uint8, data []byte) Target {
 	d := decoding{v6: v6, rev: revision, b: data, name: name, sets: dec.Sets}
 	f := targetDecoder(name)
-	if dec.Bridge && f == nil {
+	if f == nil {
 		f = bridgeTarget(name)
 	}
 	if f != nil {

@@ -21,6 +21,9 @@ func explainBypassedLink(a *analysis, e *end) *finding {
 		}
 		l := a.downRoute(h.NetNS, h.DstAddr.Addr())
 		out := a.outDevice(e, h)
+		if port := a.port(h); port != nil && l != nil && port.Master == l.Index {
+			return nil // on the bridge itself, where nothing is routed
+		}
 		if l == nil || string(out) == l.Name || !a.left(e, h) {
 			continue
 		}

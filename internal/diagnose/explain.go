@@ -100,6 +100,7 @@ func (a *analysis) explainEnd(e end) path.Verdict {
 		case f == nil:
 		case best == nil:
 			best = f
+		case f.cause == best.cause:
 		default:
 			best.evidence = append(best.evidence, "also seen: "+f.says)
 		}

@@ -178,6 +178,9 @@ func explainSegment(a *analysis, e *end) *finding {
 	}
 	for _, to := range a.plugsOf(addr) {
 		if f := a.segmentFault(from, to); f != nil {
+			if h.NetNS != from.ns && h.NetNS != from.host {
+				h = a.sentFrom(e, h) // a flooded copy came to somebody it was not meant for
+			}
 			return a.faultFinding(e, h, addr, f)
 		}
 	}

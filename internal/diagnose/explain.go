@@ -77,11 +77,12 @@ type explainer func(*analysis, *end) *finding
 func explainers() []explainer {
 	return []explainer{
 		explainNotRunning,
-		explainDuplicateAddress, explainWrongNeighbour, explainBypassedLink,
+		explainDuplicateAddress, explainWrongNeighbour, explainBypassedLink, explainSubnetOverlap,
+		explainBridgeNetfilter,
 		explainMasquerade, explainRulesMissing, explainNATMissing,
 		explainFirewallReject, explainFirewallDrop,
 		explainProgram, explainChecksum,
-		explainForwardingOff, explainSubnetOverlap, explainMartian, explainReversePath, explainNoRoute,
+		explainForwardingOff, explainMartian, explainReversePath, explainNoRoute,
 		explainMacvlan, explainSegment, explainNeighbour,
 		explainTooBig, explainTTL, explainLinkDown, explainQueue,
 		explainNotPublished, explainNotListening,

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -48,8 +49,71 @@ func TestBridgeNetfilterOff(t *testing.T) {
 	to := web.published("80/tcp").String()
 	h.probe(t, want{Outcome: path.Delivered}, client.Name, to)
 	h.sysctl(t, "net.bridge.bridge-nf-call-iptables", "0")
-	r := h.probe(t, want{Outcome: path.Lost}, client.Name, to, brief...)
-	t.Log(r.stdout)
+	h.probe(t, want{Outcome: path.Dropped, Cause: path.CauseBridgeNetfilterOff, Container: client.Name,
+		Direction: path.Reply, Says: []string{n.Bridge, "bridge-nf-call-iptables=1"}}, client.Name, to, brief...)
+	h.do(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1")
+	h.probe(t, want{Outcome: path.Delivered}, client.Name, to)
+}
+
+// TestSubnetOverlap gives a Docker network the subnet that a client outside is in.
+func TestSubnetOverlap(t *testing.T) {
+	h := spare(t, plain)
+	n := h.network(t)
+	web := n.server(t, "-p", "80")
+	peer := netip.PrefixFrom(shared.Elsewhere.Addr().Next().Next(), 24) // not the gateway's
+	outsideDo(t, "ip", "addr", "add", peer.String(), "dev", "br-lan")
+	defer outsideDo(t, "ip", "addr", "del", peer.String(), "dev", "br-lan")
+	h.do(t, "ip", "route", "add", peer.Addr().String(), "via", shared.OutsideAddr.String())
+	h.probe(t, want{Outcome: path.Delivered}, peer.Addr().String(), web.published("80/tcp").String())
+	h.do(t, "ip", "route", "del", peer.Addr().String())
+	other := h.network(t, "--subnet", peer.Masked().String())
+	h.probe(t, want{Outcome: path.Lost, Outcomes: []path.Outcome{path.Dropped}, Cause: path.CauseSubnetOverlap,
+		Direction: path.Reply, Says: []string{other.Name, other.Bridge}}, peer.Addr().String(), web.published("80/tcp").String(), brief...)
+	h.must(t, "network", "rm", other.Name)
+}
+
+// TestDuplicateAddress gives a second container the address of the first: which one gets a packet is
+// chance.
+func TestDuplicateAddress(t *testing.T) {
+	h := need(t).Hosts[0]
+	t.Parallel()
+	n := h.network(t)
+	web, dup, client := n.server(t, "-p", "80"), n.server(t), n.client(t)
+	mac := func(c *container) string {
+		return c.inspect(`{{(index .NetworkSettings.Networks "` + n.Name + `").MacAddress}}`)
+	}
+	addr := web.addr(n).String()
+	dup.do("ip", "addr", "add", addr+"/16", "dev", "eth0")
+	for _, test := range []struct {
+		to      *container
+		outcome path.Outcome
+		cause   path.Cause
+		warns   bool
+	}{{dup, path.Misdelivered, path.CauseDuplicateAddress, false}, {web, path.Delivered, "", true}} {
+		client.do("ip", "neigh", "replace", addr, "lladdr", mac(test.to), "dev", "eth0", "nud", "permanent")
+		r := h.probe(t, want{Outcome: test.outcome, Cause: test.cause, Says: []string{"container " + dup.Name + " has the address"}},
+			client.Name, web.Name+":80")
+		if w := r.verdicts[0].Warnings; test.warns && (len(w) != 1 || w[0].Cause != path.CauseDuplicateAddress) {
+			t.Errorf("warnings: got %v, want that of a duplicate address", w)
+		}
+	}
+}
+
+// TestMacvlan: a host does not reach its own macvlan container.
+func TestMacvlan(t *testing.T) {
+	h := spare(t, plain)
+	name := unique("mv")
+	subnet := netip.PrefixFrom(h.Addr, 24).Masked()
+	addr := subnet.Addr().As4()
+	addr[3] = 200
+	h.must(t, "network", "create", "-d", "macvlan", "--subnet", subnet.String(), "-o", "parent=eth0", name)
+	t.Cleanup(func() { _ = h.docker("network", "rm", name) })
+	mv := h.runs(t, "mv", "tcp :80", "--network", name, "--ip", netip.AddrFrom4(addr).String())
+	w := want{Outcome: path.Lost, Outcomes: []path.Outcome{path.Dropped}, Cause: path.CauseMacvlanHostIsolation,
+		Says: []string{"macvlan", "eth0"}}
+	h.probe(t, w, "host", mv.Name+":80", brief...)
+	h.probe(t, w, mv.Name, h.Addr.String()+":80", brief...)
+	h.probe(t, want{Outcome: path.Delivered}, shared.Outside, mv.Name+":80")
 }
 
 // TestShaped limits the rate of the host's device to less than the packets need.

@@ -122,6 +122,7 @@ const (
 	CauseForwardingOff        Cause = "forwarding-off"
 	CauseNotBridged           Cause = "not-bridged"
 	CauseBridgePortBlocked    Cause = "bridge-port-blocked"
+	CauseBridgeNetfilterOff   Cause = "bridge-netfilter-off"
 	CauseWrongNeighbour       Cause = "wrong-neighbour"
 	CauseDuplicateAddress     Cause = "duplicate-address"
 	CauseSubnetOverlap        Cause = "subnet-overlap"

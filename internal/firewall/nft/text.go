@@ -51,7 +51,7 @@ type context struct {
 	ether uint16 // 0: not known
 	l4    int    // -1: not known
 	// The pieces that said so, -1 if none did.
-	etherPiece, l4Piece int
+	etherPiece, l4Piece, linkPiece int
 }
 
 // operand is what a register holds.
@@ -63,8 +63,9 @@ type operand struct {
 	mask  []byte // what a bitwise left of it; nil for all
 	xor   []byte
 	layer layer
-	value []byte // an immediate
-	big   bool   // a number of the host that was put into network byte order
+	value []byte     // an immediate
+	parts []*operand // the fields, if several were loaded at once
+	big   bool       // a number of the host that was put into network byte order
 }
 
 // layer is where a field comes from, for what it implies of the protocols.
@@ -73,6 +74,7 @@ type layer uint8
 const (
 	layerNone      layer = iota
 	layerEther           // a field of Ethernet's header that names the next protocol
+	layerLink            // another field of Ethernet's header
 	layerNetwork         // a field of IP
 	layerProto           // the field or meta key that names the transport protocol
 	layerTransport       // a field of a transport protocol
@@ -81,7 +83,7 @@ const (
 // write sets the words of each expression and returns the rule's text.
 func (b *body) write(c *firewall.Chain, l *links, comment string) string {
 	w := writer{b: b, links: l}
-	w.ctx = context{l4: -1, etherPiece: -1, l4Piece: -1}
+	w.ctx = context{l4: -1, etherPiece: -1, l4Piece: -1, linkPiece: -1}
 	switch b.family {
 	case firewall.FamilyIP:
 		w.ctx.ether = ethIP
@@ -158,7 +160,7 @@ func (w *writer) nft(i int) {
 	case *fibExpr:
 		w.hold(e.dst, fibOperand(e))
 	case *loadExpr:
-		w.hold(e.dst, loadOperand(e))
+		w.hold(e.dst, w.loadOperand(e))
 	case *immediateExpr:
 		if e.dst >= 0 {
 			w.hold(e.dst, &operand{typ: typeHex, n: len(e.data), value: e.data})
@@ -206,6 +208,14 @@ func (w *writer) cmp(i int, e *cmpExpr) {
 	o := w.operand(e.at)
 	if o.mask != nil {
 		w.cmpMasked(i, o, e)
+		return
+	}
+	if o.parts != nil && e.op == unix.NFT_CMP_EQ && len(e.data) == o.n {
+		at := 0
+		for _, part := range o.parts {
+			w.match(i, part, "", w.value(part, e.data[at:at+part.n]))
+			at += part.n
+		}
 		return
 	}
 	if before, ok := w.rangeStart(i, e); ok {
@@ -266,6 +276,9 @@ func (w *writer) imply(o *operand) {
 	case o.layer == layerNetwork && w.ctx.etherPiece >= 0:
 		w.out[w.ctx.etherPiece].implied = true
 		w.ctx.etherPiece = -1
+	case o.layer == layerLink && w.ctx.linkPiece >= 0:
+		w.out[w.ctx.linkPiece].implied = true
+		w.ctx.linkPiece = -1
 	}
 }
 
@@ -281,6 +294,8 @@ func (w *writer) learn(o *operand, value []byte, at int) {
 		case unix.NFPROTO_IPV6:
 			w.ctx.ether, w.ctx.etherPiece = ethIPv6, at
 		}
+	case o.text == "meta iiftype":
+		w.ctx.linkPiece = at
 	case (o.layer == layerProto || o.text == "ip protocol" || o.text == "ip6 nexthdr") && len(value) == 1:
 		w.ctx.l4, w.ctx.l4Piece = int(value[0]), at
 	}
@@ -294,6 +309,10 @@ func (w *writer) cmpMasked(i int, o *operand, e *cmpExpr) {
 	}
 	zero := bytes.Count(e.data, []byte{0}) == len(e.data)
 	n, contiguous := prefixLen(o.mask)
+	if name, shift, ok := bitField(o.text, o.mask); ok {
+		w.match(i, &operand{text: name, layer: o.layer}, operator(e.op), decimal(bigEndian(e.data)>>shift))
+		return
+	}
 	switch {
 	case o.typ == typeDSCP:
 		w.match(i, o, operator(e.op), dscp(e.data))
@@ -339,7 +358,11 @@ func (w *writer) lookup(i int, e *lookupExpr) {
 	var names []string
 	for _, o := range parts {
 		w.imply(o)
-		names = append(names, o.text)
+		if o.typ == typeDSCP {
+			names = append(names, o.text) // its mask is part of the field
+			continue
+		}
+		names = append(names, o.text+w.changed(o))
 	}
 	text := strings.Join(names, " . ")
 	switch {

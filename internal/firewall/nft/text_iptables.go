@@ -124,6 +124,9 @@ func iptablesVerdict(e *immediateExpr) (string, bool) {
 // cmp writes a comparison.
 func (x *iptablesWriter) cmp(i int, e *cmpExpr) bool {
 	o := x.operand(e.at)
+	if o.parts != nil && e.op == unix.NFT_CMP_EQ && len(e.data) == o.n {
+		return x.both(i, o, e)
+	}
 	not := ""
 	if e.op == unix.NFT_CMP_NEQ {
 		not = "! "
@@ -165,6 +168,19 @@ func (x *iptablesWriter) cmp(i int, e *cmpExpr) bool {
 		return x.ports(i, o, not != "", e.data, e.data)
 	default:
 		return x.frame(i, o, not, e)
+	}
+	return true
+}
+
+// both writes the comparison of two ports at once.
+func (x *iptablesWriter) both(i int, o *operand, e *cmpExpr) bool {
+	at := 0
+	for _, part := range o.parts {
+		value := e.data[at : at+part.n]
+		if !x.ports(i, part, false, value, value) {
+			return false
+		}
+		at += part.n
 	}
 	return true
 }

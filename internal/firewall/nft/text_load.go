@@ -2,6 +2,7 @@ package nft
 
 import (
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -34,8 +35,27 @@ func (w *writer) payload(e *payloadExpr) *operand {
 		}
 		return o
 	}
+	if parts := w.tiles(e, proto, fields, l); parts != nil {
+		return &operand{text: parts[0].text, typ: typeHex, n: e.length, parts: parts}
+	}
 	base := [...]string{"ll", "nh", "th", "ih"}[min(max(e.base, 0), 3)]
 	return &operand{text: fmt.Sprintf("@%s,%d,%d", base, e.offset*8, e.length*8), typ: typeHex, n: e.length}
+}
+
+// tiles splits bytes that are several whole fields in a row, as nft and iptables-nft load the ports
+// or the addresses at once.
+func (w *writer) tiles(e *payloadExpr, proto string, fields []field, l layer) (parts []*operand) {
+	at := e.offset
+	for at < e.offset+e.length {
+		i := slices.IndexFunc(fields, func(f field) bool { return f.offset == at && at+f.length <= e.offset+e.length })
+		if i < 0 {
+			return nil
+		}
+		f := fields[i]
+		parts = append(parts, &operand{text: proto + " " + f.name, typ: f.typ, n: f.length, layer: l})
+		at += f.length
+	}
+	return parts
 }
 
 // header is the protocol to which the bytes belong.
@@ -45,7 +65,7 @@ func (w *writer) header(e *payloadExpr) (proto string, fields []field, l layer) 
 		if e.offset >= 14 && w.ctx.ether == ethVLAN {
 			return "vlan", []field{{"id", 14, 2, typeVLAN}, {"type", 16, 2, typeEtherType}}, layerNetwork
 		}
-		return "ether", []field{{"daddr", 0, 6, typeMAC}, {"saddr", 6, 6, typeMAC}, {"type", 12, 2, typeEtherType}}, layerNone
+		return "ether", []field{{"daddr", 0, 6, typeMAC}, {"saddr", 6, 6, typeMAC}, {"type", 12, 2, typeEtherType}}, layerLink
 	case unix.NFT_PAYLOAD_NETWORK_HEADER:
 		return w.networkHeader()
 	case unix.NFT_PAYLOAD_TRANSPORT_HEADER:
@@ -67,7 +87,8 @@ func (w *writer) networkHeader() (string, []field, layer) {
 	case w.ctx.ether == ethIP:
 		return "ip", []field{{"length", 2, 2, typeInteger}, {"id", 4, 2, typeInteger}, {"frag-off", 6, 2, typeInteger},
 			{"ttl", 8, 1, typeInteger}, {"protocol", 9, 1, typeProto}, {"checksum", 10, 2, typeInteger},
-			{"saddr", 12, 4, typeIPv4}, {"daddr", 16, 4, typeIPv4}, {"dscp", 1, 1, typeDSCP}}, layerNetwork
+			{"saddr", 12, 4, typeIPv4}, {"daddr", 16, 4, typeIPv4}, {"dscp", 1, 1, typeDSCP},
+			{bitsVersion, 0, 1, typeHex}}, layerNetwork
 	}
 	return "", nil, layerNone
 }
@@ -77,7 +98,7 @@ func (w *writer) transportHeader() (string, []field, layer) {
 	switch w.ctx.l4 {
 	case unix.IPPROTO_TCP:
 		return "tcp", append(ports, field{"sequence", 4, 4, typeInteger}, field{"ackseq", 8, 4, typeInteger},
-			field{"flags", 13, 1, typeTCPFlags}, field{"window", 14, 2, typeInteger},
+			field{bitsOffset, 12, 1, typeHex}, field{"flags", 13, 1, typeTCPFlags}, field{"window", 14, 2, typeInteger},
 			field{"checksum", 16, 2, typeInteger}, field{"urgptr", 18, 2, typeInteger}), layerTransport
 	case unix.IPPROTO_UDP:
 		return "udp", append(ports, field{"length", 4, 2, typeInteger}, field{"checksum", 6, 2, typeInteger}), layerTransport
@@ -89,10 +110,37 @@ func (w *writer) transportHeader() (string, []field, layer) {
 	case unix.IPPROTO_ICMPV6:
 		return "icmpv6", []field{{"type", 0, 1, typeICMPv6}, {"code", 1, 1, typeICMPv6Code}, {"id", 4, 2, typeInteger},
 			{"sequence", 6, 2, typeInteger}, {"mtu", 4, 4, typeInteger}}, layerTransport
+	case unix.IPPROTO_AH:
+		return "ah", []field{{"nexthdr", 0, 1, typeProto}, {"hdrlength", 1, 1, typeInteger}, {"spi", 4, 4, typeInteger},
+			{"sequence", 8, 4, typeInteger}}, layerTransport
 	case unix.IPPROTO_ESP:
 		return "esp", []field{{"spi", 0, 4, typeInteger}, {"sequence", 4, 4, typeInteger}}, layerTransport
 	}
 	return "th", ports, layerNone
+}
+
+// Names of bytes that hold two fields of four bits.
+const (
+	bitsVersion = "version|hdrlength"
+	bitsOffset  = "doff|reserved"
+)
+
+// bitField names a field that is less than a byte, and says by how much its value is shifted.
+func bitField(text string, mask []byte) (name string, shift int, ok bool) {
+	if len(mask) != 1 {
+		return "", 0, false
+	}
+	switch {
+	case text == "ip "+bitsVersion && mask[0] == 0xf0:
+		return "ip version", 4, true
+	case text == "ip "+bitsVersion && mask[0] == 0x0f:
+		return "ip hdrlength", 0, true
+	case text == "tcp "+bitsOffset && mask[0] == 0xf0:
+		return "tcp doff", 4, true
+	case text == "ip dscp" && mask[0] == 0x03:
+		return "ip ecn", 0, true
+	}
+	return "", 0, false
 }
 
 // metaOperand names what a meta expression loads (nft's meta.c).
@@ -104,7 +152,7 @@ func metaOperand(e *metaExpr) *operand {
 	case unix.NFT_META_PROTOCOL:
 		o.text, o.typ, o.n, o.layer = "meta protocol", typeEtherType, 2, layerEther
 	case unix.NFT_META_PRIORITY:
-		o.text, o.typ = "meta priority", typeHex
+		o.text, o.typ = "meta priority", typePriority
 	case unix.NFT_META_MARK:
 		o.text, o.typ = "meta mark", typeMark
 	case unix.NFT_META_IIF:
@@ -129,6 +177,12 @@ func metaOperand(e *metaExpr) *operand {
 		o.text, o.typ, o.n, o.layer = "meta l4proto", typeProto, 1, layerProto
 	case unix.NFT_META_PKTTYPE:
 		o.text, o.typ, o.n = "meta pkttype", typePktType, 1
+	case unix.NFT_META_IIFGROUP:
+		o.text = "iifgroup"
+	case unix.NFT_META_OIFGROUP:
+		o.text = "oifgroup"
+	case unix.NFT_META_PRANDOM:
+		o.text, o.typ = "meta random", typeInteger
 	default:
 		o.text, o.typ = "meta "+metaName(e.key), typeHost
 		if o.n == ifNameLen {
@@ -153,14 +207,8 @@ func metaName(key int) string {
 		return "secmark"
 	case unix.NFT_META_CPU:
 		return "cpu"
-	case unix.NFT_META_IIFGROUP:
-		return "iifgroup"
-	case unix.NFT_META_OIFGROUP:
-		return "oifgroup"
 	case unix.NFT_META_CGROUP:
 		return "cgroup"
-	case unix.NFT_META_PRANDOM:
-		return "random"
 	case metaIIFKind:
 		return "iifkind"
 	case metaOIFKind:
@@ -192,7 +240,7 @@ func ctOperand(e *ctExpr) *operand {
 	case unix.NFT_CT_MARK:
 		name, o.typ = "mark", typeMark
 	case unix.NFT_CT_EXPIRATION:
-		name = "expiration"
+		name, o.typ = "expiration", typeDuration
 	case unix.NFT_CT_HELPER:
 		name, o.typ, o.n = "helper", typeString, 16
 	case unix.NFT_CT_L3PROTOCOL:
@@ -222,7 +270,7 @@ func ctOperand(e *ctExpr) *operand {
 	case unix.NFT_CT_LABELS:
 		name, o.typ, o.n = "label", typeHex, 16
 	case unix.NFT_CT_ID:
-		name = "id"
+		name, o.typ = "id", typeInteger
 	default:
 		name = fmt.Sprintf("key %d", e.key)
 	}
@@ -270,7 +318,7 @@ func fibOperand(e *fibExpr) *operand {
 }
 
 // loadOperand names what the expressions load of which nothing is known.
-func loadOperand(e *loadExpr) *operand {
+func (w *writer) loadOperand(e *loadExpr) *operand {
 	o := &operand{text: e.name, typ: typeHex, n: 4}
 	switch e.name {
 	case "numgen":
@@ -290,7 +338,14 @@ func loadOperand(e *loadExpr) *operand {
 		}
 	case "rt":
 		key := [...]string{"classid", "nexthop", "nexthop", "mtu", "ipsec"}[min(e.a.u32(unix.NFTA_RT_KEY), 4)]
-		o.text = "rt " + key
+		o.text, o.typ = "rt "+key, typeHost
+	case "hash":
+		o.typ = typeHost
+		o.text = fmt.Sprintf("symhash mod %d", e.a.u32(unix.NFTA_HASH_MODULUS))
+		if e.a.u32(unix.NFTA_HASH_TYPE) == unix.NFT_HASH_JENKINS {
+			at, _ := register(e.a.u32(unix.NFTA_HASH_SREG), 0)
+			o.text = fmt.Sprintf("jhash %s mod %d", w.operand(at).text, e.a.u32(unix.NFTA_HASH_MODULUS))
+		}
 	case "exthdr":
 		exthdr(e, o)
 	}
@@ -308,8 +363,11 @@ func exthdr(e *loadExpr, o *operand) {
 		o.typ, o.n = typeBool, 1
 	}
 	if e.a.u32(unix.NFTA_EXTHDR_OP) == opTCP {
+		const timestamp = 8
 		name := fmt.Sprint(kind)
-		if all := []string{"eol", "nop", "maxseg", "window", "sack-perm", "sack"}; int(kind) < len(all) {
+		if kind == timestamp {
+			name = "timestamp"
+		} else if all := []string{"eol", "nop", "maxseg", "window", "sack-perm", "sack"}; int(kind) < len(all) {
 			name = all[kind]
 		}
 		o.text = "tcp option " + name

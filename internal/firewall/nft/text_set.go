@@ -31,7 +31,10 @@ func (s *set) order(parts []*operand, a, b *element) int {
 		return 1
 	case b == s.all:
 		return -1
-	case len(parts) == 1 && (parts[0].typ.host() || parts[0].typ == typeIfname) && !s.has(unix.NFT_SET_INTERVAL):
+	case len(parts) > 1:
+		// nft sorts concatenations as numbers of the host.
+		return bytes.Compare(swapped(a.key, len(a.key)), swapped(b.key, len(b.key)))
+	case (parts[0].typ.host() || parts[0].typ == typeIfname) && !s.has(unix.NFT_SET_INTERVAL):
 		return bytes.Compare(swapped(a.key, len(a.key)), swapped(b.key, len(b.key)))
 	}
 	return bytes.Compare(a.key, b.key)

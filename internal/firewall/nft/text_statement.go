@@ -107,9 +107,35 @@ func (w *writer) spanOf(at [2]int, typ dataType, n int) string {
 func (w *writer) taken(at int, typ dataType, n int) string {
 	o := w.operand(at)
 	if o.value == nil {
-		return o.text
+		return o.text + w.changed(o)
 	}
 	return w.value(&operand{typ: typ}, o.value[:min(max(n, 0), len(o.value))])
+}
+
+// changed writes what a bitwise made of an operand that is taken as a value.
+func (w *writer) changed(o *operand) string {
+	if o.mask == nil || len(o.mask) != len(o.xor) {
+		return ""
+	}
+	keeps, flips, sets, fresh := true, true, true, true
+	for i := range o.mask {
+		keeps = keeps && o.xor[i] == 0
+		flips = flips && o.mask[i] == 0xff
+		sets = sets && o.mask[i] == ^o.xor[i]
+		fresh = fresh && o.mask[i]&o.xor[i] == 0
+	}
+	switch {
+	case keeps:
+		return " & " + w.value(o, o.mask)
+	case sets:
+		return " | " + w.value(o, o.xor)
+	case flips:
+		return " ^ " + w.value(o, o.xor)
+	}
+	if fresh {
+		return " & " + w.value(o, o.mask) + " | " + w.value(o, o.xor)
+	}
+	return " & " + w.value(o, o.mask) + " ^ " + w.value(o, o.xor)
 }
 
 func (w *writer) final(e *finalExpr) string {
@@ -144,7 +170,13 @@ func (w *writer) final(e *finalExpr) string {
 		}
 		return text
 	case "synproxy":
-		return fmt.Sprintf("synproxy mss %d wscale %d", e.a.u16(1), e.a.u8(2))
+		text := fmt.Sprintf("synproxy mss %d wscale %d", e.a.u16(1), e.a.u8(2))
+		for _, f := range []flag{{8, "timestamp"}, {4, "sack-perm"}} {
+			if uint64(e.a.u32(3))&f.bit != 0 {
+				text += " " + f.name
+			}
+		}
+		return text
 	case "objref":
 		return "synproxy name " + quoted(e.a.str(unix.NFTA_OBJREF_IMM_NAME))
 	}

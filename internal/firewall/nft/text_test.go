@@ -124,6 +124,90 @@ func nftRules() []nftCase {
 	meta mark 1-10 accept
 	meta mark set 0x1
 	meta mark set ct mark
+	meta mark set meta mark | 0x10
+	meta mark set meta mark & 0xff
+	meta mark set meta mark ^ 0xff
+	ip saddr 1.2.3.4 ip daddr 1.2.3.5 drop
+	tcp sport 1 tcp dport 2 drop
+	icmp type destination-unreachable icmp code port-unreachable drop
+	tcp sport . tcp dport { 1 . 2 } drop
+	ip dscp != cs1
+	ip dscp { cs1, ef } accept
+	tcp flags & (syn | ack) == (syn | ack) drop
+	tcp flags & (syn | ack) != syn drop
+	tcp flags ! syn,ack drop
+	ct state ! established drop
+	ct state invalid,new drop
+	ct mark set 0x5
+	ct mark set ct mark | 0x5
+	meta mark & 0x0000ff00 != 0 drop
+	meta mark and 0xf0 vmap { 0x10 : accept, 0x20 : drop }
+	ip saddr { 10.0.0.0/8 } drop
+	ip saddr { 10.0.0.0-10.0.0.5, 10.0.0.8/30 } drop
+	tcp dport { 1-65535 } drop
+	tcp dport { 0-1023 } drop
+	iifname . tcp dport { "eth0" . 80, "br-app" . 443 } accept
+	iifname . oifname { "eth0" . "eth1" } accept
+	ip saddr . ip daddr { 10.0.0.0/8 . 1.2.3.4, 1.2.3.4-1.2.3.9 . 1.2.3.4 } accept
+	ip daddr vmap { 10.0.0.0/8 : jump other, 1.2.3.4 : drop, * : accept }
+	meta l4proto vmap { tcp : accept, udp : drop, icmp : jump other }
+	meta cpu 1 drop
+	meta iifgroup 1 drop
+	meta random 1 drop
+	meta nftrace set 1
+	meta priority set 1:2
+	meta skgid 100 accept
+	ct expiration 30s drop
+	ct helper "ftp" accept
+	ct id 5 drop
+	ct zone 1 drop
+	ct bytes > 100000 drop
+	ct original packets > 10 drop
+	rt classid 5 drop
+	rt mtu 100 drop
+	tcp option sack-permitted exists drop
+	tcp option timestamp exists drop
+	tcp doff 5 drop
+	tcp sequence 100 drop
+	ip version 4 drop
+	ip hdrlength 5 drop
+	ip id 5 drop
+	ip checksum 5 drop
+	ip protocol { tcp, udp } drop
+	ip protocol vmap { tcp : drop }
+	udp length 100 drop
+	esp spi 100 drop
+	ah spi 100 drop
+	sctp dport 90 drop
+	dccp dport 90 drop
+	udplite dport 90 drop
+	th dport 90 drop
+	meta l4proto 200 drop
+	ip protocol 200 drop
+	ether saddr 02:00:00:00:00:01 drop
+	socket transparent 1 accept
+	socket mark 5 accept
+	synproxy mss 1460 wscale 7 timestamp sack-perm
+	limit rate 100/second burst 150 packets drop
+	limit rate 1 kbytes/second burst 2 kbytes drop
+	limit rate over 1023 bytes/second drop
+	log level emerg
+	log prefix "a" level debug flags skuid
+	log prefix "b" group 5 snaplen 100 queue-threshold 10
+	ct count 5 accept
+	quota 5 bytes drop
+	quota until 5 kbytes drop
+	dup to 1.2.3.4
+	dup to 1.2.3.4 device "lo"
+	jhash ip saddr mod 2 vmap { 0 : drop, 1 : accept }
+	numgen inc mod 2 offset 5 vmap { 5 : drop, 6 : accept }
+	symhash mod 2 vmap { 0 : drop, 1 : accept }
+	fib daddr type { local, multicast, anycast, blackhole } drop
+	fib saddr oif "lo" drop
+	fib saddr oifname "lo" drop
+	fib daddr type != local drop
+	fib daddr type vmap { local : jump other, broadcast : drop }
+	@th,0,16 80 drop
 	ct mark set meta mark
 	meta pkttype broadcast drop
 	meta pkttype { broadcast, multicast } drop

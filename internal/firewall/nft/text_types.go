@@ -44,13 +44,15 @@ const (
 	typeBool
 	typeUID
 	typeARPOp
-	typeVLAN // the lower 12 bits
+	typePriority
+	typeDuration // in milliseconds
+	typeVLAN     // the lower 12 bits
 )
 
 // host reports whether values are numbers in the host's byte order.
 func (t dataType) host() bool {
 	switch t {
-	case typeHost, typeMark, typeIfindex, typeCTState, typeCTStatus, typeAddrType, typeUID:
+	case typeHost, typeMark, typeIfindex, typeCTState, typeCTStatus, typeAddrType, typeUID, typePriority, typeDuration:
 		return true
 	}
 	return false
@@ -146,10 +148,16 @@ func (w *writer) value(o *operand, b []byte) string {
 		}
 	case typeMAC:
 		return net.HardwareAddr(b).String()
-	case typePort, typeInteger, typeDSCP, typeVLAN:
+	case typePort, typeInteger, typeVLAN:
 		return decimal(bigEndian(b))
 	case typeHost, typeUID:
 		return decimal(number(b))
+	case typeDSCP:
+		return dscp(b)
+	case typePriority:
+		return fmt.Sprintf("%x:%x", number(b)>>16, number(b)&0xffff)
+	case typeDuration:
+		return duration(number(b))
 	case typeMark:
 		return fmt.Sprintf("0x%08x", number(b))
 	case typeIfname, typeString:

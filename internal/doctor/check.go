@@ -32,6 +32,7 @@ func checks() []check {
 	return []check{
 		{"engine", engineChecks},
 		{"forwarding", forwardingChecks},
+		{"Docker's rules", missingChecks},
 		{"links", linkChecks},
 		{"duplicate addresses", duplicateChecks},
 		{"neighbours", neighbourChecks},
@@ -48,6 +49,8 @@ func checks() []check {
 		{"connection tracking", conntrackChecks},
 		{"databases", databaseChecks},
 		{"firewall services", serviceChecks},
+		{"rules", rulesetChecks},
+		{"open in spite of the firewall", bypassChecks},
 	}
 }
 

@@ -59,7 +59,7 @@ func databaseExposed(h *Host, c *Container, p Port, ports []Port, name string) f
 		Severity: path.SeverityWarning, Check: "database-exposed",
 		Summary: fmt.Sprintf("%s publishes port %d, by its number %s, to everybody who reaches this host",
 			c.Name, p.ContainerPort, name),
-		Evidence: []string{"published on " + list(hosts), "no rule for users' own use (DOCKER-USER) refuses it"},
+		Evidence: []string{"published on " + list(hosts), "no rule in FORWARD (DOCKER-USER) refuses it"},
 		Remedy: []string{
 			fmt.Sprintf("recreate %s with -p %s  # for programs on this host; containers need no published port",
 				c.Name, publishFlag(local, p.ContainerPort)),
@@ -83,30 +83,19 @@ func (h *Host) closing(p Port) string {
 		dev, p.Proto, p.HostPort))
 }
 
-// guarded reports whether a rule that users wrote for it (in DOCKER-USER) may refuse a published port.
-// A rule that cannot be judged counts: whoever wrote it thought of it.
+// guarded reports whether a rule that is not Docker's may refuse what comes from outside to a published
+// port. One that cannot be judged counts: whoever wrote it thought of the port.
 func (h *Host) guarded(c *Container, p Port) bool {
 	if h.NS == nil || h.NS.Rules == nil {
 		return false
 	}
-	packet := h.fromOutside(c, p)
-	for _, t := range h.NS.Rules.Tables {
-		chain := t.Chain("DOCKER-USER")
-		if chain == nil {
-			continue
-		}
-		for _, r := range chain.Rules {
-			judged := r.Body.Judge(packet)
-			if judged.Match != firewall.No && slices.ContainsFunc(r.Body.Verdicts(), refusing) {
-				return true
-			}
-		}
+	w := h.NS.Rules.Walk(h.fromOutside(c, p))
+	if w.Passed == firewall.No {
+		return true
 	}
-	return false
-}
-
-func refusing(v firewall.Verdict) bool {
-	return v.Kind == firewall.Drop || v.Kind == firewall.Reject || v.Kind == firewall.Jump || v.Kind == firewall.Goto
+	return slices.ContainsFunc(firewall.Discarding(w.Candidates), func(c firewall.Candidate) bool {
+		return c.Rule != nil && h.NS.Rules.OwnerOf(&c) != "docker"
+	})
 }
 
 // fromOutside is the first packet of a connection to a published port, as FORWARD sees it: from an

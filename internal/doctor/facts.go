@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pathtrace/pathtrace/internal/expect"
 	"github.com/pathtrace/pathtrace/internal/firewall"
 )
 
@@ -20,6 +21,8 @@ type Host struct {
 	Engine     Engine
 	Containers []*Container
 	Networks   []*Network
+	// Missing are the rules that Docker's state calls for and that NS.Rules does not have.
+	Missing []expect.Missing
 	// Services is what the files of the service manager say; nil if not read.
 	Services *Services
 	// Now is when reading ended.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pathtrace/pathtrace/internal/docker"
 	"github.com/pathtrace/pathtrace/internal/doctor"
+	"github.com/pathtrace/pathtrace/internal/expect"
 	"github.com/pathtrace/pathtrace/internal/kernel"
 	"github.com/pathtrace/pathtrace/internal/target"
 	"github.com/pathtrace/pathtrace/internal/topo"
@@ -91,6 +92,7 @@ type examiner struct {
 	topo    *topo.Topology
 	engines *docker.Engines
 	labels  *labels
+	rules   *ruleBook
 	lacking []string
 	skipped []string
 	read    map[uint32]*doctor.Namespace
@@ -104,6 +106,7 @@ func (d *examiner) open(ctx context.Context) error {
 	if d.topo, err = topo.New(topo.Options{Log: d.cfg.Log}); err != nil {
 		return fmt.Errorf("read network namespaces: %w", err)
 	}
+	d.rules = newRuleBook(d.topo.InNamespace, d.cfg.Log)
 	patience, cancel := context.WithTimeout(ctx, dockerPatience)
 	defer cancel()
 	d.engines, err = docker.Connect(patience, docker.Options{
@@ -194,6 +197,11 @@ func (d *examiner) hosts(ctx context.Context) ([]*doctor.Host, error) {
 	}
 	if err := d.readNamespaces(ctx, hosts); err != nil {
 		return nil, err
+	}
+	for i, h := range hosts {
+		if e := engines[i]; e.Alive && h.NS.Rules != nil {
+			h.Missing = expect.Check(expectedState(e, d.engines.Containers(), d.engines.Networks()), h.NS.Rules)
+		}
 	}
 	return hosts, nil
 }

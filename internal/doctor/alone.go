@@ -63,7 +63,7 @@ func alone(h *Host, c *Container) (finding, bool) {
 	}
 	f := finding{about: about{containers: []string{c.ID}}, Finding: path.Finding{
 		Severity: path.SeverityNote, Check: "container-alone", Cause: path.CauseNoSharedNetwork,
-		Evidence: []string{"it is on " + list(nets) + ", alone"},
+		Evidence: []string{"it is on " + joinWords(nets) + ", alone"},
 		Where:    &path.Place{Container: c.Name},
 	}}
 	switch open := served(c); {

@@ -59,7 +59,7 @@ func databaseExposed(h *Host, c *Container, p Port, ports []Port, name string) f
 		Severity: path.SeverityWarning, Check: "database-exposed",
 		Summary: fmt.Sprintf("%s publishes port %d, by its number %s, to everybody who reaches this host",
 			c.Name, p.ContainerPort, name),
-		Evidence: []string{"published on " + list(hosts), "no rule in FORWARD (DOCKER-USER) refuses it"},
+		Evidence: []string{"published on " + joinWords(hosts), "no rule in FORWARD (DOCKER-USER) refuses it"},
 		Remedy: []string{
 			fmt.Sprintf("recreate %s with -p %s  # for programs on this host; containers need no published port",
 				c.Name, publishFlag(local, p.ContainerPort)),

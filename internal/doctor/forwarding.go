@@ -47,7 +47,7 @@ func forwardingOff(h *Host, affected []*Container) finding {
 	}}
 	switch {
 	case len(affected) > 0:
-		f.Evidence = append(f.Evidence, "on bridge networks: "+list(unique(names(affected))))
+		f.Evidence = append(f.Evidence, "on bridge networks: "+joinWords(unique(names(affected))))
 	case h.Engine.State == EngineAnswers:
 		f.Severity = path.SeverityWarning
 		f.Summary = "the host does not forward IPv4 packets: containers will neither be reachable from outside nor get out"

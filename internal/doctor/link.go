@@ -44,12 +44,12 @@ func bridgeCheck(h *Host, n *Network) (finding, bool) {
 	case bridge == nil:
 		f.Check = "bridge-missing"
 		f.Summary = fmt.Sprintf("network %s has no bridge: %s does not exist, so its containers reach nothing", n.Name, n.Bridge)
-		f.Evidence = []string{"on it: " + list(names(users))}
+		f.Evidence = []string{"on it: " + joinWords(names(users))}
 		f.Remedy = []string{"systemctl restart docker  # makes it anew; restarts the containers too, unless live-restore is on"}
 	case !bridge.Up:
 		f.Check = "bridge-down"
 		f.Summary = fmt.Sprintf("the bridge of network %s is down: its containers reach nothing", n.Name)
-		f.Evidence = []string{fmt.Sprintf("%s is down in %s", n.Bridge, h.NS.Name), "on it: " + list(names(users))}
+		f.Evidence = []string{fmt.Sprintf("%s is down in %s", n.Bridge, h.NS.Name), "on it: " + joinWords(names(users))}
 		f.Remedy = []string{enter(h.NS, "ip link set "+n.Bridge+" up")}
 	default:
 		return f, false
@@ -145,5 +145,5 @@ func carried(l *Link) string {
 	if len(out) == 0 {
 		return "no address"
 	}
-	return list(out)
+	return joinWords(out)
 }

@@ -44,14 +44,24 @@ func missingRules(h *Host, key string, list []expect.Missing) finding {
 	case "docker-rules-missing":
 		f.Summary = "Docker's own firewall rules are missing, so packets from or to containers are dropped: " + sentences(list)
 	case "nat-missing":
-		f.Summary = "published ports lead nowhere: " + sentences(list)
-		if proxied(h, list) {
+		lost := untranslated(h, list)
+		f.Summary = fmt.Sprintf("published %s answered by nobody: %s", portsOf(lost, "is", "are"), sentences(list))
+		switch {
+		case len(lost) == 0:
 			f.Severity = path.SeverityWarning
-			f.Summary = "published ports work through docker-proxy only, containers see its address instead of the client's: " + sentences(list)
-			f.Evidence = append(f.Evidence, "docker-proxy listens on the ports and hides that the rules are gone")
+			f.Summary = "ports that are published from now on will lead nowhere: " + sentences(list)
+		case proxied(h, lost):
+			f.Severity = path.SeverityWarning
+			f.Summary = fmt.Sprintf("published %s through docker-proxy only, which hides the client's address: %s",
+				portsOf(lost, "works", "work"), sentences(list))
+			f.Evidence = append(f.Evidence, "docker-proxy listens on "+portWord(portNumbers(lost)))
 		}
 	case "masquerade-missing":
 		f.Summary = "containers get no answers from outside, their private address leaves the host: " + sentences(list)
+		if idle(h, list) {
+			f.Severity = path.SeverityWarning
+			f.Summary = "containers will get no answers from outside: " + sentences(list)
+		}
 	default:
 		f.Severity = path.SeverityWarning
 		f.Summary = "rules of Docker's that keep things apart are missing: " + sentences(list)
@@ -66,6 +76,13 @@ func missingRules(h *Host, key string, list []expect.Missing) finding {
 	return f
 }
 
+// idle reports whether what is missing is for networks without running containers only.
+func idle(h *Host, list []expect.Missing) bool {
+	return !slices.ContainsFunc(list, func(m expect.Missing) bool {
+		return m.Network == "" || slices.ContainsFunc(h.Networks, func(n *Network) bool { return n.Name == m.Network && len(h.on(n.ID)) > 0 })
+	})
+}
+
 // sentences joins what is missing; a chain that is gone tells of the rules that were in it.
 func sentences(list []expect.Missing) string {
 	var out []string
@@ -76,11 +93,11 @@ func sentences(list []expect.Missing) string {
 	if len(out) > 2 {
 		return fmt.Sprintf("%s, and %d more", out[0], len(out)-1)
 	}
-	return list2(out)
+	return joined(out)
 }
 
-// list2 joins one or two sentences.
-func list2(out []string) string {
+// joined joins one or two sentences.
+func joined(out []string) string {
 	if len(out) == 2 {
 		return out[0] + ", and " + out[1]
 	}
@@ -123,16 +140,54 @@ func (h *Host) restartEffect() string {
 	return "restarts the containers, as live-restore is off"
 }
 
-// proxied reports whether docker-proxy listens on every port that is not translated.
-func proxied(h *Host, list []expect.Missing) bool {
-	return !slices.ContainsFunc(list, func(m expect.Missing) bool {
-		if m.Port.HostPort == 0 { // a chain or a jump: all ports
-			return slices.ContainsFunc(h.Containers, func(c *Container) bool {
-				return c.Runs() && slices.ContainsFunc(c.Published, func(p Port) bool { return !byProxy(h, p.Proto, p.HostPort) })
-			})
+// lostPort is a published port without its translation.
+type lostPort struct {
+	container string
+	port      Port
+}
+
+// untranslated lists the published ports that the missing rules are for: those they name, or, where a
+// chain or the way to it is missing, all.
+func untranslated(h *Host, list []expect.Missing) []lostPort {
+	all := slices.ContainsFunc(list, func(m expect.Missing) bool { return m.Port.HostPort == 0 && m.Purpose != expect.Hairpin })
+	var out []lostPort
+	for _, c := range h.Containers {
+		for _, p := range c.Published {
+			named := func(m expect.Missing) bool {
+				return m.Container == c.Name && m.Port.HostPort == p.HostPort && m.Port.Proto == p.Proto
+			}
+			if c.Runs() && p.HostIP.Is4() && p.HostPort != 0 && (all || slices.ContainsFunc(list, named)) {
+				out = append(out, lostPort{c.Name, p})
+			}
 		}
-		return !byProxy(h, m.Port.Proto, m.Port.HostPort)
-	})
+	}
+	return out
+}
+
+// portsOf is "port 8080 of web is" or "ports 8080 of web and 53 of dns are".
+func portsOf(list []lostPort, one, many string) string {
+	words := make([]string, len(list))
+	for i, p := range list {
+		words[i] = fmt.Sprintf("%d of %s", p.port.HostPort, p.container)
+	}
+	words = unique(words)
+	if len(words) == 1 {
+		return "port " + words[0] + " " + one
+	}
+	return "ports " + joinWords(words) + " " + many
+}
+
+func portNumbers(list []lostPort) []uint16 {
+	var out []Port
+	for _, p := range list {
+		out = append(out, p.port)
+	}
+	return hostPorts(out)
+}
+
+// proxied reports whether docker-proxy listens on every port that is not translated.
+func proxied(h *Host, list []lostPort) bool {
+	return !slices.ContainsFunc(list, func(p lostPort) bool { return !byProxy(h, p.port.Proto, p.port.HostPort) })
 }
 
 func byProxy(h *Host, proto string, port uint16) bool {

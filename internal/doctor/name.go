@@ -40,7 +40,7 @@ func resolverCheck(h *Host, c *Container) (finding, bool) {
 		f.Check = "dns-server-gone"
 		f.Summary = fmt.Sprintf("%s resolves no names: Docker's name server does not listen inside it", c.Name)
 		f.Evidence = []string{
-			"its resolv.conf asks " + list(addresses(c.NS.Resolvers)),
+			"its resolv.conf asks " + joinWords(addresses(c.NS.Resolvers)),
 			fmt.Sprintf("no UDP socket is bound to %s in %s", embeddedDNS, c.NS.Name),
 		}
 		f.Remedy = []string{h.docker("restart %s  # breaks its connections", quote(c.Name))}
@@ -52,7 +52,7 @@ func resolverCheck(h *Host, c *Container) (finding, bool) {
 		f.Check = "dns-rules-missing"
 		f.Summary = fmt.Sprintf("%s resolves no names: the rules that lead to Docker's name server are missing inside it", c.Name)
 		f.Evidence = []string{
-			"its resolv.conf asks " + list(addresses(c.NS.Resolvers)),
+			"its resolv.conf asks " + joinWords(addresses(c.NS.Resolvers)),
 			fmt.Sprintf("no rule in %s translates queries to %s", c.NS.Name, embeddedDNS),
 		}
 		f.Remedy = []string{h.docker("restart %s  # breaks its connections", quote(c.Name))}
@@ -97,7 +97,7 @@ func defaultBridge(h *Host) []finding {
 		f := finding{about: about{networks: []string{n.ID}, containers: ids(users)}, Finding: path.Finding{
 			Severity: path.SeverityNote, Check: "default-bridge-names", Cause: "name-not-resolved",
 			Summary:  "containers on the default network bridge do not find each other by name, only by address",
-			Evidence: []string{"on it: " + list(names(users))},
+			Evidence: []string{"on it: " + joinWords(names(users))},
 			Remedy:   []string{h.docker("network create app")},
 			Where:    &path.Place{Network: n.Name},
 		}}

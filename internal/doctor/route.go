@@ -66,7 +66,7 @@ func routeList(routes []Route) string {
 	if len(out) == 0 {
 		return "none"
 	}
-	return list(out)
+	return joinWords(out)
 }
 
 // reversePathChecks finds devices with a strict filter and a route that makes it refuse what should
@@ -133,7 +133,7 @@ func (h *Host) strictDevices(but string) []string {
 func reversePathEvidence(h *Host, r Route, n *Network, strict []string) []string {
 	out := []string{
 		fmt.Sprintf("%s has a route to %s by %s, which is no subnet of network %s", h.NS.Name, r.Dst, r.Dev, n.Name),
-		"rp_filter is 1 (strict) on " + list(strict),
+		"rp_filter is 1 (strict) on " + joinWords(strict),
 	}
 	return append(out, reversePathCount(h)...)
 }

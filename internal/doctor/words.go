@@ -12,8 +12,8 @@ import (
 // maxListed is how many names a sentence lists before it only counts the rest.
 const maxListed = 4
 
-// list joins words: "a", "a and b", "a, b and 3 more".
-func list(words []string) string {
+// joinWords joins words: "a", "a and b", "a, b and 3 more".
+func joinWords(words []string) string {
 	switch n := len(words); {
 	case n == 0:
 		return "nothing"
@@ -164,7 +164,7 @@ func numbers(ports []uint16) string {
 		words = append(words, word)
 		i++
 	}
-	return list(words)
+	return joinWords(words)
 }
 
 // portWord is "port 80" or "ports 80 and 443".

@@ -102,6 +102,18 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
+// TestDoctorNoProxy: without docker-proxy nothing hides a lost translation.
+func TestDoctorNoProxy(t *testing.T) {
+	h, peer := spare(t, noProxy), spare(t, plain)
+	s := newScene(t, h, peer, noProxy)
+	h.sound(t, "before")
+	s.ailment(t, ailment{
+		name: "a5", with: func(t *testing.T, s *scene) { s.h.saveRules(t) }, do: []string{"host iptables -w -t nat -F"},
+		check: "nat-missing", severity: path.SeverityError, cause: path.CauseNATMissing,
+		says: []string{"8080", "web", "restart docker"}, also: []string{"masquerade-missing"},
+	})
+}
+
 // ailment runs a row: broken, then healthy again.
 func (s *scene) ailment(t *testing.T, a ailment) {
 	t.Helper()
@@ -149,8 +161,21 @@ func (a *ailment) wrong(s *scene, list []path.Finding) []string {
 func ailments() []ailment {
 	const wrongNeighbour, duplicate = path.Cause("wrong-neighbour"), path.Cause("duplicate-address")
 	const isolation, unresolved = path.Cause("network-isolation"), path.Cause("name-not-resolved")
+	rules := func(t *testing.T, s *scene) { s.h.saveRules(t) }
 	return []ailment{
 		{
+			name: "a1", with: rules, do: []string{"host iptables -w -t nat -F"},
+			check: "nat-missing", severity: path.SeverityWarning, cause: path.CauseNATMissing,
+			says: []string{"8080", "docker-proxy", "restart docker"}, also: []string{"masquerade-missing"},
+		}, {
+			name: "a2", with: rules, do: []string{"host iptables -w -F DOCKER"},
+			check: "docker-rules-missing", severity: path.SeverityError, cause: "docker-rules-missing",
+			says: []string{"port 80 of web", "-A DOCKER", "restart docker"},
+		}, {
+			name: "d", with: rules, do: []string{"host iptables -w -t nat -D POSTROUTING -s SUBNET ! -o br-app -j MASQUERADE"},
+			check: "masquerade-missing", severity: path.SeverityError, cause: "masquerade-missing",
+			says: []string{"SUBNET", "MASQUERADE", "iptables -t nat -A POSTROUTING"},
+		}, {
 			name: "e", do: []string{"host sysctl -qw net.ipv4.ip_forward=0"}, undo: []string{"host sysctl -qw net.ipv4.ip_forward=1"},
 			check: "forwarding-off", severity: path.SeverityError, cause: path.CauseForwardingOff,
 			says: []string{"web", "sysctl -w net.ipv4.ip_forward=1"},
@@ -218,7 +243,6 @@ func ailments() []ailment {
 			},
 			check: "bridge-netfilter-off", severity: path.SeverityWarning, cause: "bridge-netfilter-off",
 			says: []string{"-A DOCKER-USER -i br-app -o br-app -p tcp", "sysctl -w net.bridge.bridge-nf-call-iptables=1"},
-			gap:  "rules are not read yet",
 		}, {
 			name: "o", do: []string{"host ip route add 198.18.0.0/24 dev br-app", "host sysctl -qw net.ipv4.conf.all.rp_filter=1"},
 			undo:  []string{"host ip route del 198.18.0.0/24 dev br-app", "host sysctl -qw net.ipv4.conf.all.rp_filter=0"},
@@ -234,7 +258,6 @@ func ailments() []ailment {
 		}, {
 			name: "r2", do: []string{"in cli iptables -w -t nat -F"}, undo: []string{"docker restart -t 0 cli"},
 			check: "dns-rules-missing", severity: path.SeverityError, cause: unresolved, says: []string{"cli", "127.0.0.11"},
-			gap: "rules are not read yet",
 		}, {
 			name: "z5", do: []string{"docker network create --internal inside", "run ia --network inside -p 8082:80 -- tcp :80"},
 			undo:  []string{"docker rm -f ia", "docker network rm inside"},
@@ -259,6 +282,14 @@ func ailments() []ailment {
 			name: "database", do: []string{"run db --network app -p 15432:5432 -- tcp :5432"}, undo: []string{"docker rm -f db"},
 			check: "database-exposed", severity: path.SeverityWarning,
 			says: []string{"db", "PostgreSQL", "0.0.0.0:15432", "-p 127.0.0.1:15432:5432", "--ctorigdstport 15432"},
+		}, {
+			name: "input closed", do: []string{"host iptables -w -I INPUT -i eth0 -p tcp --dport 8080 -j DROP"},
+			undo:  []string{"host iptables -w -D INPUT -i eth0 -p tcp --dport 8080 -j DROP"},
+			check: "firewall-bypassed", severity: path.SeverityNote, says: []string{"8080", "web", "a rule of INPUT", "-I DOCKER-USER -i eth0"},
+		}, {
+			name: "two backends", do: []string{"host iptables-legacy -w -I INPUT -p tcp --dport 9 -j DROP"},
+			undo:  []string{"host iptables-legacy -w -D INPUT 1"},
+			check: "two-iptables-backends", severity: path.SeverityWarning, says: []string{"iptables-legacy"},
 		}, {
 			name: "paused", do: []string{"docker pause web"}, undo: []string{"docker unpause web"},
 			check: "container-paused", severity: path.SeverityWarning, cause: path.CauseContainerPaused, says: []string{"web", "8080", "unpause web"},

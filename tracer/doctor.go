@@ -199,8 +199,12 @@ func (d *examiner) hosts(ctx context.Context) ([]*doctor.Host, error) {
 		return nil, err
 	}
 	for i, h := range hosts {
-		if e := engines[i]; e.Alive && h.NS.Rules != nil {
-			h.Missing = expect.Check(expectedState(e, d.engines.Containers(), d.engines.Networks()), h.NS.Rules)
+		if e := engines[i]; e.Alive && h.NS.Rules != nil && !e.Rootless {
+			state := expectState(e, d.engines.Containers(), d.engines.Networks())
+			h.Missing = expect.Check(&state, h.NS.Rules)
+			if len(h.Missing) > 0 {
+				h.MissingSince = firewallSince(e)
+			}
 		}
 	}
 	return hosts, nil

@@ -23,6 +23,8 @@ type Host struct {
 	Networks   []*Network
 	// Missing are the rules that Docker's state calls for and that NS.Rules does not have.
 	Missing []expect.Missing
+	// MissingSince says what may have taken them away, and when; empty if that is not known.
+	MissingSince string
 	// Services is what the files of the service manager say; nil if not read.
 	Services *Services
 	// Now is when reading ended.

@@ -72,6 +72,9 @@ func missingRules(h *Host, key string, list []expect.Missing) finding {
 	if all := len(h.Missing); all > fewMissing || all > len(list) {
 		f.Evidence = append(f.Evidence, fmt.Sprintf("%d of Docker's rules and chains are missing in all", all))
 	}
+	if h.MissingSince != "" {
+		f.Evidence = append(f.Evidence, h.MissingSince)
+	}
 	f.Remedy = restore(h, list)
 	return f
 }

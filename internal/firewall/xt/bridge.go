@@ -298,7 +298,7 @@ func ebtMarkMatch(d *decoding) judge {
 		}
 	}
 	text := fmt.Sprintf("0x%x", mark)
-	if mask != ^uint64(0) {
+	if mask < 0xffffffff {
 		text += fmt.Sprintf("/0x%x", mask)
 	}
 	d.after(inverted, "--mark", text)
@@ -367,7 +367,8 @@ func ebtLogTarget(d *decoding) (firewall.Verdict, bool) {
 	if int(level) < len(levels) {
 		name = levels[level]
 	}
-	d.arg("--log-level", name, "--log-prefix", `"`+printable(prefix)+`"`)
+	d.arg("--log-level", name)
+	d.flag(prefix != "", "--log-prefix", `"`+printable(prefix)+`"`)
 	d.flag(bits&1 != 0, "--log-ip")
 	d.flag(bits&2 != 0, "--log-arp")
 	d.flag(bits&8 != 0, "--log-ip6")

@@ -39,18 +39,15 @@ static __always_inline bool wanted(struct sk_buff *skb)
 
 static __noinline int report(struct sk_buff *skb, void *location, __u32 reason, struct sock *rx_sk)
 {
-	struct nf_conn *ct = skb_ct(skb);
 	struct packet p;
 	struct event *e;
 
 	if (!confirm(skb, skb->network_header, &p) && !inside_hook(skb, &p))
 		return 0;
-	e = ct ? event_new(HOOK_DROP, EVENT_TRACKED) : event_new(HOOK_DROP, EVENT_PLAIN);
+	e = event_new_ct(HOOK_DROP, skb);
 	if (!e)
 		return 0;
 	fill_skb(e, skb, &p);
-	if (ct)
-		e->ct = fill_ct(e, ct, skb->_nfct);
 	e->location = (__u64)location;
 	e->reason = reason;
 	if (rx_sk)

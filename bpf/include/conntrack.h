@@ -68,6 +68,20 @@ static __noinline __u64 fill_ct(struct event *e, struct nf_conn *ct, __u64 info)
 	return (__u64)ct;
 }
 
+/* A record with what connection tracking knows of the packet, and without room for it if nothing. */
+static __always_inline struct event *event_new_ct(__u8 hook, struct sk_buff *skb)
+{
+	struct nf_conn *ct = skb_ct(skb);
+	struct event *e;
+
+	if (!ct)
+		return event_new(hook, EVENT_PLAIN);
+	e = event_new(hook, EVENT_TRACKED);
+	if (e)
+		e->ct = fill_ct(e, ct, skb->_nfct);
+	return e;
+}
+
 /* The entry's IPS_* bits. No entry (untracked) has none. */
 static __always_inline unsigned long ct_status(struct nf_conn *ct)
 {

@@ -28,15 +28,11 @@ static __always_inline void emit_hook(struct sk_buff *skb, const struct nf_hook_
 				      const struct packet *p, __u8 hook)
 {
 	const struct net_device *in = PEEK(state, in), *out = PEEK(state, out);
-	struct nf_conn *ct = skb_ct(skb);
-	struct event *e;
+	struct event *e = event_new_ct(hook, skb);
 
-	e = ct ? event_new(hook, EVENT_TRACKED) : event_new(hook, EVENT_PLAIN);
 	if (!e)
 		return;
 	fill_skb(e, skb, p);
-	if (ct)
-		e->ct = fill_ct(e, ct, skb->_nfct);
 	e->nf_hook = state->hook;
 	e->netns = state_netns(state);
 	e->location = (__u64)PEEK(state, okfn);

@@ -154,9 +154,10 @@ static __always_inline bool parse_plain_v6(const void *header, struct packet *p)
 
 /*
  * The short way of nearly all packets: TCP or UDP without options, extension headers, fragments,
- * tags, and long enough. False sends the packet the long way, whatever p holds by then.
+ * tags, and long enough. 0 sends the packet the long way, whatever p holds by then. Neither of the two
+ * is called by the other: a call's stack counts as long as it lasts, and all of them have 512 bytes.
  */
-static __always_inline bool parse_plain(struct sk_buff *skb, __u32 l3, struct packet *p)
+static __noinline int parse_plain(struct sk_buff *skb, __u32 l3, struct packet *p)
 {
 	const void *header = skb->head + l3;
 	__be16 proto = skb->protocol;
@@ -164,7 +165,7 @@ static __always_inline bool parse_plain(struct sk_buff *skb, __u32 l3, struct pa
 	__builtin_memset(p, 0, sizeof(*p));
 	p->length = skb->len + (skb->data - skb->head) - l3;
 	if (skb->vlan_tci)
-		return false;
+		return 0;
 	if (proto == bpf_htons(ETH_P_IP))
 		return l3 + 40 <= skb->tail && parse_plain_v4(header, p);
 	return proto == bpf_htons(ETH_P_IPV6) && l3 + 56 <= skb->tail && parse_plain_v6(header, p);
@@ -190,7 +191,7 @@ static __noinline int parse_odd(struct sk_buff *skb, __u32 l3, struct packet *p)
 }
 
 /* Fills p from a socket buffer whose network header is at offset l3 of its head; 0 if it cannot. */
-static __noinline int parse_packet(struct sk_buff *skb, __u32 l3, struct packet *p)
+static __always_inline bool parse_packet(struct sk_buff *skb, __u32 l3, struct packet *p)
 {
 	return parse_plain(skb, l3, p) || parse_odd(skb, l3, p);
 }

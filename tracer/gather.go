@@ -24,6 +24,7 @@ func (s *session) gather(p *path.Path) *diagnose.Facts {
 		Probe:      s.probe,
 		Target:     s.targetFact(p),
 		Source:     s.sourceFact(),
+		Lookup:     s.lookup.result(),
 		Namespaces: map[uint32]*diagnose.Namespace{},
 		LostEvents: lost,
 		Complete:   lost == 0 && !s.gaps(p),

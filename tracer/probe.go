@@ -65,6 +65,7 @@ func (s *session) sendProbe(ctx context.Context, dialed target.Dialed) (Result, 
 		return Result{}, err
 	}
 	s.start()
+	s.lookUpName(ctx)
 	s.rules.prepare(s.firewalled(), rulesFirst)
 	result := s.send(ctx, p)
 	s.probe = probeFact(result, t.cfg.Timeout)

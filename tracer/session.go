@@ -33,6 +33,7 @@ type session struct {
 
 	probe  *diagnose.Probe // the probe's end, nil without one
 	dialed target.Dialed
+	lookup *nameLookup // how the source resolves the target's name; nil if it is not asked
 
 	mu      sync.Mutex // guards what follows; OnFlow is called under it, one flow at a time
 	decided int

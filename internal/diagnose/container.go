@@ -19,6 +19,9 @@ func explainNotRunning(a *analysis, e *end) *finding {
 	if e.pkt != nil && len(t.NetNS) > 0 && visits(e.pkt, t.NetNS) {
 		return nil // it ran when the packet came
 	}
+	if f := a.cannotStart(); f != nil {
+		return f
+	}
 	f := &finding{
 		cause: path.CauseContainerNotRunning,
 		says:  fmt.Sprintf("container %s does not run (%s)", t.Container, t.State),
@@ -26,14 +29,35 @@ func explainNotRunning(a *analysis, e *end) *finding {
 	if t.State == "restarting" {
 		f.says = fmt.Sprintf("container %s does not run, it ends and is restarted again and again",
 			t.Container)
-		f.remedy = []string{"docker logs --tail 50 " + quote(t.Container)}
-		return f
 	}
+	f.evidence = a.whyStopped()
 	f.remedy = []string{"docker start " + quote(t.Container)}
-	if t.State == "exited" || t.State == "dead" {
+	switch {
+	case t.State == "restarting":
+		f.remedy = []string{"docker logs --tail 50 " + quote(t.Container)}
+	case t.State == "exited" || t.State == "dead":
 		f.remedy = append([]string{"docker logs --tail 50 " + quote(t.Container)}, f.remedy...)
 	}
 	return f
+}
+
+// whyStopped says what the engine knows of the end of the target.
+func (a *analysis) whyStopped() []string {
+	t := &a.f.Target
+	var out []string
+	if t.StartError != "" {
+		out = append(out, "the engine could not start it: "+t.StartError)
+	}
+	if t.OOMKilled {
+		out = append(out, "the kernel ended it for want of memory")
+	}
+	if t.ExitCode != 0 && (t.State == "exited" || t.State == "dead" || t.State == "restarting") {
+		out = append(out, fmt.Sprintf("its process ended with exit status %d", t.ExitCode))
+	}
+	for _, c := range a.claims() {
+		out = append(out, a.ownerFact(c.netns, c.listener)+", a port that container "+t.Container+" is to publish")
+	}
+	return out
 }
 
 // isStopped reports whether a container in this state has no process and no network.

@@ -3,6 +3,7 @@ package diagnose
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -47,30 +48,85 @@ func (a *analysis) misdelivered(s served) *finding {
 		f.outcome = path.Misdelivered
 		return f
 	}
-	l := a.listenerAt(s.netns, a.p.Server)
-	if l != nil && l.Process == processProxy && a.f.Target.Container != "" && a.isPublished() {
-		return a.proxied(s)
+	l := a.listenerAt(s.netns, a.p.Target)
+	if l == nil {
+		l = a.listenerAt(s.netns, a.p.Server)
 	}
+	switch {
+	case l == nil || a.f.Target.Container == "" || !a.isPublished() || a.hasDNAT():
+		return a.takenBy(s, l)
+	case l.Process == processProxy && a.carriesElsewhere(l):
+		return a.conflict(s, l)
+	case l.Process == processProxy:
+		return a.proxied(s)
+	case l.Process == processEngine:
+		f := a.takenBy(s, l)
+		a.heldByEngine(f, s)
+		return f
+	case l.Process != "":
+		return a.conflict(s, l)
+	}
+	return a.takenBy(s, l)
+}
+
+// takenBy says who took a request that was meant for somebody else, and no more. l may be nil.
+func (a *analysis) takenBy(s served, l *Listener) *finding {
 	who := "a socket"
 	switch {
 	case a.p.Proto == path.ICMP:
 		who = "the network stack"
 	case l != nil && l.Process != "":
-		who = "process " + l.Process
+		who = "process " + a.owner(s.netns, l)
 	}
-	at := a.spaceName(s.netns)
 	f := &finding{
 		outcome: path.Misdelivered, cause: path.CauseUnexplainedDrop,
 		says: fmt.Sprintf("%s in %s took the request from %s, not %s",
-			who, at, a.asker(), a.target()),
-		where: &path.Where{Namespace: a.spaceLabel(s.netns), Container: a.spaceContainer(s.netns),
-			Stage: path.StageSocket, Direction: path.Request},
-		remedy: []string{a.commandIn(s.netns, "", "ss -lnp "+ssPort(a.p.Proto, a.p.Server.Port()))},
+			who, a.spaceName(s.netns), a.asker(), a.target()),
+		where:  a.socketIn(s.netns),
+		remedy: []string{a.listOwner(s.netns)},
 	}
-	if l != nil && l.Process == processEngine && a.isPublished() && !a.hasDNAT() {
-		a.heldByEngine(f, s)
+	t := &a.f.Target
+	if contains(t.HostNetNS, s.netns) && t.Published != nil && !a.isPublished() && !a.hasDNAT() &&
+		t.Container != "" && a.p.Proto != path.ICMP && !a.isTargetAddr(a.p.Server.Addr()) {
+		n := a.notPublished(a.p.Server, a.p.Proto)
+		f.cause, f.evidence, f.remedy = n.cause, n.evidence, append(f.remedy, n.remedy...)
+		f.says += ", which does not publish port " + strconv.Itoa(int(a.p.Server.Port()))
 	}
 	return f
+}
+
+// carriesElsewhere reports whether docker-proxy is known to serve something else than the target.
+func (a *analysis) carriesElsewhere(l *Listener) bool {
+	return l.Forward.IsValid() && a.f.Target.Networks != nil && !a.isTargetAddr(l.Forward.Addr())
+}
+
+// conflict explains a request to a published port that another process has.
+func (a *analysis) conflict(s served, l *Listener) *finding {
+	port := a.p.Server.Port()
+	f := &finding{
+		outcome: path.Misdelivered, cause: path.CausePortConflict, where: a.socketIn(s.netns),
+		says: fmt.Sprintf("%s in %s has port %d/%s and took the request from %s; container %s publishes it, too",
+			a.owner(s.netns, l), a.spaceName(s.netns), port, a.p.Proto, a.asker(), a.f.Target.Container),
+		evidence: []string{a.ownerFact(s.netns, l), "container " + a.f.Target.Container + " publishes " +
+			a.publication().String()},
+		remedy: append([]string{a.listOwner(s.netns)}, a.conflictRemedy(l)...),
+	}
+	if l.Process == processProxy {
+		f.evidence = append(f.evidence, fmt.Sprintf("docker-proxy carries connections to %s, which is not an "+
+			"address of container %s", l.Forward, a.f.Target.Container))
+	}
+	return f
+}
+
+// socketIn is the place of a socket that took a request.
+func (a *analysis) socketIn(ns uint32) *path.Where {
+	return &path.Where{Namespace: a.spaceLabel(ns), Container: a.spaceContainer(ns),
+		Stage: path.StageSocket, Direction: path.Request}
+}
+
+// listOwner is the command that shows who has the port that was asked for.
+func (a *analysis) listOwner(ns uint32) string {
+	return a.commandIn(ns, "", "ss -lnp "+ssPort(a.p.Proto, a.p.Server.Port()))
 }
 
 // tookIt reports whether a socket of the namespace is known to have taken the request.

@@ -79,6 +79,7 @@ func explainers() []explainer {
 		explainNotRunning,
 		explainDuplicateAddress, explainWrongNeighbour, explainBypassedLink, explainSubnetOverlap,
 		explainBridgeNetfilter,
+		explainConntrack,
 		explainMasquerade, explainRulesMissing, explainNATMissing,
 		explainFirewallReject, explainFirewallDrop,
 		explainProgram, explainChecksum,
@@ -119,15 +120,16 @@ func (a *analysis) explainEnd(e end) path.Verdict {
 func (a *analysis) finish(f finding, e end) path.Verdict {
 	v := path.Verdict{
 		Type: "verdict", Flow: a.p.Flow, Outcome: f.outcome, Cause: f.cause,
-		Where: f.where, Remedy: f.remedy, NAT: a.p.NAT,
+		Where: f.where, NAT: a.p.NAT,
 		Complete:   a.f.Complete && a.f.LostEvents == 0,
 		LostEvents: a.f.LostEvents,
 		Proto:      a.p.Proto,
 		Src:        address(a.p.Client), Dst: address(a.p.Server),
 		SrcName: a.askerName(), DstName: a.f.Target.Label,
 	}
+	a.addName(&f)
 	v.Summary = oneLine(string(f.outcome) + ": " + f.says + a.doubt(f.outcome))
-	v.Evidence = a.evidence(&e, f)
+	v.Evidence, v.Remedy = a.evidence(&e, f), f.remedy
 	switch f.outcome {
 	case path.Delivered:
 		v.Cause, v.Where, v.LatencyNS = "", nil, a.latency()

@@ -15,6 +15,8 @@ type Facts struct {
 	Probe *Probe
 	// Target and Source are the two ends as the user named them; Source is zero without --from.
 	Target, Source Endpoint
+	// Lookup is how the asker itself resolves the target's name; nil if that was not asked.
+	Lookup *Lookup
 	// Namespaces holds what was read, by inode number of the network namespace.
 	Namespaces map[uint32]*Namespace
 	// Waited is how long traffic was watched for in passive mode; 0 if unknown.

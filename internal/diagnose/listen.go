@@ -92,6 +92,23 @@ func process(l Listener) string {
 	return l.Process
 }
 
+// owner names the process of a listener, with its container where that is not the namespace's own.
+func (a *analysis) owner(ns uint32, l *Listener) string {
+	if l.Container == "" || l.Container == a.spaceContainer(ns) {
+		return process(*l)
+	}
+	return process(*l) + " of container " + l.Container
+}
+
+// ownerFact says who listens where.
+func (a *analysis) ownerFact(ns uint32, l *Listener) string {
+	pid := ""
+	if l.PID > 0 {
+		pid = fmt.Sprintf(" (process %d)", l.PID)
+	}
+	return fmt.Sprintf("%s%s listens on %s in %s", a.owner(ns, l), pid, l.Addr, a.spaceName(ns))
+}
+
 func allLoopback(list []Listener) bool {
 	for _, l := range list {
 		if !l.Addr.Addr().Unmap().IsLoopback() {
@@ -213,13 +230,16 @@ func (p Published) takes(ap netip.AddrPort, proto path.Proto) bool {
 func (a *analysis) isPublished() bool { return a.publishedTo() != 0 }
 
 // publishedTo returns the container port that the asked port is published for; 0 if it is not.
-func (a *analysis) publishedTo() uint16 {
+func (a *analysis) publishedTo() uint16 { return a.publication().ContainerPort }
+
+// publication returns the published port that the asked port is; the zero value if it is none.
+func (a *analysis) publication() Published {
 	for _, p := range a.f.Target.Published {
 		if p.takes(a.p.Server, a.p.Proto) {
-			return p.ContainerPort
+			return p
 		}
 	}
-	return 0
+	return Published{}
 }
 
 // isTargetAddr reports whether addr is known to be the target's own on one of its networks.

@@ -158,8 +158,10 @@ func TestProxyAndMisdelivery(t *testing.T) {
 		},
 		{
 			name: "another process", flow: onHost, facts: owner("nginx"), outcome: path.Misdelivered,
-			cause:   path.CauseUnexplainedDrop,
-			summary: "misdelivered: process nginx in host took the request from 10.99.0.1, not web",
+			cause: path.CausePortConflict,
+			summary: "misdelivered: nginx in host has port 8080/tcp and took the request from 10.99.0.1; " +
+				"container web publishes it, too",
+			where: "host socket request", remedy: "ss -lnp -t sport = :8080",
 		},
 		{
 			name: "an address as target is what it is translated to",

@@ -35,6 +35,12 @@ func (a *analysis) warnings() []path.Warning {
 	if w, ok := a.duplicateWarning(); ok {
 		add(w)
 	}
+	if w, ok := a.conflictWarning(); ok {
+		add(w)
+	}
+	if n := a.nameProblem(); n != nil {
+		add(path.Warning{Cause: path.CauseNameNotResolved, Summary: n.says})
+	}
 	if a.f.Target.State == "paused" && a.f.Target.Container != "" {
 		add(path.Warning{Cause: path.CauseContainerPaused, Summary: fmt.Sprintf("container %s is paused: "+
 			"its kernel side takes requests, its processes do not answer", a.f.Target.Container)})

@@ -132,6 +132,12 @@ const (
 	CauseQueueOverlimit       Cause = "queue-overlimit"
 	CauseChecksumInvalid      Cause = "checksum-invalid"
 
+	CausePortConflict     Cause = "port-conflict"
+	CauseConntrackFull    Cause = "conntrack-full"
+	CauseConntrackInvalid Cause = "conntrack-invalid"
+	CauseNATExhausted     Cause = "nat-exhausted"
+	CauseNameNotResolved  Cause = "name-not-resolved"
+
 	CauseLostInTransit   Cause = "lost-in-transit"
 	CauseUnexplainedDrop Cause = "unexplained-drop"
 )

@@ -151,14 +151,12 @@ func nameOutages() []*outage {
 		{
 			name: "r1", what: "no names on the default bridge", made: true,
 			do:   []string{"run dbw -- tcp :80", "run dbc -- idle"},
-			gap:  always("names are not resolved as the source would"),
 			from: "dbc", to: "dbw:80", right: unresolved,
 		}, {
 			name: "r2", what: "the embedded DNS has lost its rules", with: func(t *testing.T, s *scene) {
 				s.cli.saveRules(t)
 			},
 			do:   []string{"in cli iptables -w -t nat -F"},
-			gap:  always("names are not resolved as the source would"),
 			from: "cli", to: "web:80", right: unresolved,
 		}, {
 			name: "aa8", what: "disconnected from the network",

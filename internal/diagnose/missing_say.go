@@ -21,8 +21,8 @@ func (a *analysis) explainMissing(f *finding, ns uint32, list []expect.Missing) 
 		f.evidence = append(f.evidence, "missing in "+a.spaceName(ns)+": "+described(&m))
 	}
 	if all := len(x.Missing); all > len(list) {
-		f.evidence = append(f.evidence, fmt.Sprintf("%s of Docker's rules and chains are missing in %s in all",
-			plural(uint64(all), "item"), a.spaceName(ns)))
+		f.evidence = append(f.evidence, fmt.Sprintf("in all, %d of Docker's rules and chains are missing in %s",
+			all, a.spaceName(ns)))
 	}
 	if x.Since != "" {
 		f.evidence = append(f.evidence, x.Since)

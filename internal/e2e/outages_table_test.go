@@ -37,14 +37,12 @@ func firewallOutages() []*outage {
 			},
 		}, {
 			name: "a1b", what: "nat flushed, from a container", with: rules, do: []string{"host iptables -w -t nat -F"},
-			gap:  always("a missing MASQUERADE is not named"),
 			from: "cli", to: "PEER:8080", right: answer{outcomes: failed, causes: []path.Cause{masqueradeMissing, rulesMissing}},
 			on: map[string]func(*outage){
 				docker29: func(o *outage) { o.with, o.do = table, []string{"host nft flush table ip docker-bridges"} },
 			},
 		}, {
 			name: "a2", what: "filter chain DOCKER flushed", with: rules, do: []string{"host iptables -w -F DOCKER"},
-			gap:  always("missing Docker rules are not named"),
 			from: "OUTSIDE", to: "HOST:8080", right: as(path.Dropped, rulesMissing),
 			direction: path.Request, container: "host",
 			on: map[string]func(*outage){
@@ -107,7 +105,6 @@ func firewallOutages() []*outage {
 			name: "d", what: "MASQUERADE missing",
 			do:   []string{"host iptables -w -t nat -D POSTROUTING -s SUBNET ! -o br-app -j MASQUERADE"},
 			undo: []string{"host iptables -w -t nat -I POSTROUTING -s SUBNET ! -o br-app -j MASQUERADE"},
-			gap:  always("a missing MASQUERADE is not named"),
 			from: "cli", to: "PEER:8080", right: answer{outcomes: failed, causes: []path.Cause{masqueradeMissing}},
 			on: map[string]func(*outage){
 				docker29: func(o *outage) { o.with, o.do, o.undo = table, flush("nat-postrouting-out__br-app"), nil },

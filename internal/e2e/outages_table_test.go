@@ -61,9 +61,6 @@ func firewallOutages() []*outage {
 				},
 				docker29Iptables: func(o *outage) { o.right.outcomes = []path.Outcome{path.Dropped} },
 			},
-			gap: map[string]string{
-				docker29: "a port that dockerd holds with a socket filter", docker29Iptables: "a port that dockerd holds with a socket filter",
-			},
 		}, {
 			name: "b", what: "DROP in DOCKER-USER",
 			do:   []string{"host iptables -w -I DOCKER-USER -p tcp -m conntrack --ctorigdstport 8080 --ctdir ORIGINAL -j DROP"},

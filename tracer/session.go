@@ -31,9 +31,10 @@ type session struct {
 
 	rules *ruleBook
 
-	probe  *diagnose.Probe // the probe's end, nil without one
-	dialed target.Dialed
-	lookup *nameLookup // how the source resolves the target's name; nil if it is not asked
+	probe   *diagnose.Probe // the probe's end, nil without one
+	dialed  target.Dialed
+	dropped chan struct{} // takes one: a packet of the probe was dropped
+	lookup  *nameLookup   // how the source resolves the target's name; nil if it is not asked
 
 	mu      sync.Mutex // guards what follows; OnFlow is called under it, one flow at a time
 	decided int
@@ -48,7 +49,7 @@ func (t *Tracer) newSession() (*session, error) {
 	}
 	s := &session{
 		t: t, endpoints: newEndpointSet(), flows: map[path.Outcome]int{},
-		reached: make(chan struct{}), rules: newRuleBook(t.topo.InNamespace, t.cfg.Log),
+		reached: make(chan struct{}), dropped: make(chan struct{}, 1), rules: newRuleBook(t.topo.InNamespace, t.cfg.Log),
 	}
 	s.endpoints.add(t.target.Endpoints)
 	s.collector = newCollector(reader, flow.New(s.flowConfig()), s.newNamespace)
@@ -69,6 +70,7 @@ func (s *session) flowConfig() flow.Config {
 	if s.t.cfg.Source != "" {
 		const never = time.Duration(math.MaxInt64)
 		cfg.Idle, cfg.DatagramIdle, cfg.DropIdle, cfg.Grace = never, never, never, never
+		cfg.OnHop = s.noteDrop
 	}
 	return cfg
 }

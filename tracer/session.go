@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net/netip"
 	"slices"
 	"sort"
 	"sync"
@@ -23,7 +24,8 @@ type session struct {
 	t         *Tracer
 	collector *collector
 	endpoints *endpointSet
-	queues    map[queueKey]uint64 // packets that queues had dropped before
+	queues    map[queueKey]uint64        // packets that queues had dropped before
+	known     map[netip.Addr]knownOwners // for a while, of those that decide flows
 	readings  readings
 
 	endedMu sync.Mutex
@@ -49,6 +51,7 @@ func (t *Tracer) newSession() (*session, error) {
 	}
 	s := &session{
 		t: t, endpoints: newEndpointSet(), flows: map[path.Outcome]int{},
+		known: map[netip.Addr]knownOwners{},
 		reached: make(chan struct{}), dropped: make(chan struct{}, 1), rules: newRuleBook(t.topo.InNamespace, t.cfg.Log),
 	}
 	s.endpoints.add(t.target.Endpoints)

@@ -98,7 +98,10 @@ func (s *session) read(f *diagnose.Facts, want diagnose.Want, p *path.Path) {
 	for _, q := range want.Sysctls {
 		s.readSysctl(s.fact(f, q.NetNS), q)
 	}
-	s.readWay(f, want.LinkWant)
+	s.readOwners(f, want.Owners)
+	if p == nil || len(want.Way) > 0 {
+		s.readWay(f, want.LinkWant)
+	}
 }
 
 func (s *session) fact(f *diagnose.Facts, inode uint32) *diagnose.Namespace {

@@ -22,12 +22,8 @@ type queueKey struct {
 	handle, parent string
 }
 
-// readWay reads what is known of devices, bridges and routes along the way of a flow.
+// readWay reads what is known of devices, bridges and routes along the way of a flow that failed.
 func (s *session) readWay(f *diagnose.Facts, want diagnose.LinkWant) {
-	s.readOwners(f, want.Owners)
-	if len(want.Way) == 0 {
-		return // nothing was wrong on the way
-	}
 	for _, inode := range slices.Concat(want.Way, f.Source.NetNS, f.Target.NetNS) {
 		if ns := s.readSpace(f, inode); ns != nil {
 			s.readNeighbours(ns, inode)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"net/netip"
 	"slices"
 	"sort"
 	"sync"
@@ -24,8 +23,7 @@ type session struct {
 	t         *Tracer
 	collector *collector
 	endpoints *endpointSet
-	queues    map[queueKey]uint64        // packets that queues had dropped before
-	known     map[netip.Addr]knownOwners // for a while, of those that decide flows
+	queues    map[queueKey]uint64 // packets that queues had dropped before
 	readings  readings
 
 	endedMu sync.Mutex
@@ -33,10 +31,9 @@ type session struct {
 
 	rules *ruleBook
 
-	probe   *diagnose.Probe // the probe's end, nil without one
-	dialed  target.Dialed
-	dropped chan struct{} // takes one: a packet of the probe was dropped
-	lookup  *nameLookup   // how the source resolves the target's name; nil if it is not asked
+	probe  *diagnose.Probe // the probe's end, nil without one
+	dialed target.Dialed
+	lookup *nameLookup // how the source resolves the target's name; nil if it is not asked
 
 	mu      sync.Mutex // guards what follows; OnFlow is called under it, one flow at a time
 	decided int
@@ -51,8 +48,7 @@ func (t *Tracer) newSession() (*session, error) {
 	}
 	s := &session{
 		t: t, endpoints: newEndpointSet(), flows: map[path.Outcome]int{},
-		known: map[netip.Addr]knownOwners{},
-		reached: make(chan struct{}), dropped: make(chan struct{}, 1), rules: newRuleBook(t.topo.InNamespace, t.cfg.Log),
+		reached: make(chan struct{}), rules: newRuleBook(t.topo.InNamespace, t.cfg.Log),
 	}
 	s.endpoints.add(t.target.Endpoints)
 	s.collector = newCollector(reader, flow.New(s.flowConfig()), s.newNamespace)
@@ -73,7 +69,6 @@ func (s *session) flowConfig() flow.Config {
 	if s.t.cfg.Source != "" {
 		const never = time.Duration(math.MaxInt64)
 		cfg.Idle, cfg.DatagramIdle, cfg.DropIdle, cfg.Grace = never, never, never, never
-		cfg.OnHop = s.noteDrop
 	}
 	return cfg
 }

@@ -91,7 +91,8 @@ func (p *Packet) at(c *Chain) *Packet {
 	if p.Bridge || p.isDevice() {
 		return p
 	}
-	if starts && c.calledAt() < priorityConntrack && !p.TrackedBefore {
+	if starts && c.calledAt() < priorityConntrack && p.CT != nil {
+		// The entry is looked up, and most often made, by the hook itself.
 		q := *p
 		q.CT = &Conntrack{State: CTInvalid}
 		return &q

@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
-	"github.com/pathtrace/pathtrace/internal/firewall/ipset"
 	"github.com/pathtrace/pathtrace/internal/firewall/xt"
 )
 
@@ -73,20 +72,16 @@ func readFamily(v6 bool, names []string) (tables []*firewall.Table, problems []s
 		return nil, nil, err
 	}
 	defer s.close()
-	sets := ipset.New()
 	for _, name := range names {
 		info, entries, err := s.table(name)
 		if err == nil {
 			var t *firewall.Table
-			if t, err = parse(v6, info, entries, xt.Decoder{Sets: sets}); err == nil {
+			if t, err = parse(v6, info, entries, xt.Decoder{}); err == nil {
 				tables = append(tables, t)
 				continue
 			}
 		}
 		problems = append(problems, fmt.Sprintf("table %s of %s could not be read: %v", name, tool(v6), err))
-	}
-	if p := sets.Problem(); p != "" {
-		problems = append(problems, p)
 	}
 	return tables, problems, nil
 }

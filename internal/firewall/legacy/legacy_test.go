@@ -3,15 +3,11 @@ package legacy_test
 import (
 	"bufio"
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/vishvananda/netlink"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
 	"github.com/pathtrace/pathtrace/internal/firewall/legacy"
@@ -269,44 +265,6 @@ func BenchmarkRead(b *testing.B) {
 		for b.Loop() {
 			if tables := read(b); len(tables[0].Chain("DOCKER").Rules) != 5000 {
 				b.Fatal("rules are missing")
-			}
-		}
-	})
-}
-
-// TestSets judges a rule by the content of its set.
-func TestSets(t *testing.T) {
-	inNamespace(t, func() {
-		err := netlink.IpsetCreate("blocked", "hash:ip", netlink.IpsetCreateOptions{})
-		if err != nil {
-			t.Skipf("create set: %v", err)
-		}
-		if err := netlink.IpsetAdd("blocked", &netlink.IPSetEntry{IP: net.IPv4(10, 0, 0, 1).To4()}); err != nil {
-			t.Fatal(err)
-		}
-		for _, rule := range []string{
-			"-A FORWARD -m set --match-set blocked src -j DROP",
-			"-A FORWARD -m set ! --match-set blocked dst -j DROP",
-			"-A FORWARD -m set --match-set blocked src,dst --return-nomatch ! --update-counters -j DROP",
-			"-A FORWARD -m set --match-set blocked src ! --update-subcounters --packets-gt 5 ! --bytes-eq 1 -j DROP",
-			"-A FORWARD -j SET --add-set blocked src --exist --timeout 5",
-			"-A FORWARD -j SET --del-set blocked dst",
-		} {
-			if _, err := run(t, "", "sh", "-c", "iptables-legacy "+rule); err != nil {
-				t.Logf("refused: %v", err)
-			}
-		}
-		tables := read(t)
-		compare(t, "iptables-legacy", tables)
-		rules := find(t, tables, firewall.FamilyIP, "filter").Chain("FORWARD").Rules
-		for src, want := range map[string][2]firewall.Truth{
-			"10.0.0.1": {firewall.Yes, firewall.Yes}, "10.0.0.2": {firewall.No, firewall.Yes},
-		} {
-			p := &firewall.Packet{Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr("10.0.0.9")}
-			for i := range want {
-				if got := rules[i].Body.Judge(p).Match; got != want[i] {
-					t.Errorf("%s, source %s: got %v, want %v", rules[i].Text, src, got, want[i])
-				}
 			}
 		}
 	})

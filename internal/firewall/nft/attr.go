@@ -103,18 +103,22 @@ func (a *attrs) value(i int) []byte {
 	return n[unix.NFTA_DATA_VALUE]
 }
 
-// comment finds the comment in the data that the tools keep with a rule: a list of type, length and
-// text (libnftnl udata.h).
-func comment(udata []byte) string {
-	const typeComment = 0
-	for len(udata) >= 2 && len(udata) >= 2+int(udata[1]) {
-		value := udata[2 : 2+int(udata[1])]
-		if udata[0] == typeComment {
-			return unix.ByteSliceToString(value)
+// Kinds of what the tools keep with a rule (libnftnl udata.h, iptables nft.h).
+const (
+	udataComment        = 0
+	udataEbtablesPolicy = 1
+)
+
+// udata finds the data of a kind that a tool keeps with a rule: a list of kind, length and bytes.
+func udata(b []byte, kind byte) []byte {
+	for len(b) >= 2 && len(b) >= 2+int(b[1]) {
+		value := b[2 : 2+int(b[1])]
+		if b[0] == kind {
+			return value
 		}
-		udata = udata[2+len(value):]
+		b = b[2+len(value):]
 	}
-	return ""
+	return nil
 }
 
 // attribute appends an attribute with a text, ended by a zero as the kernel expects.

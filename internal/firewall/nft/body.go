@@ -13,6 +13,7 @@ type body struct {
 	family  firewall.Family
 	backend firewall.Backend
 	exprs   []expr
+	policy  bool // what a chain of ebtables does at its end, which is a rule to the kernel
 	sets    map[string]*set
 	// words are the text of each expression that finishes a statement, "" of the others.
 	words []string
@@ -20,7 +21,9 @@ type body struct {
 
 // Judge implements firewall.Body.
 func (b *body) Judge(p *firewall.Packet) firewall.Judgement {
-	if b.family == firewall.FamilyIP && p.IsIPv6() || b.family == firewall.FamilyIP6 && !p.IsIPv6() {
+	known := p.Src.IsValid() || p.Dst.IsValid()
+	if known && (b.family == firewall.FamilyIP && p.IsIPv6() || b.family == firewall.FamilyIP6 && !p.IsIPv6() ||
+		b.family == firewall.FamilyARP) {
 		return firewall.Judgement{}
 	}
 	m := machine{p: p, family: b.family, truth: firewall.Yes}

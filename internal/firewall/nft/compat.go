@@ -26,12 +26,14 @@ func (e *targetExpr) eval(m *machine) { m.end(e.target.Verdict) }
 
 func decodeMatchExpr(d *decoder, a attrs) expr {
 	name := a.str(unix.NFTA_MATCH_NAME)
-	return &matchExpr{xt.DecodeMatch(d.family == firewall.FamilyIP6, name,
+	return &matchExpr{d.xtables().Match(d.family == firewall.FamilyIP6, name,
 		uint8(a.u32(unix.NFTA_MATCH_REV)), a[unix.NFTA_MATCH_INFO])}
 }
 
 func decodeTargetExpr(d *decoder, a attrs) expr {
 	name := a.str(unix.NFTA_TARGET_NAME)
-	return &targetExpr{name, xt.DecodeTarget(d.family == firewall.FamilyIP6, name,
+	return &targetExpr{name, d.xtables().Target(d.family == firewall.FamilyIP6, name,
 		uint8(a.u32(unix.NFTA_TARGET_REV)), a[unix.NFTA_TARGET_INFO])}
 }
+
+func (d *decoder) xtables() xt.Decoder { return xt.Decoder{Bridge: d.family == firewall.FamilyBridge} }

@@ -27,7 +27,9 @@ func (e *metaExpr) eval(m *machine) {
 			m.host32(e.dst, uint32(p.Length))
 		}
 	case unix.NFT_META_PROTOCOL:
-		m.set(e.dst, binary.BigEndian.AppendUint16(nil, etherType(p)))
+		if t := etherType(p); t != nil {
+			m.set(e.dst, t)
+		}
 	case unix.NFT_META_MARK:
 		if p.HasMark {
 			m.host32(e.dst, p.Mark)
@@ -43,7 +45,9 @@ func (e *metaExpr) eval(m *machine) {
 	case unix.NFT_META_NFPROTO:
 		m.set(e.dst, []byte{nfproto(m)})
 	case unix.NFT_META_L4PROTO:
-		m.set(e.dst, []byte{p.Proto})
+		if p.Proto != 0 {
+			m.set(e.dst, []byte{p.Proto})
+		}
 	case unix.NFT_META_PKTTYPE:
 		if t, ok := packetType(p); ok {
 			m.set(e.dst, []byte{t})

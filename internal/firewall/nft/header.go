@@ -28,12 +28,15 @@ const (
 	ethVLAN = unix.ETH_P_8021Q
 )
 
-// etherType is skb->protocol.
-func etherType(p *firewall.Packet) uint16 {
-	if p.IsIPv6() {
-		return ethIPv6
+// etherType is skb->protocol; nil for a packet that is not known to be IP.
+func etherType(p *firewall.Packet) []byte {
+	switch {
+	case !p.Src.IsValid() && !p.Dst.IsValid():
+		return nil
+	case p.IsIPv6():
+		return []byte{ethIPv6 >> 8, ethIPv6 & 0xff}
 	}
-	return ethIP
+	return []byte{ethIP >> 8, ethIP & 0xff}
 }
 
 // linkHeader is the Ethernet header, with the VLAN tag where nft_payload puts it back.
@@ -45,13 +48,13 @@ func linkHeader(p *firewall.Packet) (h image) {
 		h.put(6, p.SrcMAC...)
 	}
 	if p.VLAN == 0 {
-		h.put16(12, etherType(p))
+		h.put(12, etherType(p)...)
 		return h
 	}
 	h.put16(12, ethVLAN)
 	h.put(15, byte(p.VLAN))
 	h.val[14], h.known[14] = byte(p.VLAN>>8), 0x0f // the priority is not known
-	h.put16(16, etherType(p))
+	h.put(16, etherType(p)...)
 	return h
 }
 

@@ -107,3 +107,57 @@ func TestIptablesRulesets(t *testing.T) {
 		})
 	}
 }
+
+// TestBridgeAndARPText compares rules with what ebtables-save and arptables-save print.
+func TestBridgeAndARPText(t *testing.T) {
+	for _, tt := range []struct {
+		tool, save string
+		family     firewall.Family
+		rules      []string
+	}{
+		{"ebtables", "ebtables-save", firewall.FamilyBridge, []string{
+			"-p ip --ip-proto tcp --ip-dport 80 -j DROP",
+			"-p ip --ip-src 10.0.0.0/8 --ip-dst 1.2.3.4 -i eth0 -j DROP",
+			"-s 02:00:00:00:00:01 -d 01:00:00:00:00:00/01:00:00:00:00:00 -j ACCEPT",
+			"-d ff:ff:ff:ff:ff:ff -j DROP",
+			"-p ARP --arp-ip-src 1.2.3.4 -j ACCEPT",
+			"-o veth+ -j CONTINUE",
+			"-p LENGTH -j ACCEPT",
+			"! -p ARP ! -i eth0 ! -s 02:00:00:00:00:01 -j mark --mark-set 1",
+			"--pkttype-type multicast -j ACCEPT",
+			"-p IPv6 --ip6-proto icmpv6 -j ACCEPT",
+		}},
+		{"arptables", "arptables-save", firewall.FamilyARP, []string{
+			"-s 1.2.3.4 -j DROP",
+			"-d 10.0.0.0/8 --opcode Request -i eth0 -j ACCEPT",
+			"! -s 1.2.3.4 --source-mac 02:00:00:00:00:01 -j DROP",
+		}},
+	} {
+		t.Run(tt.tool, func(t *testing.T) {
+			inside(t, func() {
+				chain := map[string]string{"ebtables": "FORWARD", "arptables": "INPUT"}[tt.tool]
+				for _, rule := range tt.rules {
+					run(t, "", append([]string{tt.tool, "-A", chain}, strings.Fields(rule)...)...)
+				}
+				want := make(map[string][]string)
+				for line := range strings.Lines(run(t, "", tt.save)) {
+					if strings.HasPrefix(line, "-A ") {
+						want[""] = append(want[""], strings.TrimSpace(line))
+					}
+				}
+				compare(t, want, "", table(t, read(t), tt.family, "filter").Chain(chain))
+			})
+		})
+	}
+}
+
+// TestEbtablesPolicy checks that the policy of a chain of its own is told from a rule.
+func TestEbtablesPolicy(t *testing.T) {
+	inside(t, func() {
+		run(t, "", "ebtables", "-N", "mine", "-P", "DROP")
+		r := table(t, read(t), firewall.FamilyBridge, "filter").Chain("mine").Rules
+		if len(r) != 1 || r[0].Text != "-P mine DROP" {
+			t.Errorf("rules: %+v", r[0])
+		}
+	})
+}

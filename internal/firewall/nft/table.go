@@ -137,7 +137,7 @@ func (r *ruleset) setBackends() {
 				ours++
 			}
 		}
-		if base == ours && base > 0 {
+		if base == ours {
 			t.Backend = firewall.IptablesNFT
 		}
 	}
@@ -176,7 +176,9 @@ func (r *ruleset) addRule(family uint8, a attrs) error {
 	rule := &firewall.Rule{
 		Chain: c, Number: len(c.Rules) + 1, Handle: a.u64(unix.NFTA_RULE_HANDLE), Body: b,
 	}
-	rule.Comment = comment(a[unix.NFTA_RULE_USERDATA])
+	rule.Comment = unix.ByteSliceToString(udata(a[unix.NFTA_RULE_USERDATA], udataComment))
+	b.policy = t.Family == firewall.FamilyBridge && t.Backend == firewall.IptablesNFT &&
+		udata(a[unix.NFTA_RULE_USERDATA], udataEbtablesPolicy) != nil
 	b.count(rule)
 	rule.Text = b.write(c, &r.links, rule.Comment)
 	if rule.Comment == "" {

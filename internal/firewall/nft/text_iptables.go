@@ -37,13 +37,19 @@ func (w *writer) iptables(c *firewall.Chain, comment string) (text string, ok bo
 	if comment != "" {
 		x.say(len(w.b.exprs)-1, rankMatch, "-m comment --comment "+shellQuoted(comment))
 	}
+	if w.b.family == firewall.FamilyBridge && !slices.ContainsFunc(x.out, func(p piece) bool { return p.rank == rankTarget }) {
+		x.say(-1, rankTarget, "-j CONTINUE")
+	}
 	w.b.words = make([]string, len(w.b.exprs))
 	for _, p := range x.out {
-		if p.at >= 0 && (w.b.words[p.at] == "" || p.rank == rankTarget) {
+		if p.at >= 0 && (w.b.words[p.at] == "" || p.rank == rankTarget || p.rank == rankARPTarget) {
 			w.b.words[p.at] = p.text
 		}
 	}
 	slices.SortStableFunc(x.out, func(a, b piece) int { return a.rank - b.rank })
+	if w.b.policy {
+		return "-P " + c.Name + strings.TrimPrefix(x.out[len(x.out)-1].text, "-j"), true
+	}
 	parts := []string{"-A " + c.Name}
 	for _, p := range x.out {
 		parts = append(parts, p.text)
@@ -64,6 +70,15 @@ func (x *iptablesWriter) say(at, rank int, text string) {
 	x.out = append(x.out, piece{at: at, rank: rank, text: text})
 }
 
+// target writes the target, which arptables shows first.
+func (x *iptablesWriter) target(at int, text string) {
+	if x.b.family == firewall.FamilyARP {
+		x.say(at, rankARPTarget, text)
+		return
+	}
+	x.say(at, rankTarget, text)
+}
+
 // expr writes expression i; false if iptables does not write such.
 func (x *iptablesWriter) expr(i int) bool {
 	switch e := x.b.exprs[i].(type) {
@@ -82,16 +97,16 @@ func (x *iptablesWriter) expr(i int) bool {
 	case *matchExpr:
 		x.say(i, rankMatch, e.match.Text)
 	case *targetExpr:
-		x.say(i, rankTarget, e.target.Text)
+		x.target(i, e.target.Text)
 	case *effectExpr:
 		if e.name != "log" {
 			return false
 		}
-		x.say(i, rankTarget, nflog(&e.a))
+		x.target(i, nflog(&e.a))
 	case *immediateExpr:
 		text, ok := iptablesVerdict(e)
 		if ok && text != "" {
-			x.say(i, rankTarget, text)
+			x.target(i, text)
 		}
 		return ok
 	default:
@@ -131,8 +146,18 @@ func (x *iptablesWriter) cmp(i int, e *cmpExpr) bool {
 	if e.op == unix.NFT_CMP_NEQ {
 		not = "! "
 	}
+	if x.b.family == firewall.FamilyBridge && o.text == "ether type" && e.op == unix.NFT_CMP_LT {
+		x.say(i, rankEther, "-p Length")
+		return true
+	}
 	if e.op != unix.NFT_CMP_EQ && e.op != unix.NFT_CMP_NEQ {
 		return x.portRange(i, o, e)
+	}
+	switch x.b.family {
+	case firewall.FamilyBridge:
+		return x.frame(i, o, e)
+	case firewall.FamilyARP:
+		return x.arp(i, o, e)
 	}
 	switch o.text {
 	case "ip saddr", "ip6 saddr":
@@ -167,7 +192,7 @@ func (x *iptablesWriter) cmp(i int, e *cmpExpr) bool {
 		"udplite sport", "udplite dport":
 		return x.ports(i, o, not != "", e.data, e.data)
 	default:
-		return x.frame(i, o, not, e)
+		return false
 	}
 	return true
 }
@@ -252,57 +277,6 @@ func optionRank(text string) int {
 		return 1
 	}
 	return 2
-}
-
-// frame writes the fields of ebtables.
-func (x *iptablesWriter) frame(i int, o *operand, not string, e *cmpExpr) bool {
-	if x.b.family != firewall.FamilyBridge {
-		return false
-	}
-	switch o.text {
-	case "ether type", "meta protocol":
-		x.say(i, rankSource, not+"-p "+etherName(bigEndian(e.data)))
-		if e.op == unix.NFT_CMP_EQ {
-			x.ctx.ether = uint16(bigEndian(e.data))
-		}
-	case "ether saddr":
-		x.say(i, rankFragment, not+"-s "+macMask(o, e.data))
-	case "ether daddr":
-		x.say(i, rankFragment, not+"-d "+macMask(o, e.data))
-	case "meta ibrname":
-		x.say(i, rankOut, not+"--logical-in "+wildcard(e.data))
-	case "meta obrname":
-		x.say(i, rankProto, not+"--logical-out "+wildcard(e.data))
-	default:
-		return false
-	}
-	return true
-}
-
-func etherName(n uint64) string {
-	switch n {
-	case ethIP:
-		return "IPv4"
-	case ethIPv6:
-		return "IPv6"
-	case 0x0806:
-		return "ARP"
-	case ethVLAN:
-		return "802_1Q"
-	}
-	return fmt.Sprintf("0x%x", n)
-}
-
-func macMask(o *operand, b []byte) string {
-	text := net.HardwareAddr(b).String()
-	if len(b) < 6 {
-		return net.HardwareAddr(slices.Concat(b, make([]byte, 6-len(b)))).String() + "/" +
-			net.HardwareAddr(slices.Concat(bytes.Repeat([]byte{0xff}, len(b)), make([]byte, 6-len(b)))).String()
-	}
-	if o.mask != nil {
-		text += "/" + net.HardwareAddr(o.mask).String()
-	}
-	return text
 }
 
 // addressMask writes an address with the length of its mask, or the mask if that has holes.

@@ -39,6 +39,9 @@ type Config struct {
 	// AllPackets follows every packet instead of those that open, close or reset a connection, and
 	// those that are dropped.
 	AllPackets bool
+	// TraceRules lists the nf_tables rules that the flow's packets pass: it adds a table with the
+	// owner flag to each namespace of the path, which goes with the Tracer or the process.
+	TraceRules bool
 	// Buffer is the size of the kernel's event buffer in bytes, a power of two; 0 means 8 MiB.
 	Buffer uint32
 	// Version is what Meta.Version says.

@@ -1,7 +1,9 @@
 package tracer
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/pathtrace/pathtrace/internal/probe"
@@ -82,4 +84,11 @@ func (s *endpointSet) hasPort(port uint16) bool {
 		}
 	}
 	return false
+}
+
+// all returns the endpoints.
+func (s *endpointSet) all() []probe.Endpoint {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Keys(s.set))
 }

@@ -61,7 +61,8 @@ func (s *session) sendProbe(ctx context.Context, dialed target.Dialed) (Result, 
 		return Result{}, err
 	}
 	defer p.Close()
-	if err := s.followProbe(p.Local(), dialed.AddrPort); err != nil {
+	s.local = p.Local()
+	if err := s.followProbe(s.local, dialed.AddrPort); err != nil {
 		return Result{}, err
 	}
 	s.start()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net/netip"
 	"slices"
 	"sort"
 	"sync"
@@ -31,9 +32,12 @@ type session struct {
 
 	rules *ruleBook
 
+	ruleTrace *ruleTrace // --trace-rules, nil without
+
 	probe  *diagnose.Probe // the probe's end, nil without one
 	dialed target.Dialed
-	lookup *nameLookup // how the source resolves the target's name; nil if it is not asked
+	lookup *nameLookup    // how the source resolves the target's name; nil if it is not asked
+	local  netip.AddrPort // the probe's own end
 
 	mu      sync.Mutex // guards what follows; OnFlow is called under it, one flow at a time
 	decided int
@@ -78,6 +82,7 @@ func (s *session) start() {
 	s.queues = s.queueBaseline()
 	s.sampleCounters()
 	go s.collector.run()
+	s.traceRules()
 	s.t.cfg.OnStart(s.t.meta())
 	go s.t.facts.WarmSymbols() // takes a processor for a while, so not before
 }
@@ -85,6 +90,9 @@ func (s *session) start() {
 // newNamespace attaches to a namespace that a packet of the trace went through, so that the next one
 // is seen in its netfilter hooks too.
 func (s *session) newNamespace(inode uint32) {
+	if s.ruleTrace != nil {
+		go s.openRules(inode)
+	}
 	if !s.t.set.NeedsNetNS() || s.t.set.Attached(inode) {
 		return
 	}
@@ -98,6 +106,7 @@ func (s *session) done(p *path.Path) {
 		return
 	}
 	s.t.labels.annotate(p)
+	s.annotateRules(p)
 	s.decide(p, diagnose.Explain(p, s.gather(p)))
 }
 
@@ -147,6 +156,9 @@ func (s *session) finish() {
 func (s *session) close() (Result, error) {
 	s.collector.finish()
 	s.rules.wait()
+	if err := s.ruleTrace.close(); err != nil {
+		s.t.cfg.OnNote(fmt.Sprintf("rules were not traced to the end: %v", err))
+	}
 	stats := s.stats()
 	if err := s.collector.reader.Close(); err != nil {
 		return Result{}, fmt.Errorf("close event buffer: %w", err)
@@ -173,6 +185,7 @@ func (s *session) stats() Stats {
 		"packets were counted but not kept":                               tracked.PacketsOmitted,
 		"observations were counted but not kept":                          tracked.HopsOmitted,
 		"observations fit no flow":                                        tracked.Unmatched,
+		"times steps through rules were not kept":                         uint64(s.ruleTrace.missed()),
 	} {
 		if n > 0 {
 			st.Warnings = append(st.Warnings, fmt.Sprintf("%d %s", n, what))

@@ -21,6 +21,7 @@ type traceFlags struct {
 	duration    time.Duration
 	count       int
 	ipv6        bool
+	traceRules  bool
 }
 
 const traceLong = `pathtrace follows a packet to a Docker container through the kernel: through DNAT, bridge and
@@ -65,6 +66,8 @@ func newTrace(s *streams) *cobra.Command {
 	flags.DurationVar(&f.duration, "duration", 0, "watch for so long (default: until Ctrl-C)")
 	flags.IntVar(&f.count, "count", 0, "watch until so many flows were decided")
 	flags.BoolVarP(&f.ipv6, "ipv6", "6", false, "probe over IPv6 where the target has both")
+	flags.BoolVar(&f.traceRules, "trace-rules", false, "list the nf_tables rules the packets pass: adds a table of its own to\n"+
+		"each namespace of the path, which goes when pathtrace ends")
 	flags.StringArrayVar(&f.dockerHosts, "docker-host", nil,
 		"`ADDRESS` of a Docker engine, may be repeated\n(default DOCKER_HOST, then the usual socket)")
 	f.register(flags)
@@ -76,7 +79,7 @@ func (f *traceFlags) config() (tracer.Config, error) {
 	cfg := tracer.Config{
 		Target: f.to, Source: f.from, Proto: path.Proto(strings.ToLower(f.proto)),
 		DockerHosts: f.dockerHosts, PreferIPv6: f.ipv6, Version: version,
-		Timeout: f.timeout, Duration: f.duration, Count: f.count, AllPackets: f.allPackets,
+		Timeout: f.timeout, Duration: f.duration, Count: f.count, AllPackets: f.allPackets, TraceRules: f.traceRules,
 	}
 	switch {
 	case f.to == "":

@@ -203,3 +203,36 @@ func (v Verdict) Translates() bool {
 	}
 	return false
 }
+
+// String returns the verdict in nft's words, for those that nft knows.
+func (k VerdictKind) String() string {
+	switch k {
+	case Continue:
+		return "continue"
+	case Accept:
+		return "accept"
+	case Drop:
+		return "drop"
+	case Reject:
+		return "reject"
+	case Jump:
+		return "jump"
+	case Goto:
+		return "goto"
+	case Return:
+		return "return"
+	case DNAT:
+		return "dnat"
+	case SNAT:
+		return "snat"
+	case Masquerade:
+		return "masquerade"
+	case Redirect:
+		return "redirect"
+	case Queue:
+		return "queue"
+	case Stolen:
+		return "stolen"
+	}
+	return "unknown"
+}

@@ -40,6 +40,7 @@ func (t *Text) Flow(p *path.Path, v path.Verdict) error {
 		} else {
 			writeGroups(out, steps(p, t.o.AllPackets))
 		}
+		writeRules(out, p, t.o.AllPackets)
 	}
 	out.line()
 	writeVerdict(out, v)

@@ -66,6 +66,9 @@ type Hop struct {
 	// Gateway is the next hop that a route look-up chose; Error its error, such as "no route".
 	Gateway string `json:"gateway,omitempty"`
 	Error   string `json:"error,omitempty"`
+	// Rules are the steps through the rules of a netfilter hook, with --trace-rules, on the hop that
+	// entered it.
+	Rules []RuleStep `json:"rules,omitempty"`
 
 	Time        uint64         `json:"-"` // CLOCK_MONOTONIC, ns
 	Ifindex     uint32         `json:"-"`
@@ -102,6 +105,21 @@ type Conntrack struct {
 	Status uint32
 	// The tuples of both directions. ICMP has its echo identifier as the port of the asking side.
 	OrigSrc, OrigDst, ReplySrc, ReplyDst netip.AddrPort
+}
+
+// RuleStep is one step of a packet through the rules of a hook.
+type RuleStep struct {
+	Family string `json:"family"`
+	Table  string `json:"table"`
+	Chain  string `json:"chain"`
+	// Number, Handle, Text and Owner are those of the rule that matched; the end of a chain has none,
+	// and a rule that is gone by now only its handle.
+	Number int    `json:"number,omitempty"`
+	Handle uint64 `json:"handle,omitempty"`
+	Text   string `json:"text,omitempty"`
+	Owner  string `json:"owner,omitempty"`
+	// Verdict is what happened: "accept", "drop", "jump DOCKER", "policy drop", "end of chain".
+	Verdict string `json:"verdict"`
 }
 
 // Packet is one packet of a flow with everything that was seen of it, in time order.

@@ -43,13 +43,14 @@ func unattached(h *Host, c *Container) finding {
 func alone(h *Host, c *Container) (finding, bool) {
 	var mates []*Container
 	for _, other := range h.Containers {
-		if other == c || !other.Runs() {
+		if other == c {
 			continue
 		}
-		if share(c, other) {
+		// One that does not run was company, and one on the host's network reaches every bridge.
+		if share(c, other) || other.Mode == "host" && other.Runs() {
 			return finding{}, false
 		}
-		if c.Project != "" && other.Project == c.Project {
+		if other.Runs() && c.Project != "" && other.Project == c.Project {
 			mates = append(mates, other)
 		}
 	}
@@ -101,6 +102,6 @@ func share(a, b *Container) bool {
 		return true
 	}
 	return slices.ContainsFunc(a.Endpoints, func(e Endpoint) bool {
-		return slices.ContainsFunc(b.Endpoints, func(o Endpoint) bool { return o.NetworkID == e.NetworkID })
+		return e.Network == b.Mode || slices.ContainsFunc(b.Endpoints, func(o Endpoint) bool { return o.NetworkID == e.NetworkID })
 	})
 }

@@ -118,7 +118,7 @@ func (h *Host) holder(c *Container, port uint16) (*Container, string) {
 
 func restarting(h *Host, c *Container) finding {
 	f := notRunning(h, c, path.SeverityError, "container-restarting")
-	f.Summary = fmt.Sprintf("%s ends again and again: its published %s mostly answer nobody", c.Name, configuredWord(c))
+	f.Summary = fmt.Sprintf("%s ends again and again: most of the time nobody answers at its published %s", c.Name, configuredWord(c))
 	f.Remedy = []string{h.docker("logs --tail 50 %s  # why it ends", quote(c.Name))}
 	return f
 }

@@ -208,11 +208,10 @@ func TestRules(t *testing.T) {
 
 func TestScope(t *testing.T) {
 	h := sound()
-	h.Containers[0].NS.TCP = []Listener{}                                               // web, port 8080
-	h.Containers[1].NS.Routes = h.Containers[1].NS.Routes[1:]                           // db
-	h.NS.Sysctls["net/ipv4/ip_forward"] = "0"                                           // the host
-	h.NS.Links[3].Up = true                                                             // as it was
-	h.Networks[1].Subnets, h.NS.Links[2].MTU = h.Networks[0].Subnets, h.NS.Links[2].MTU // app and bridge overlap
+	h.Containers[0].NS.TCP = []Listener{}                     // web, port 8080
+	h.Containers[1].NS.Routes = h.Containers[1].NS.Routes[1:] // db
+	h.NS.Sysctls["net/ipv4/ip_forward"] = "0"                 // the host
+	h.Networks[1].Subnets = h.Networks[0].Subnets             // app and bridge overlap
 	all := []string{"error forwarding-off", "error port-nothing-listens", "error no-default-route", "error subnet-overlap"}
 	for _, tt := range []struct {
 		name  string

@@ -45,8 +45,16 @@ func TestJSONIsValid(t *testing.T) {
 		want = append(want, "verdict")
 	}
 	must(t, j.Hook(HookRow{Name: "kfree_skb", Kind: "tp_btf", Attached: true, Status: "attached"}))
-	must(t, j.Stats(path.Stats{Flows: map[path.Outcome]int{path.Dropped: 2}, Lost: map[string]uint64{"kfree_skb": 1}}))
-	want = append(want, "hook", "stats")
+	want = append(want, "hook")
+	for _, f := range findingCases() {
+		must(t, j.Finding(f))
+		want = append(want, "finding")
+	}
+	must(t, j.Stats(path.Stats{
+		Flows: map[path.Outcome]int{path.Dropped: 2}, Lost: map[string]uint64{"kfree_skb": 1},
+		Findings: map[path.Severity]int{path.SeverityError: 1},
+	}))
+	want = append(want, "stats")
 	if got := validateLines(t, s, w.Bytes()); !slices.Equal(got, want) {
 		t.Errorf("types = %q, want %q", got, want)
 	}

@@ -150,6 +150,15 @@ func TestSchemaEnums(t *testing.T) {
 	} {
 		sameSet(t, name, defs[name].Enum, constants(t, typ))
 	}
+	src, err := os.ReadFile("../../tracer/path/finding.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, severity := range defs["severity"].Enum {
+		if !bytes.Contains(src, []byte(` Severity = "`+severity+`"`)) {
+			t.Errorf("no severity %q", severity)
+		}
+	}
 	causes := defs["cause"].Enum
 	for _, c := range constants(t, "Cause") {
 		if !slices.Contains(causes, c) {

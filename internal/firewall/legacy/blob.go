@@ -231,7 +231,7 @@ func (p *parser) finish(c *chain) error {
 // rule makes a rule of an entry.
 func (p *parser) rule(c *firewall.Chain, number int, e *entry) *firewall.Rule {
 	r := &firewall.Rule{Chain: c, Number: number, Packets: e.packets, Bytes: e.bytes, Counted: true}
-	b := &body{v6: p.v6, matches: e.header.matches()}
+	b := &body{v6: p.v6, matches: e.header.matches(), target: p.target(e)}
 	var comments []string
 	for _, m := range e.matches {
 		match := p.decoder.Match(p.v6, m.name, m.rev, m.data)
@@ -245,11 +245,9 @@ func (p *parser) rule(c *firewall.Chain, number int, e *entry) *firewall.Rule {
 	for _, m := range b.matches {
 		text.WriteString(" " + m.Text)
 	}
-	target := p.target(e)
-	if target.Text != "" {
-		text.WriteString(" " + target.Text)
+	if b.target.Text != "" {
+		text.WriteString(" " + b.target.Text)
 	}
-	b.verdict = target.Verdict
 	r.Body, r.Comment, r.Text = b, strings.Join(comments, " "), text.String()
 	return r
 }

@@ -149,12 +149,12 @@ func protocol(number uint16) string {
 type body struct {
 	v6      bool
 	matches []xt.Match // those of the header first
-	verdict firewall.Verdict
+	target  xt.Target
 }
 
 // Judge says whether all matches fit p, and what the target then does.
 func (r *body) Judge(p *firewall.Packet) firewall.Judgement {
-	j := firewall.Judgement{Match: firewall.Of(p.IsIPv6() == r.v6), Verdict: r.verdict}
+	j := firewall.Judgement{Match: firewall.Of(p.IsIPv6() == r.v6), Verdict: r.target.At(p.Hook)}
 	for _, m := range r.matches {
 		t := m.Judge(p)
 		if j.Match = j.Match.And(t); j.Match == firewall.No {
@@ -168,5 +168,11 @@ func (r *body) Judge(p *firewall.Packet) firewall.Judgement {
 	return j
 }
 
-// Verdicts returns the one thing that the rule does.
-func (r *body) Verdicts() []firewall.Verdict { return []firewall.Verdict{r.verdict} }
+// Verdicts returns what the rule does: one thing, but for NETMAP, which depends on the hook.
+func (r *body) Verdicts() []firewall.Verdict {
+	before, after := r.target.At(firewall.Prerouting), r.target.At(firewall.Postrouting)
+	if before != after {
+		return []firewall.Verdict{before, after}
+	}
+	return []firewall.Verdict{before}
+}

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/internal/firewall/ipset"
 	"github.com/pathtrace/pathtrace/internal/firewall/xt"
 )
 
@@ -30,22 +31,20 @@ const (
 func Read() ([]*firewall.Table, []string, error) {
 	var tables []*firewall.Table
 	var problems []string
+	var failed error
 	for _, f := range []struct {
 		path string
 		v6   bool
 	}{{names4, false}, {names6, true}} {
-		names, err := tableNames(f.path)
+		read, sentences, err := readFamily(f.v6, f.path)
 		if err != nil {
-			return nil, nil, err
+			failed = err
+			problems = append(problems, fmt.Sprintf("rules of %s could not be read: %v", tool(f.v6), err))
 		}
-		if len(names) == 0 {
-			continue
-		}
-		read, failed, err := readFamily(f.v6, names)
-		if err != nil {
-			return nil, nil, err
-		}
-		tables, problems = append(tables, read...), append(problems, failed...)
+		tables, problems = append(tables, read...), append(problems, sentences...)
+	}
+	if failed != nil && len(tables) == 0 {
+		return nil, nil, failed
 	}
 	if names, err := tableNames(namesARP); err == nil && len(names) > 0 {
 		problems = append(problems, fmt.Sprintf("arptables-legacy has rules for ARP (table %s), "+
@@ -66,22 +65,31 @@ func tableNames(path string) ([]string, error) {
 	return strings.Fields(string(b)), nil
 }
 
-func readFamily(v6 bool, names []string) (tables []*firewall.Table, problems []string, err error) {
+// readFamily reads the tables of one version of IP, whose names are in the file at path.
+func readFamily(v6 bool, path string) (tables []*firewall.Table, problems []string, err error) {
+	names, err := tableNames(path)
+	if err != nil || len(names) == 0 {
+		return nil, nil, err
+	}
 	s, err := open(v6)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer s.close()
+	sets := ipset.New()
 	for _, name := range names {
 		info, entries, err := s.table(name)
 		if err == nil {
 			var t *firewall.Table
-			if t, err = parse(v6, info, entries, xt.Decoder{}); err == nil {
+			if t, err = parse(v6, info, entries, xt.Decoder{Sets: sets}); err == nil {
 				tables = append(tables, t)
 				continue
 			}
 		}
 		problems = append(problems, fmt.Sprintf("table %s of %s could not be read: %v", name, tool(v6), err))
+	}
+	if p := sets.Problem(); p != "" {
+		problems = append(problems, p)
 	}
 	return tables, problems, nil
 }

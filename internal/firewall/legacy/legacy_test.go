@@ -3,11 +3,15 @@ package legacy_test
 import (
 	"bufio"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
 	"github.com/pathtrace/pathtrace/internal/firewall/legacy"
@@ -265,6 +269,99 @@ func BenchmarkRead(b *testing.B) {
 		for b.Loop() {
 			if tables := read(b); len(tables[0].Chain("DOCKER").Rules) != 5000 {
 				b.Fatal("rules are missing")
+			}
+		}
+	})
+}
+
+// TestSets judges a rule by the content of its set.
+func TestSets(t *testing.T) {
+	inNamespace(t, func() {
+		err := netlink.IpsetCreate("blocked", "hash:ip", netlink.IpsetCreateOptions{})
+		if err != nil {
+			t.Skipf("create set: %v", err)
+		}
+		if err := netlink.IpsetAdd("blocked", &netlink.IPSetEntry{IP: net.IPv4(10, 0, 0, 1).To4()}); err != nil {
+			t.Fatal(err)
+		}
+		for _, rule := range []string{
+			"-A FORWARD -m set --match-set blocked src -j DROP",
+			"-A FORWARD -m set ! --match-set blocked dst -j DROP",
+			"-A FORWARD -m set --match-set blocked src,dst --return-nomatch ! --update-counters -j DROP",
+			"-A FORWARD -m set --match-set blocked src ! --update-subcounters --packets-gt 5 ! --bytes-eq 1 -j DROP",
+			"-A FORWARD -j SET --add-set blocked src --exist --timeout 5",
+			"-A FORWARD -j SET --del-set blocked dst",
+		} {
+			if _, err := run(t, "", "sh", "-c", "iptables-legacy "+rule); err != nil {
+				t.Logf("refused: %v", err)
+			}
+		}
+		tables := read(t)
+		compare(t, "iptables-legacy", tables)
+		rules := find(t, tables, firewall.FamilyIP, "filter").Chain("FORWARD").Rules
+		for src, want := range map[string][2]firewall.Truth{
+			"10.0.0.1": {firewall.Yes, firewall.Yes}, "10.0.0.2": {firewall.No, firewall.Yes},
+		} {
+			p := &firewall.Packet{Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr("10.0.0.9")}
+			for i := range want {
+				if got := rules[i].Body.Judge(p).Match; got != want[i] {
+					t.Errorf("%s, source %s: got %v, want %v", rules[i].Text, src, got, want[i])
+				}
+			}
+		}
+	})
+}
+
+// TestChanging reads a table again and again while another thread changes it: each reading is a whole
+// table, of before or after a change.
+func TestChanging(t *testing.T) {
+	inNamespace(t, func() {
+		small := "*filter\n:A - [0:0]\n-A A -j ACCEPT\nCOMMIT\n"
+		large := "*filter\n:A - [0:0]\n" + strings.Repeat("-A A -p tcp -m tcp --dport 80 -j ACCEPT\n", 500) + "COMMIT\n"
+		if _, err := run(t, small, "iptables-legacy-restore"); err != nil {
+			t.Fatal(err)
+		}
+		// The child keeps the namespace of this thread.
+		cmd := exec.Command("sh", "-c", `i=0; while [ $i -lt 60 ]; do
+			printf %s "$1" | iptables-legacy-restore; printf %s "$2" | iptables-legacy-restore; i=$((i+1)); done`,
+			"sh", large, small)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- cmd.Wait() }()
+		for readings := 0; ; readings++ {
+			select {
+			case err := <-done:
+				if err != nil || readings == 0 {
+					t.Errorf("%d readings, changing the table: %v", readings, err)
+				}
+				return
+			default:
+			}
+			table := find(t, read(t), firewall.FamilyIP, "filter")
+			if n := len(table.Chain("A").Rules); n != 1 && n != 500 {
+				t.Errorf("%d rules", n)
+			}
+		}
+	})
+}
+
+// TestNetmap checks that NETMAP changes the destination before routing and the source after it.
+func TestNetmap(t *testing.T) {
+	inNamespace(t, func() {
+		if _, err := run(t, "", "iptables-legacy", "-t", "nat", "-A", "POSTROUTING", "-s", "10.1.0.0/16",
+			"-j", "NETMAP", "--to", "10.2.0.0/16"); err != nil {
+			t.Fatal(err)
+		}
+		rule := find(t, read(t), firewall.FamilyIP, "nat").Chain("POSTROUTING").Rules[0]
+		for hook, want := range map[firewall.Hook]firewall.VerdictKind{
+			firewall.Prerouting: firewall.DNAT, firewall.Postrouting: firewall.SNAT,
+		} {
+			p := &firewall.Packet{Hook: hook, Src: netip.MustParseAddr("10.1.0.1"), Dst: netip.MustParseAddr("10.3.0.1")}
+			j := rule.Body.Judge(p)
+			if j.Match != firewall.Yes || j.Verdict != (firewall.Verdict{Kind: want, Detail: "10.2.0.0/16"}) {
+				t.Errorf("%s: got %+v", hook, j)
 			}
 		}
 	})

@@ -281,9 +281,9 @@ func setTarget(d *decoding) bool {
 	if d.rev == 3 {
 		if m := readSetRef(d, 8); !m.isNone() {
 			d.arg("--map-set", m.name(d), m.directions())
-			d.flag(flags&(1<<17) != 0, "--map-mark")
-			d.flag(flags&(1<<18) != 0, "--map-prio")
-			d.flag(flags&(1<<19) != 0, "--map-queue")
+			d.flag(flags&(1<<8) != 0, "--map-mark")
+			d.flag(flags&(1<<9) != 0, "--map-prio")
+			d.flag(flags&(1<<10) != 0, "--map-queue")
 		}
 	}
 	return true

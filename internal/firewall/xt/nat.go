@@ -118,8 +118,7 @@ func portTarget(d *decoding) (firewall.Verdict, bool) {
 	return v, true
 }
 
-// netmapTarget decodes NETMAP: a range that is a network. What it changes depends on the hook, which
-// the verdict cannot say: the destination before routing, the source after it.
+// netmapTarget decodes NETMAP: a range that is a network. See Target.At for what it changes.
 func netmapTarget(d *decoding) (firewall.Verdict, bool) {
 	if d.rev != 0 {
 		return firewall.Verdict{}, false

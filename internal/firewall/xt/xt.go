@@ -8,6 +8,8 @@
 package xt
 
 import (
+	"strings"
+
 	"github.com/pathtrace/pathtrace/internal/firewall"
 )
 
@@ -28,8 +30,17 @@ type Match struct {
 type Target struct {
 	// Text is the target as `iptables -S` prints it: "-j REJECT --reject-with tcp-reset".
 	Text string
-	// Verdict is what the target does.
+	// Verdict is what the target does. NETMAP is DNAT here, but see At.
 	Verdict firewall.Verdict
+}
+
+// At returns what the target does at a hook: NETMAP changes the source where SNAT is allowed.
+func (t Target) At(hook firewall.Hook) firewall.Verdict {
+	v := t.Verdict
+	if strings.HasPrefix(t.Text, "-j NETMAP ") && (hook == firewall.Postrouting || hook == firewall.Input) {
+		v.Kind = firewall.SNAT
+	}
+	return v
 }
 
 // Decoder decodes matches and targets. The zero value is ready for use.

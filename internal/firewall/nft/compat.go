@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/internal/firewall/nfnl"
 	"github.com/pathtrace/pathtrace/internal/firewall/xt"
 )
 
@@ -24,16 +25,16 @@ type targetExpr struct {
 
 func (e *targetExpr) eval(m *machine) { m.end(e.target.Verdict) }
 
-func decodeMatchExpr(d *decoder, a attrs) expr {
-	name := a.str(unix.NFTA_MATCH_NAME)
+func decodeMatchExpr(d *decoder, a nfnl.Attrs) expr {
+	name := a.Str(unix.NFTA_MATCH_NAME)
 	return &matchExpr{d.xtables().Match(d.family == firewall.FamilyIP6, name,
-		uint8(a.u32(unix.NFTA_MATCH_REV)), a[unix.NFTA_MATCH_INFO])}
+		uint8(a.U32(unix.NFTA_MATCH_REV)), a[unix.NFTA_MATCH_INFO])}
 }
 
-func decodeTargetExpr(d *decoder, a attrs) expr {
-	name := a.str(unix.NFTA_TARGET_NAME)
+func decodeTargetExpr(d *decoder, a nfnl.Attrs) expr {
+	name := a.Str(unix.NFTA_TARGET_NAME)
 	return &targetExpr{name, d.xtables().Target(d.family == firewall.FamilyIP6, name,
-		uint8(a.u32(unix.NFTA_TARGET_REV)), a[unix.NFTA_TARGET_INFO])}
+		uint8(a.U32(unix.NFTA_TARGET_REV)), a[unix.NFTA_TARGET_INFO])}
 }
 
 func (d *decoder) xtables() xt.Decoder { return xt.Decoder{Bridge: d.family == firewall.FamilyBridge} }

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/internal/firewall/nfnl"
 )
 
 // decoder turns the kernel's expressions of one table into those of this package.
@@ -16,13 +17,13 @@ type decoder struct {
 }
 
 // decodeFunc reads the attributes of one kind of expression; nil if they make no sense.
-type decodeFunc func(d *decoder, a attrs) expr
+type decodeFunc func(d *decoder, a nfnl.Attrs) expr
 
 // decode reads one expression; one that is not known is kept as such.
-func (d *decoder) decode(e attrs) expr {
-	name := e.str(unix.NFTA_EXPR_NAME)
+func (d *decoder) decode(e nfnl.Attrs) expr {
+	name := e.Str(unix.NFTA_EXPR_NAME)
 	if f := decodeFor(name); f != nil {
-		if x := f(d, e.nested(unix.NFTA_EXPR_DATA)); x != nil {
+		if x := f(d, e.Nested(unix.NFTA_EXPR_DATA)); x != nil {
 			return x
 		}
 	}
@@ -57,17 +58,17 @@ func decodeFor(name string) decodeFunc {
 	case "target":
 		return decodeTargetExpr
 	case "counter":
-		return func(_ *decoder, a attrs) expr {
-			return &counterExpr{a.u64(unix.NFTA_COUNTER_PACKETS), a.u64(unix.NFTA_COUNTER_BYTES)}
+		return func(_ *decoder, a nfnl.Attrs) expr {
+			return &counterExpr{a.U64(unix.NFTA_COUNTER_PACKETS), a.U64(unix.NFTA_COUNTER_BYTES)}
 		}
 	case "nat", "masq", "redir":
-		return func(d *decoder, a attrs) expr { return decodeNAT(d, name, a) }
+		return func(d *decoder, a nfnl.Attrs) expr { return decodeNAT(d, name, a) }
 	case "reject", "queue", "synproxy", "tproxy", "fwd":
-		return func(d *decoder, a attrs) expr { return decodeFinal(d, name, a) }
+		return func(d *decoder, a nfnl.Attrs) expr { return decodeFinal(d, name, a) }
 	case "limit", "quota", "connlimit":
-		return func(_ *decoder, a attrs) expr { return &doubtExpr{name, a} }
+		return func(_ *decoder, a nfnl.Attrs) expr { return &doubtExpr{name, a} }
 	case "log", "notrack", "dup", "last", "flow_offload":
-		return func(_ *decoder, a attrs) expr { return &effectExpr{name: name, a: a, src: -1} }
+		return func(_ *decoder, a nfnl.Attrs) expr { return &effectExpr{name: name, a: a, src: -1} }
 	case "objref":
 		return decodeObjref
 	case "dynset":
@@ -88,48 +89,48 @@ func decodeLoad(name string) decodeFunc {
 	default:
 		return nil
 	}
-	return func(_ *decoder, a attrs) expr {
-		at, ok := register(a.u32(dreg), 4)
-		if !a.has(dreg) || !ok {
-			src, _ := register(a.u32(unix.NFTA_EXTHDR_SREG), 0)
+	return func(_ *decoder, a nfnl.Attrs) expr {
+		at, ok := register(a.U32(dreg), 4)
+		if !a.Has(dreg) || !ok {
+			src, _ := register(a.U32(unix.NFTA_EXTHDR_SREG), 0)
 			return &effectExpr{name: name, a: a, src: src}
 		}
 		return &loadExpr{name: name, dst: at, a: a}
 	}
 }
 
-func decodePayload(_ *decoder, a attrs) expr {
-	if a.has(unix.NFTA_PAYLOAD_SREG) {
-		src, _ := register(a.u32(unix.NFTA_PAYLOAD_SREG), 0)
+func decodePayload(_ *decoder, a nfnl.Attrs) expr {
+	if a.Has(unix.NFTA_PAYLOAD_SREG) {
+		src, _ := register(a.U32(unix.NFTA_PAYLOAD_SREG), 0)
 		return &effectExpr{name: "payload", a: a, src: src}
 	}
 	e := &payloadExpr{
-		base: int(a.u32(unix.NFTA_PAYLOAD_BASE)), offset: int(a.u32(unix.NFTA_PAYLOAD_OFFSET)),
-		length: int(a.u32(unix.NFTA_PAYLOAD_LEN)),
+		base: int(a.U32(unix.NFTA_PAYLOAD_BASE)), offset: int(a.U32(unix.NFTA_PAYLOAD_OFFSET)),
+		length: int(a.U32(unix.NFTA_PAYLOAD_LEN)),
 	}
 	var ok bool
-	if e.dst, ok = register(a.u32(unix.NFTA_PAYLOAD_DREG), e.length); !ok {
+	if e.dst, ok = register(a.U32(unix.NFTA_PAYLOAD_DREG), e.length); !ok {
 		return nil
 	}
 	return e
 }
 
-func decodeCmp(_ *decoder, a attrs) expr {
-	e := &cmpExpr{op: int(a.u32(unix.NFTA_CMP_OP)), data: a.value(unix.NFTA_CMP_DATA)}
+func decodeCmp(_ *decoder, a nfnl.Attrs) expr {
+	e := &cmpExpr{op: int(a.U32(unix.NFTA_CMP_OP)), data: value(&a, unix.NFTA_CMP_DATA)}
 	var ok bool
-	if e.at, ok = register(a.u32(unix.NFTA_CMP_SREG), len(e.data)); !ok || len(e.data) == 0 {
+	if e.at, ok = register(a.U32(unix.NFTA_CMP_SREG), len(e.data)); !ok || len(e.data) == 0 {
 		return nil
 	}
 	return e
 }
 
-func decodeRange(_ *decoder, a attrs) expr {
+func decodeRange(_ *decoder, a nfnl.Attrs) expr {
 	e := &rangeExpr{
-		not:  a.u32(unix.NFTA_RANGE_OP) == unix.NFT_RANGE_NEQ,
-		from: a.value(unix.NFTA_RANGE_FROM_DATA), to: a.value(unix.NFTA_RANGE_TO_DATA),
+		not:  a.U32(unix.NFTA_RANGE_OP) == unix.NFT_RANGE_NEQ,
+		from: value(&a, unix.NFTA_RANGE_FROM_DATA), to: value(&a, unix.NFTA_RANGE_TO_DATA),
 	}
 	var ok bool
-	e.at, ok = register(a.u32(unix.NFTA_RANGE_SREG), len(e.from))
+	e.at, ok = register(a.U32(unix.NFTA_RANGE_SREG), len(e.from))
 	if !ok || len(e.from) == 0 || len(e.from) != len(e.to) {
 		return nil
 	}
@@ -142,26 +143,26 @@ const (
 	attrBitwiseData = 7
 )
 
-func decodeBitwise(_ *decoder, a attrs) expr {
+func decodeBitwise(_ *decoder, a nfnl.Attrs) expr {
 	e := &bitwiseExpr{
-		length: int(a.u32(unix.NFTA_BITWISE_LEN)), op: int(a.u32(attrBitwiseOp)),
-		mask: a.value(unix.NFTA_BITWISE_MASK), xor: a.value(unix.NFTA_BITWISE_XOR),
-		shift: int(native32(a.value(attrBitwiseData))),
+		length: int(a.U32(unix.NFTA_BITWISE_LEN)), op: int(a.U32(attrBitwiseOp)),
+		mask: value(&a, unix.NFTA_BITWISE_MASK), xor: value(&a, unix.NFTA_BITWISE_XOR),
+		shift: int(native32(value(&a, attrBitwiseData))),
 	}
 	var srcOK, dstOK bool
-	e.src, srcOK = register(a.u32(unix.NFTA_BITWISE_SREG), e.length)
-	e.dst, dstOK = register(a.u32(unix.NFTA_BITWISE_DREG), e.length)
+	e.src, srcOK = register(a.U32(unix.NFTA_BITWISE_SREG), e.length)
+	e.dst, dstOK = register(a.U32(unix.NFTA_BITWISE_DREG), e.length)
 	if !srcOK || !dstOK {
 		return nil
 	}
 	return e
 }
 
-func decodeByteorder(_ *decoder, a attrs) expr {
-	e := &byteorderExpr{length: int(a.u32(unix.NFTA_BYTEORDER_LEN)), size: int(a.u32(unix.NFTA_BYTEORDER_SIZE))}
+func decodeByteorder(_ *decoder, a nfnl.Attrs) expr {
+	e := &byteorderExpr{length: int(a.U32(unix.NFTA_BYTEORDER_LEN)), size: int(a.U32(unix.NFTA_BYTEORDER_SIZE))}
 	var srcOK, dstOK bool
-	e.src, srcOK = register(a.u32(unix.NFTA_BYTEORDER_SREG), e.length)
-	e.dst, dstOK = register(a.u32(unix.NFTA_BYTEORDER_DREG), e.length)
+	e.src, srcOK = register(a.U32(unix.NFTA_BYTEORDER_SREG), e.length)
+	e.dst, dstOK = register(a.U32(unix.NFTA_BYTEORDER_DREG), e.length)
 	if !srcOK || !dstOK || e.size > 8 {
 		return nil
 	}
@@ -171,10 +172,10 @@ func decodeByteorder(_ *decoder, a attrs) expr {
 // attrLookupFlags is NFTA_LOOKUP_FLAGS under a name that says what it is.
 const attrLookupFlags = unix.NFTA_LOOKUP_FLAGS
 
-func decodeLookup(d *decoder, a attrs) expr {
+func decodeLookup(d *decoder, a nfnl.Attrs) expr {
 	e := &lookupExpr{
-		name: a.str(unix.NFTA_LOOKUP_SET), dst: -1,
-		not: a.u32(attrLookupFlags)&unix.NFT_LOOKUP_F_INV != 0,
+		name: a.Str(unix.NFTA_LOOKUP_SET), dst: -1,
+		not: a.U32(attrLookupFlags)&unix.NFT_LOOKUP_F_INV != 0,
 	}
 	e.set = d.sets[e.name]
 	length := 4
@@ -182,61 +183,61 @@ func decodeLookup(d *decoder, a attrs) expr {
 		length = e.set.keyLen
 	}
 	var ok bool
-	if e.at, ok = register(a.u32(unix.NFTA_LOOKUP_SREG), length); !ok {
+	if e.at, ok = register(a.U32(unix.NFTA_LOOKUP_SREG), length); !ok {
 		return nil
 	}
-	if a.has(unix.NFTA_LOOKUP_DREG) {
-		dreg := a.u32(unix.NFTA_LOOKUP_DREG)
+	if a.Has(unix.NFTA_LOOKUP_DREG) {
+		dreg := a.U32(unix.NFTA_LOOKUP_DREG)
 		e.verdicts = dreg == unix.NFT_REG_VERDICT
 		e.dst, _ = register(dreg, 0)
 	}
 	return e
 }
 
-func decodeMeta(_ *decoder, a attrs) expr {
-	key := int(a.u32(unix.NFTA_META_KEY))
-	if a.has(unix.NFTA_META_SREG) {
-		src, _ := register(a.u32(unix.NFTA_META_SREG), 0)
+func decodeMeta(_ *decoder, a nfnl.Attrs) expr {
+	key := int(a.U32(unix.NFTA_META_KEY))
+	if a.Has(unix.NFTA_META_SREG) {
+		src, _ := register(a.U32(unix.NFTA_META_SREG), 0)
 		return &effectExpr{name: "meta", a: a, src: src}
 	}
-	at, ok := register(a.u32(unix.NFTA_META_DREG), metaLen(key))
+	at, ok := register(a.U32(unix.NFTA_META_DREG), metaLen(key))
 	if !ok {
 		return nil
 	}
 	return &metaExpr{key: key, dst: at}
 }
 
-func decodeCT(_ *decoder, a attrs) expr {
-	if a.has(unix.NFTA_CT_SREG) {
-		src, _ := register(a.u32(unix.NFTA_CT_SREG), 0)
+func decodeCT(_ *decoder, a nfnl.Attrs) expr {
+	if a.Has(unix.NFTA_CT_SREG) {
+		src, _ := register(a.U32(unix.NFTA_CT_SREG), 0)
 		return &effectExpr{name: "ct", a: a, src: src}
 	}
-	e := &ctExpr{key: int(a.u32(unix.NFTA_CT_KEY)), dir: -1}
-	if a.has(unix.NFTA_CT_DIRECTION) {
-		e.dir = int(a.u8(unix.NFTA_CT_DIRECTION))
+	e := &ctExpr{key: int(a.U32(unix.NFTA_CT_KEY)), dir: -1}
+	if a.Has(unix.NFTA_CT_DIRECTION) {
+		e.dir = int(a.U8(unix.NFTA_CT_DIRECTION))
 	}
 	var ok bool
-	if e.dst, ok = register(a.u32(unix.NFTA_CT_DREG), 4); !ok {
+	if e.dst, ok = register(a.U32(unix.NFTA_CT_DREG), 4); !ok {
 		return nil
 	}
 	return e
 }
 
-func decodeFib(_ *decoder, a attrs) expr {
-	at, ok := register(a.u32(unix.NFTA_FIB_DREG), 4)
+func decodeFib(_ *decoder, a nfnl.Attrs) expr {
+	at, ok := register(a.U32(unix.NFTA_FIB_DREG), 4)
 	if !ok {
 		return nil
 	}
-	return &fibExpr{at, a.u32(unix.NFTA_FIB_RESULT), a.u32(unix.NFTA_FIB_FLAGS)}
+	return &fibExpr{at, a.U32(unix.NFTA_FIB_RESULT), a.U32(unix.NFTA_FIB_FLAGS)}
 }
 
-func decodeImmediate(_ *decoder, a attrs) expr {
-	data := a.nested(unix.NFTA_IMMEDIATE_DATA)
-	if data.has(unix.NFTA_DATA_VERDICT) {
-		return &immediateExpr{dst: -1, verdict: verdictOf(data.nested(unix.NFTA_DATA_VERDICT))}
+func decodeImmediate(_ *decoder, a nfnl.Attrs) expr {
+	data := a.Nested(unix.NFTA_IMMEDIATE_DATA)
+	if data.Has(unix.NFTA_DATA_VERDICT) {
+		return &immediateExpr{dst: -1, verdict: verdictOf(data.Nested(unix.NFTA_DATA_VERDICT))}
 	}
 	value := data[unix.NFTA_DATA_VALUE]
-	at, ok := register(a.u32(unix.NFTA_IMMEDIATE_DREG), len(value))
+	at, ok := register(a.U32(unix.NFTA_IMMEDIATE_DREG), len(value))
 	if !ok || at < 16 {
 		return nil
 	}
@@ -244,24 +245,24 @@ func decodeImmediate(_ *decoder, a attrs) expr {
 }
 
 // optional is the place of a register that need not be there, -1 then.
-func optional(a *attrs, i int) int {
-	if !a.has(i) {
+func optional(a *nfnl.Attrs, i int) int {
+	if !a.Has(i) {
 		return -1
 	}
-	at, ok := register(a.u32(i), 2)
+	at, ok := register(a.U32(i), 2)
 	if !ok {
 		return -1
 	}
 	return at
 }
 
-func decodeNAT(d *decoder, name string, a attrs) expr {
+func decodeNAT(d *decoder, name string, a nfnl.Attrs) expr {
 	e := &natExpr{name: name, addr: [2]int{-1, -1}}
 	switch name {
 	case "nat":
-		e.source = a.u32(unix.NFTA_NAT_TYPE) == unix.NFT_NAT_SNAT
-		e.family = uint8(a.u32(unix.NFTA_NAT_FAMILY))
-		e.flags = a.u32(unix.NFTA_NAT_FLAGS)
+		e.source = a.U32(unix.NFTA_NAT_TYPE) == unix.NFT_NAT_SNAT
+		e.family = uint8(a.U32(unix.NFTA_NAT_FAMILY))
+		e.flags = a.U32(unix.NFTA_NAT_FLAGS)
 		e.addr = [2]int{optional(&a, unix.NFTA_NAT_REG_ADDR_MIN), optional(&a, unix.NFTA_NAT_REG_ADDR_MAX)}
 		e.port = [2]int{optional(&a, unix.NFTA_NAT_REG_PROTO_MIN), optional(&a, unix.NFTA_NAT_REG_PROTO_MAX)}
 		e.verdict = firewall.DNAT
@@ -269,23 +270,23 @@ func decodeNAT(d *decoder, name string, a attrs) expr {
 			e.verdict = firewall.SNAT
 		}
 	case "masq":
-		e.flags = a.u32(unix.NFTA_MASQ_FLAGS)
+		e.flags = a.U32(unix.NFTA_MASQ_FLAGS)
 		e.port = [2]int{optional(&a, unix.NFTA_MASQ_REG_PROTO_MIN), optional(&a, unix.NFTA_MASQ_REG_PROTO_MAX)}
 		e.verdict = firewall.Masquerade
 	case "redir":
-		e.flags = a.u32(unix.NFTA_REDIR_FLAGS)
+		e.flags = a.U32(unix.NFTA_REDIR_FLAGS)
 		e.port = [2]int{optional(&a, unix.NFTA_REDIR_REG_PROTO_MIN), optional(&a, unix.NFTA_REDIR_REG_PROTO_MAX)}
 		e.verdict = firewall.Redirect
 	}
 	return e
 }
 
-func decodeFinal(d *decoder, name string, a attrs) expr {
+func decodeFinal(d *decoder, name string, a nfnl.Attrs) expr {
 	e := &finalExpr{name: name, a: a, verdict: firewall.Verdict{Kind: firewall.Stolen, Detail: name}}
 	switch name {
 	case "reject":
 		e.verdict = firewall.Verdict{Kind: firewall.Reject, Detail: rejectDetail(d.family,
-			a.u32(unix.NFTA_REJECT_TYPE), a.u8(unix.NFTA_REJECT_ICMP_CODE))}
+			a.U32(unix.NFTA_REJECT_TYPE), a.U8(unix.NFTA_REJECT_ICMP_CODE))}
 	case "queue":
 		e.verdict = firewall.Verdict{Kind: firewall.Queue}
 	}
@@ -293,8 +294,8 @@ func decodeFinal(d *decoder, name string, a attrs) expr {
 }
 
 // decodeObjref reads the use of a named object: a counter changes nothing, a limit may not match.
-func decodeObjref(_ *decoder, a attrs) expr {
-	switch a.u32(unix.NFTA_OBJREF_IMM_TYPE) {
+func decodeObjref(_ *decoder, a nfnl.Attrs) expr {
+	switch a.U32(unix.NFTA_OBJREF_IMM_TYPE) {
 	case unix.NFT_OBJECT_LIMIT, unix.NFT_OBJECT_QUOTA, unix.NFT_OBJECT_CONNLIMIT:
 		return &doubtExpr{"objref", a}
 	case unix.NFT_OBJECT_SYNPROXY:
@@ -304,11 +305,11 @@ func decodeObjref(_ *decoder, a attrs) expr {
 }
 
 // decodeDynset reads the adding to a set, which fails if an expression of the element does.
-func decodeDynset(_ *decoder, a attrs) expr {
-	if a.has(unix.NFTA_DYNSET_EXPR) || a.has(attrDynsetExprs) || a.u32(unix.NFTA_DYNSET_OP) == dynsetDelete {
+func decodeDynset(_ *decoder, a nfnl.Attrs) expr {
+	if a.Has(unix.NFTA_DYNSET_EXPR) || a.Has(attrDynsetExprs) || a.U32(unix.NFTA_DYNSET_OP) == dynsetDelete {
 		return &doubtExpr{"dynset", a}
 	}
-	src, _ := register(a.u32(unix.NFTA_DYNSET_SREG_KEY), 0)
+	src, _ := register(a.U32(unix.NFTA_DYNSET_SREG_KEY), 0)
 	return &effectExpr{name: "dynset", a: a, src: src}
 }
 

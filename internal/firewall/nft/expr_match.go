@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/internal/firewall/nfnl"
 )
 
 // cmpExpr compares a register with a value (nft_cmp.c).
@@ -202,7 +203,7 @@ func commonVerdict(found []*element) firewall.Verdict {
 type loadExpr struct {
 	name string
 	dst  int
-	a    attrs
+	a    nfnl.Attrs
 }
 
 func (e *loadExpr) eval(m *machine) { m.forget(e.dst, regBytes-e.dst) }
@@ -210,7 +211,7 @@ func (e *loadExpr) eval(m *machine) { m.forget(e.dst, regBytes-e.dst) }
 // doubtExpr matches or not for reasons that cannot be told from the packet: rates, quotas.
 type doubtExpr struct {
 	name string
-	a    attrs
+	a    nfnl.Attrs
 }
 
 func (e *doubtExpr) eval(m *machine) { m.require(firewall.Maybe) }

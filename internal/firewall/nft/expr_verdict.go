@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/internal/firewall/nfnl"
 )
 
 // immediateExpr puts a value into a register, or is the rule's verdict (nft_immediate.c).
@@ -26,9 +27,9 @@ func (e *immediateExpr) eval(m *machine) {
 }
 
 // verdictOf reads the attributes of a verdict.
-func verdictOf(a attrs) firewall.Verdict {
-	v := firewall.Verdict{Chain: a.str(unix.NFTA_VERDICT_CHAIN)}
-	switch code := int32(a.u32(unix.NFTA_VERDICT_CODE)); code {
+func verdictOf(a nfnl.Attrs) firewall.Verdict {
+	v := firewall.Verdict{Chain: a.Str(unix.NFTA_VERDICT_CHAIN)}
+	switch code := int32(a.U32(unix.NFTA_VERDICT_CODE)); code {
 	case unix.NFT_JUMP:
 		v.Kind = firewall.Jump
 	case unix.NFT_GOTO:
@@ -69,7 +70,7 @@ func (e *counterExpr) eval(*machine) {}
 // effectExpr does something that changes neither the verdict nor the registers: a log entry, a mark.
 type effectExpr struct {
 	name string
-	a    attrs
+	a    nfnl.Attrs
 	src  int // register it takes a value from, -1 if none
 }
 
@@ -144,7 +145,7 @@ func (e *natExpr) portText(m *machine, i int) string {
 // finalExpr ends the rule with a verdict of its own: reject, queue, synproxy and others.
 type finalExpr struct {
 	name    string
-	a       attrs
+	a       nfnl.Attrs
 	verdict firewall.Verdict
 }
 

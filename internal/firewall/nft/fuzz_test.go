@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/internal/firewall/nfnl"
 )
 
 // nest builds an attribute.
@@ -26,8 +27,8 @@ func nest(typ uint16, parts ...[]byte) []byte {
 func be32(n byte) []byte { return []byte{0, 0, 0, n} }
 
 // expression builds an element of a rule's list.
-func expression(name string, attrs ...[]byte) []byte {
-	return nest(unix.NFTA_LIST_ELEM, attribute(nil, unix.NFTA_EXPR_NAME, name), nest(unix.NFTA_EXPR_DATA, attrs...))
+func expression(name string, parts ...[]byte) []byte {
+	return nest(unix.NFTA_LIST_ELEM, nfnl.Attribute(nil, unix.NFTA_EXPR_NAME, name), nest(unix.NFTA_EXPR_DATA, parts...))
 }
 
 // fuzzFamilies are the families whose rules differ.
@@ -47,7 +48,7 @@ func FuzzRule(f *testing.F) {
 		"redir", "reject", "queue", "synproxy", "tproxy", "fwd", "limit", "quota", "connlimit", "log", "dup", "objref",
 		"dynset", "exthdr", "rt", "socket", "hash", "numgen", "unheard"} {
 		f.Add(byte(3), false, expression(name, nest(1, be32(1)), nest(2, be32(1)), nest(3, be32(1)), nest(4, be32(1))))
-		f.Add(byte(0), true, expression(name, attribute(nil, 1, "name"), nest(2, be32(0)), nest(3, make([]byte, 40))))
+		f.Add(byte(0), true, expression(name, nfnl.Attribute(nil, 1, "name"), nest(2, be32(0)), nest(3, make([]byte, 40))))
 	}
 	f.Fuzz(func(t *testing.T, family byte, xtables bool, exprs []byte) {
 		fam := fuzzFamilies()[int(family)%6]
@@ -58,7 +59,7 @@ func FuzzRule(f *testing.F) {
 		if xtables {
 			b.backend = firewall.IptablesNFT
 		}
-		if list(exprs, func(e attrs) error { b.exprs = append(b.exprs, d.decode(e)); return nil }) != nil {
+		if nfnl.List(exprs, func(e nfnl.Attrs) error { b.exprs = append(b.exprs, d.decode(e)); return nil }) != nil {
 			return
 		}
 		_ = b.write(&firewall.Chain{Name: "c"}, d.links, "a comment")
@@ -87,7 +88,7 @@ func FuzzSet(f *testing.F) {
 		elem(nest(1, nest(1, make([]byte, 8))), nest(10, nest(1, make([]byte, 8))), nest(2, nest(2, nest(1, be32(1))))), make([]byte, 8))
 	f.Fuzz(func(t *testing.T, flags uint32, keyLen byte, elems, value []byte) {
 		s := &set{flags: flags, keyLen: int(keyLen) % regBytes, fields: []int{int(keyLen) % 7, 4}}
-		if list(elems, s.add) != nil {
+		if nfnl.List(elems, s.add) != nil {
 			return
 		}
 		s.finish()

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/internal/firewall/nfnl"
 )
 
 // attempts bounds how often a ruleset is read that changes under the reader, as while dockerd starts.
@@ -20,17 +21,17 @@ func Read() ([]*firewall.Table, []string, error) {
 	if !present() {
 		return nil, nil, nil
 	}
-	c, err := dial()
+	c, err := nfnl.Dial()
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
 		return nil, nil, nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	defer c.close()
+	defer c.Close()
 
 	for try := 1; ; try++ {
-		r, err := c.ruleset(try == attempts)
+		r, err := readRuleset(c, try == attempts)
 		switch {
 		case err == nil:
 			return r.tables, r.problems, nil
@@ -46,7 +47,7 @@ func Read() ([]*firewall.Table, []string, error) {
 
 // changed reports whether err means that something was deleted or altered while it was read.
 func changed(err error) bool {
-	for _, e := range []error{errInterrupted, unix.ENOENT, unix.EINTR, unix.EAGAIN} {
+	for _, e := range []error{nfnl.ErrInterrupted, unix.ENOENT, unix.EINTR, unix.EAGAIN} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -71,10 +72,10 @@ type ruleset struct {
 	links    links
 }
 
-// ruleset reads everything once. If last is set, rules that changed meanwhile are a problem that is
+// readRuleset reads everything once. If last is set, rules that changed meanwhile are a problem that is
 // told, not an error.
-func (c *conn) ruleset(last bool) (*ruleset, error) {
-	before, err := c.generation()
+func readRuleset(c *nfnl.Conn, last bool) (*ruleset, error) {
+	before, err := generation(c)
 	if err != nil {
 		return nil, err
 	}
@@ -86,31 +87,31 @@ func (c *conn) ruleset(last bool) (*ruleset, error) {
 	}
 	for _, step := range []struct {
 		typ int
-		fn  func(uint8, attrs) error
+		fn  func(uint8, nfnl.Attrs) error
 	}{
 		{unix.NFT_MSG_GETTABLE, r.addTable},
 		{unix.NFT_MSG_GETCHAIN, r.addChain},
 	} {
-		if err := c.tolerate(last, r, c.dump(step.typ, unix.AF_UNSPEC, nil, step.fn)); err != nil {
+		if err := r.tolerate(last, dump(c, step.typ, unix.AF_UNSPEC, nil, step.fn)); err != nil {
 			return nil, err
 		}
 	}
 	r.setBackends()
-	if err := c.readSets(r, last); err != nil {
+	if err := r.readSets(c, last); err != nil {
 		return nil, err
 	}
-	if err := c.tolerate(last, r, c.dump(unix.NFT_MSG_GETRULE, unix.AF_UNSPEC, nil, r.addRule)); err != nil {
+	if err := r.tolerate(last, dump(c, unix.NFT_MSG_GETRULE, unix.AF_UNSPEC, nil, r.addRule)); err != nil {
 		return nil, err
 	}
-	after, err := c.generation()
+	after, err := generation(c)
 	if err == nil && after != before {
-		err = errInterrupted
+		err = nfnl.ErrInterrupted
 	}
-	return r, c.tolerate(last, r, err)
+	return r, r.tolerate(last, err)
 }
 
 // tolerate turns a change during the last attempt into a problem.
-func (c *conn) tolerate(last bool, r *ruleset, err error) error {
+func (r *ruleset) tolerate(last bool, err error) error {
 	if !last || err == nil || !changed(err) {
 		return err
 	}
@@ -122,12 +123,12 @@ func (c *conn) tolerate(last bool, r *ruleset, err error) error {
 }
 
 // readSets reads the sets and maps and what is in them.
-func (c *conn) readSets(r *ruleset, last bool) error {
+func (r *ruleset) readSets(c *nfnl.Conn, last bool) error {
 	var all []*set
-	err := c.dump(unix.NFT_MSG_GETSET, unix.AF_UNSPEC, nil, func(family uint8, a attrs) error {
-		t := r.byKey[tableKey{family, a.str(unix.NFTA_SET_TABLE)}]
+	err := dump(c, unix.NFT_MSG_GETSET, unix.AF_UNSPEC, nil, func(family uint8, a nfnl.Attrs) error {
+		t := r.byKey[tableKey{family, a.Str(unix.NFTA_SET_TABLE)}]
 		if t == nil {
-			return errInterrupted
+			return nfnl.ErrInterrupted
 		}
 		s := newSet(family, a)
 		if r.sets[t] == nil {
@@ -137,11 +138,11 @@ func (c *conn) readSets(r *ruleset, last bool) error {
 		all = append(all, s)
 		return nil
 	})
-	if err := c.tolerate(last, r, err); err != nil {
+	if err := r.tolerate(last, err); err != nil {
 		return err
 	}
 	for _, s := range all {
-		if err := c.tolerate(last, r, c.elements(s)); err != nil {
+		if err := r.tolerate(last, elements(c, s)); err != nil {
 			return err
 		}
 	}
@@ -149,12 +150,26 @@ func (c *conn) readSets(r *ruleset, last bool) error {
 }
 
 // elements reads what is in a set.
-func (c *conn) elements(s *set) error {
-	body := attribute(nil, unix.NFTA_SET_ELEM_LIST_TABLE, s.table)
-	body = attribute(body, unix.NFTA_SET_ELEM_LIST_SET, s.name)
-	err := c.dump(unix.NFT_MSG_GETSETELEM, s.family, body, func(_ uint8, a attrs) error {
-		return list(a[unix.NFTA_SET_ELEM_LIST_ELEMENTS], s.add)
+func elements(c *nfnl.Conn, s *set) error {
+	body := nfnl.Attribute(nil, unix.NFTA_SET_ELEM_LIST_TABLE, s.table)
+	body = nfnl.Attribute(body, unix.NFTA_SET_ELEM_LIST_SET, s.name)
+	err := dump(c, unix.NFT_MSG_GETSETELEM, s.family, body, func(_ uint8, a nfnl.Attrs) error {
+		return nfnl.List(a[unix.NFTA_SET_ELEM_LIST_ELEMENTS], s.add)
 	})
 	s.finish()
 	return err
+}
+
+// dump asks for all objects of a kind of nf_tables.
+func dump(c *nfnl.Conn, typ int, family uint8, body []byte, fn func(uint8, nfnl.Attrs) error) error {
+	return c.Dump(uint16(unix.NFNL_SUBSYS_NFTABLES<<8|typ), family, body, fn)
+}
+
+// generation is the number of the ruleset, which every change raises.
+func generation(c *nfnl.Conn) (id uint32, err error) {
+	err = c.Get(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, nil, func(_ uint8, a nfnl.Attrs) error {
+		id = a.U32(unix.NFTA_GEN_ID)
+		return nil
+	})
+	return id, err
 }

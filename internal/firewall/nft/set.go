@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/internal/firewall/nfnl"
 )
 
 // Flags and attributes of sets that x/sys does not have.
@@ -52,18 +53,18 @@ type element struct {
 	intervalEnd bool
 }
 
-func newSet(family uint8, a attrs) *set {
+func newSet(family uint8, a nfnl.Attrs) *set {
 	s := &set{
-		family: family, table: a.str(unix.NFTA_SET_TABLE), name: a.str(unix.NFTA_SET_NAME),
-		flags:   a.u32(unix.NFTA_SET_FLAGS),
-		keyType: a.u32(unix.NFTA_SET_KEY_TYPE), dataType: a.u32(unix.NFTA_SET_DATA_TYPE),
-		keyLen:  int(min(a.u32(unix.NFTA_SET_KEY_LEN), regBytes)),
-		dataLen: int(min(a.u32(unix.NFTA_SET_DATA_LEN), regBytes)),
-		objType: a.u32(unix.NFTA_SET_OBJ_TYPE),
+		family: family, table: a.Str(unix.NFTA_SET_TABLE), name: a.Str(unix.NFTA_SET_NAME),
+		flags:   a.U32(unix.NFTA_SET_FLAGS),
+		keyType: a.U32(unix.NFTA_SET_KEY_TYPE), dataType: a.U32(unix.NFTA_SET_DATA_TYPE),
+		keyLen:  int(min(a.U32(unix.NFTA_SET_KEY_LEN), regBytes)),
+		dataLen: int(min(a.U32(unix.NFTA_SET_DATA_LEN), regBytes)),
+		objType: a.U32(unix.NFTA_SET_OBJ_TYPE),
 	}
-	desc := a.nested(unix.NFTA_SET_DESC)
-	_ = list(desc[attrDescConcat], func(f attrs) error {
-		s.fields = append(s.fields, int(min(f.u32(attrFieldLen), regBytes)))
+	desc := a.Nested(unix.NFTA_SET_DESC)
+	_ = nfnl.List(desc[attrDescConcat], func(f nfnl.Attrs) error {
+		s.fields = append(s.fields, int(min(f.U32(attrFieldLen), regBytes)))
 		return nil
 	})
 	return s
@@ -78,21 +79,21 @@ func (s *set) anonymous() bool { return s.has(unix.NFT_SET_ANONYMOUS) }
 func (s *set) changes() bool { return s.has(unix.NFT_SET_EVAL) }
 
 // add adds an element as the kernel lists it.
-func (s *set) add(a attrs) error {
-	flags := a.u32(unix.NFTA_SET_ELEM_FLAGS)
-	key := a.nested(unix.NFTA_SET_ELEM_KEY)
+func (s *set) add(a nfnl.Attrs) error {
+	flags := a.U32(unix.NFTA_SET_ELEM_FLAGS)
+	key := a.Nested(unix.NFTA_SET_ELEM_KEY)
 	el := &element{
 		key:         key[unix.NFTA_DATA_VALUE],
 		intervalEnd: flags&unix.NFT_SET_ELEM_INTERVAL_END != 0,
-		object:      a.str(unix.NFTA_SET_ELEM_OBJREF),
+		object:      a.Str(unix.NFTA_SET_ELEM_OBJREF),
 		doubt:       doubtful(a),
 	}
 	el.end = el.key
-	if a.has(attrElemKeyEnd) {
-		el.end = a.value(attrElemKeyEnd)
+	if a.Has(attrElemKeyEnd) {
+		el.end = value(&a, attrElemKeyEnd)
 	}
-	if data := a.nested(unix.NFTA_SET_ELEM_DATA); data.has(unix.NFTA_DATA_VERDICT) {
-		el.verdict = verdictOf(data.nested(unix.NFTA_DATA_VERDICT))
+	if data := a.Nested(unix.NFTA_SET_ELEM_DATA); data.Has(unix.NFTA_DATA_VERDICT) {
+		el.verdict = verdictOf(data.Nested(unix.NFTA_DATA_VERDICT))
 	} else {
 		el.data = data[unix.NFTA_DATA_VALUE]
 	}
@@ -104,13 +105,13 @@ func (s *set) add(a attrs) error {
 }
 
 // doubtful reports whether an element has an expression that can fail.
-func doubtful(a attrs) bool {
-	harmless := func(e attrs) bool { n := e.str(unix.NFTA_EXPR_NAME); return n == "counter" || n == "last" }
-	if a.has(unix.NFTA_SET_ELEM_EXPR) && !harmless(a.nested(unix.NFTA_SET_ELEM_EXPR)) {
+func doubtful(a nfnl.Attrs) bool {
+	harmless := func(e nfnl.Attrs) bool { n := e.Str(unix.NFTA_EXPR_NAME); return n == "counter" || n == "last" }
+	if a.Has(unix.NFTA_SET_ELEM_EXPR) && !harmless(a.Nested(unix.NFTA_SET_ELEM_EXPR)) {
 		return true
 	}
 	doubt := false
-	_ = list(a[attrElemExprs], func(e attrs) error { doubt = doubt || !harmless(e); return nil })
+	_ = nfnl.List(a[attrElemExprs], func(e nfnl.Attrs) error { doubt = doubt || !harmless(e); return nil })
 	return doubt
 }
 

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/internal/firewall/nfnl"
 )
 
 // Attributes of uapi linux/netfilter/nf_tables.h that x/sys does not have.
@@ -38,16 +39,16 @@ func familyOf(nfproto uint8) firewall.Family {
 	return firewall.Family(fmt.Sprintf("family %d", nfproto))
 }
 
-func (r *ruleset) addTable(family uint8, a attrs) error {
-	flags := a.u32(unix.NFTA_TABLE_FLAGS)
+func (r *ruleset) addTable(family uint8, a nfnl.Attrs) error {
+	flags := a.U32(unix.NFTA_TABLE_FLAGS)
 	t := &firewall.Table{
 		Backend: firewall.NFTables,
 		Family:  familyOf(family),
-		Name:    a.str(unix.NFTA_TABLE_NAME),
+		Name:    a.Str(unix.NFTA_TABLE_NAME),
 		Dormant: flags&unix.NFT_TABLE_F_DORMANT != 0,
 	}
 	if flags&tableFlagOwner != 0 {
-		t.Progname = progname(a.u32(attrTableOwner))
+		t.Progname = progname(a.U32(attrTableOwner))
 	}
 	r.tables = append(r.tables, t)
 	r.byKey[tableKey{family, t.Name}] = t
@@ -65,20 +66,20 @@ func progname(portid uint32) string {
 	return strings.TrimSpace(string(comm))
 }
 
-func (r *ruleset) addChain(family uint8, a attrs) error {
-	t := r.byKey[tableKey{family, a.str(unix.NFTA_CHAIN_TABLE)}]
+func (r *ruleset) addChain(family uint8, a nfnl.Attrs) error {
+	t := r.byKey[tableKey{family, a.Str(unix.NFTA_CHAIN_TABLE)}]
 	if t == nil {
-		return errInterrupted
+		return nfnl.ErrInterrupted
 	}
-	c := &firewall.Chain{Table: t, Name: a.str(unix.NFTA_CHAIN_NAME)}
-	if a.has(unix.NFTA_CHAIN_HOOK) {
-		h := a.nested(unix.NFTA_CHAIN_HOOK)
-		c.Hook = hookOf(family, h.u32(unix.NFTA_HOOK_HOOKNUM))
-		c.Priority = int32(h.u32(unix.NFTA_HOOK_PRIORITY))
+	c := &firewall.Chain{Table: t, Name: a.Str(unix.NFTA_CHAIN_NAME)}
+	if a.Has(unix.NFTA_CHAIN_HOOK) {
+		h := a.Nested(unix.NFTA_CHAIN_HOOK)
+		c.Hook = hookOf(family, h.U32(unix.NFTA_HOOK_HOOKNUM))
+		c.Priority = int32(h.U32(unix.NFTA_HOOK_PRIORITY))
 		c.Devices = devices(h)
-		c.Type = a.str(unix.NFTA_CHAIN_TYPE)
+		c.Type = a.Str(unix.NFTA_CHAIN_TYPE)
 		c.Policy = firewall.Accept
-		if a.has(unix.NFTA_CHAIN_POLICY) && a.u32(unix.NFTA_CHAIN_POLICY) == chainPolicyDrop {
+		if a.Has(unix.NFTA_CHAIN_POLICY) && a.U32(unix.NFTA_CHAIN_POLICY) == chainPolicyDrop {
 			c.Policy = firewall.Drop
 		}
 	}
@@ -104,17 +105,17 @@ func hookOf(family uint8, num uint32) firewall.Hook {
 }
 
 // devices reads the devices of an ingress or egress chain, of which old kernels send one.
-func devices(hook attrs) []string {
+func devices(hook nfnl.Attrs) []string {
 	var names []string
-	if hook.has(attrHookDevs) {
-		_ = walk(hook[attrHookDevs], func(typ uint16, b []byte) {
+	if hook.Has(attrHookDevs) {
+		_ = nfnl.Walk(hook[attrHookDevs], func(typ uint16, b []byte) {
 			if typ == attrDeviceName {
 				names = append(names, unix.ByteSliceToString(b))
 			}
 		})
 	}
-	if len(names) == 0 && hook.has(unix.NFTA_HOOK_DEV) {
-		names = append(names, hook.str(unix.NFTA_HOOK_DEV))
+	if len(names) == 0 && hook.Has(unix.NFTA_HOOK_DEV) {
+		names = append(names, hook.Str(unix.NFTA_HOOK_DEV))
 	}
 	return names
 }
@@ -156,25 +157,25 @@ func xtablesNames(f firewall.Family) map[string]bool {
 	return nil
 }
 
-func (r *ruleset) addRule(family uint8, a attrs) error {
-	t := r.byKey[tableKey{family, a.str(unix.NFTA_RULE_TABLE)}]
+func (r *ruleset) addRule(family uint8, a nfnl.Attrs) error {
+	t := r.byKey[tableKey{family, a.Str(unix.NFTA_RULE_TABLE)}]
 	if t == nil {
-		return errInterrupted
+		return nfnl.ErrInterrupted
 	}
-	c := r.chains[t][a.str(unix.NFTA_RULE_CHAIN)]
+	c := r.chains[t][a.Str(unix.NFTA_RULE_CHAIN)]
 	if c == nil {
-		return errInterrupted
+		return nfnl.ErrInterrupted
 	}
 	b := &body{family: t.Family, backend: t.Backend, sets: r.sets[t]}
 	d := decoder{family: t.Family, sets: r.sets[t], links: &r.links}
-	if err := list(a[unix.NFTA_RULE_EXPRESSIONS], func(e attrs) error {
+	if err := nfnl.List(a[unix.NFTA_RULE_EXPRESSIONS], func(e nfnl.Attrs) error {
 		b.exprs = append(b.exprs, d.decode(e))
 		return nil
 	}); err != nil {
 		return err
 	}
 	rule := &firewall.Rule{
-		Chain: c, Number: len(c.Rules) + 1, Handle: a.u64(unix.NFTA_RULE_HANDLE), Body: b,
+		Chain: c, Number: len(c.Rules) + 1, Handle: a.U64(unix.NFTA_RULE_HANDLE), Body: b,
 	}
 	rule.Comment = unix.ByteSliceToString(udata(a[unix.NFTA_RULE_USERDATA], udataComment))
 	b.policy = t.Family == firewall.FamilyBridge && t.Backend == firewall.IptablesNFT &&

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/internal/firewall/nfnl"
 )
 
 // The order in which iptables shows a rule's parts: its own fields, then matches as they come, then
@@ -336,28 +337,28 @@ func tcpFlags(b byte) string {
 }
 
 // limitText writes a rate limit as the limit match of iptables does.
-func limitText(a *attrs) string {
-	unit := map[uint64]string{1: "sec", 60: "min", 3600: "hour", 86400: "day"}[a.u64(unix.NFTA_LIMIT_UNIT)]
-	text := fmt.Sprintf("-m limit --limit %d/%s", a.u64(unix.NFTA_LIMIT_RATE), unit)
-	if burst := a.u32(unix.NFTA_LIMIT_BURST); burst != 5 {
+func limitText(a *nfnl.Attrs) string {
+	unit := map[uint64]string{1: "sec", 60: "min", 3600: "hour", 86400: "day"}[a.U64(unix.NFTA_LIMIT_UNIT)]
+	text := fmt.Sprintf("-m limit --limit %d/%s", a.U64(unix.NFTA_LIMIT_RATE), unit)
+	if burst := a.U32(unix.NFTA_LIMIT_BURST); burst != 5 {
 		text += fmt.Sprintf(" --limit-burst %d", burst)
 	}
 	return text
 }
 
 // nflog writes the one target that iptables-nft writes as a log expression.
-func nflog(a *attrs) string {
+func nflog(a *nfnl.Attrs) string {
 	text := "-j NFLOG"
-	if prefix := a.str(unix.NFTA_LOG_PREFIX); prefix != "" {
+	if prefix := a.Str(unix.NFTA_LOG_PREFIX); prefix != "" {
 		text += " --nflog-prefix " + shellQuoted(prefix)
 	}
-	if n := a.u16(unix.NFTA_LOG_GROUP); n != 0 {
+	if n := a.U16(unix.NFTA_LOG_GROUP); n != 0 {
 		text += fmt.Sprintf(" --nflog-group %d", n)
 	}
-	if n := a.u32(unix.NFTA_LOG_SNAPLEN); n != 0 {
+	if n := a.U32(unix.NFTA_LOG_SNAPLEN); n != 0 {
 		text += fmt.Sprintf(" --nflog-size %d", n)
 	}
-	if n := a.u16(unix.NFTA_LOG_QTHRESHOLD); n > 1 {
+	if n := a.U16(unix.NFTA_LOG_QTHRESHOLD); n > 1 {
 		text += fmt.Sprintf(" --nflog-threshold %d", n)
 	}
 	return text

@@ -323,28 +323,28 @@ func (w *writer) loadOperand(e *loadExpr) *operand {
 	switch e.name {
 	case "numgen":
 		mode := "inc"
-		if e.a.u32(unix.NFTA_NG_TYPE) == unix.NFT_NG_RANDOM {
+		if e.a.U32(unix.NFTA_NG_TYPE) == unix.NFT_NG_RANDOM {
 			mode = "random"
 		}
-		o.text, o.typ = fmt.Sprintf("numgen %s mod %d", mode, e.a.u32(unix.NFTA_NG_MODULUS)), typeHost
-		if offset := e.a.u32(unix.NFTA_NG_OFFSET); offset != 0 {
+		o.text, o.typ = fmt.Sprintf("numgen %s mod %d", mode, e.a.U32(unix.NFTA_NG_MODULUS)), typeHost
+		if offset := e.a.U32(unix.NFTA_NG_OFFSET); offset != 0 {
 			o.text += fmt.Sprintf(" offset %d", offset)
 		}
 	case "socket":
-		key := [...]string{"transparent", "mark", "wildcard", "cgroupv2"}[min(e.a.u32(1), 3)]
+		key := [...]string{"transparent", "mark", "wildcard", "cgroupv2"}[min(e.a.U32(1), 3)]
 		o.text, o.typ, o.n = "socket "+key, typeHost, 1
 		if key == "mark" {
 			o.typ, o.n = typeMark, 4
 		}
 	case "rt":
-		key := [...]string{"classid", "nexthop", "nexthop", "mtu", "ipsec"}[min(e.a.u32(unix.NFTA_RT_KEY), 4)]
+		key := [...]string{"classid", "nexthop", "nexthop", "mtu", "ipsec"}[min(e.a.U32(unix.NFTA_RT_KEY), 4)]
 		o.text, o.typ = "rt "+key, typeHost
 	case "hash":
 		o.typ = typeHost
-		o.text = fmt.Sprintf("symhash mod %d", e.a.u32(unix.NFTA_HASH_MODULUS))
-		if e.a.u32(unix.NFTA_HASH_TYPE) == unix.NFT_HASH_JENKINS {
-			at, _ := register(e.a.u32(unix.NFTA_HASH_SREG), 0)
-			o.text = fmt.Sprintf("jhash %s mod %d", w.operand(at).text, e.a.u32(unix.NFTA_HASH_MODULUS))
+		o.text = fmt.Sprintf("symhash mod %d", e.a.U32(unix.NFTA_HASH_MODULUS))
+		if e.a.U32(unix.NFTA_HASH_TYPE) == unix.NFT_HASH_JENKINS {
+			at, _ := register(e.a.U32(unix.NFTA_HASH_SREG), 0)
+			o.text = fmt.Sprintf("jhash %s mod %d", w.operand(at).text, e.a.U32(unix.NFTA_HASH_MODULUS))
 		}
 	case "exthdr":
 		exthdr(e, o)
@@ -355,14 +355,14 @@ func (w *writer) loadOperand(e *loadExpr) *operand {
 // exthdr names an IPv6 extension header or an option of TCP (nft's exthdr.c, tcpopt.c).
 func exthdr(e *loadExpr, o *operand) {
 	const opTCP = 1
-	o.n = int(min(e.a.u32(unix.NFTA_EXTHDR_LEN), 16))
+	o.n = int(min(e.a.U32(unix.NFTA_EXTHDR_LEN), 16))
 	o.typ = typeInteger
-	kind := e.a.u8(unix.NFTA_EXTHDR_TYPE)
-	present := e.a.u32(unix.NFTA_EXTHDR_FLAGS)&unix.NFT_EXTHDR_F_PRESENT != 0
+	kind := e.a.U8(unix.NFTA_EXTHDR_TYPE)
+	present := e.a.U32(unix.NFTA_EXTHDR_FLAGS)&unix.NFT_EXTHDR_F_PRESENT != 0
 	if present {
 		o.typ, o.n = typeBool, 1
 	}
-	if e.a.u32(unix.NFTA_EXTHDR_OP) == opTCP {
+	if e.a.U32(unix.NFTA_EXTHDR_OP) == opTCP {
 		const timestamp = 8
 		name := fmt.Sprint(kind)
 		if kind == timestamp {

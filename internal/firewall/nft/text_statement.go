@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/internal/firewall/nfnl"
 )
 
 // statement writes what is no match.
@@ -143,9 +144,9 @@ func (w *writer) final(e *finalExpr) string {
 	case "reject":
 		return w.reject(e)
 	case "queue":
-		first, total := e.a.u16(unix.NFTA_QUEUE_NUM), e.a.u16(unix.NFTA_QUEUE_TOTAL)
+		first, total := e.a.U16(unix.NFTA_QUEUE_NUM), e.a.U16(unix.NFTA_QUEUE_TOTAL)
 		text := "queue"
-		if fl := e.a.u16(unix.NFTA_QUEUE_FLAGS); fl != 0 {
+		if fl := e.a.U16(unix.NFTA_QUEUE_FLAGS); fl != 0 {
 			text += " flags " + flags(uint64(fl), []flag{{1, "bypass"}, {2, "fanout"}})
 		}
 		text += fmt.Sprintf(" to %d", first)
@@ -154,7 +155,7 @@ func (w *writer) final(e *finalExpr) string {
 		}
 		return text
 	case "fwd":
-		at, _ := register(e.a.u32(unix.NFTA_FWD_SREG_DEV), 4)
+		at, _ := register(e.a.U32(unix.NFTA_FWD_SREG_DEV), 4)
 		return "fwd to " + w.taken(at, typeIfindex, 4)
 	case "tproxy":
 		text := "tproxy to "
@@ -170,22 +171,22 @@ func (w *writer) final(e *finalExpr) string {
 		}
 		return text
 	case "synproxy":
-		text := fmt.Sprintf("synproxy mss %d wscale %d", e.a.u16(1), e.a.u8(2))
+		text := fmt.Sprintf("synproxy mss %d wscale %d", e.a.U16(1), e.a.U8(2))
 		for _, f := range []flag{{8, "timestamp"}, {4, "sack-perm"}} {
-			if uint64(e.a.u32(3))&f.bit != 0 {
+			if uint64(e.a.U32(3))&f.bit != 0 {
 				text += " " + f.name
 			}
 		}
 		return text
 	case "objref":
-		return "synproxy name " + quoted(e.a.str(unix.NFTA_OBJREF_IMM_NAME))
+		return "synproxy name " + quoted(e.a.Str(unix.NFTA_OBJREF_IMM_NAME))
 	}
 	return e.name
 }
 
 func (w *writer) reject(e *finalExpr) string {
-	code := e.a.u8(unix.NFTA_REJECT_ICMP_CODE)
-	switch e.a.u32(unix.NFTA_REJECT_TYPE) {
+	code := e.a.U8(unix.NFTA_REJECT_ICMP_CODE)
+	switch e.a.U32(unix.NFTA_REJECT_TYPE) {
 	case unix.NFT_REJECT_TCP_RST:
 		if w.b.family == firewall.FamilyIP || w.b.family == firewall.FamilyIP6 {
 			w.imply(&operand{layer: layerTransport})
@@ -215,17 +216,17 @@ func (w *writer) doubt(e *doubtExpr) string {
 		return limit(&e.a)
 	case "quota":
 		over := ""
-		if e.a.u32(unix.NFTA_QUOTA_FLAGS)&unix.NFT_QUOTA_F_INV != 0 {
+		if e.a.U32(unix.NFTA_QUOTA_FLAGS)&unix.NFT_QUOTA_F_INV != 0 {
 			over = "over "
 		}
-		n, unit := bytesUnit(e.a.u64(unix.NFTA_QUOTA_BYTES))
+		n, unit := bytesUnit(e.a.U64(unix.NFTA_QUOTA_BYTES))
 		return fmt.Sprintf("quota %s%d %s", over, n, unit)
 	case "connlimit":
 		over := ""
-		if e.a.u32(2)&1 != 0 {
+		if e.a.U32(2)&1 != 0 {
 			over = "over "
 		}
-		return fmt.Sprintf("ct count %s%d", over, e.a.u32(1))
+		return fmt.Sprintf("ct count %s%d", over, e.a.U32(1))
 	case "objref":
 		return objref(&e.a)
 	case "dynset":
@@ -235,14 +236,14 @@ func (w *writer) doubt(e *doubtExpr) string {
 }
 
 // limit writes a rate limit (nft's limit_stmt_print).
-func limit(a *attrs) string {
+func limit(a *nfnl.Attrs) string {
 	over := ""
-	if a.u32(unix.NFTA_LIMIT_FLAGS)&unix.NFT_LIMIT_F_INV != 0 {
+	if a.U32(unix.NFTA_LIMIT_FLAGS)&unix.NFT_LIMIT_F_INV != 0 {
 		over = "over "
 	}
-	rate, burst := a.u64(unix.NFTA_LIMIT_RATE), uint64(a.u32(unix.NFTA_LIMIT_BURST))
-	unit := timeUnit(a.u64(unix.NFTA_LIMIT_UNIT))
-	if a.u32(unix.NFTA_LIMIT_TYPE) == unix.NFT_LIMIT_PKT_BYTES {
+	rate, burst := a.U64(unix.NFTA_LIMIT_RATE), uint64(a.U32(unix.NFTA_LIMIT_BURST))
+	unit := timeUnit(a.U64(unix.NFTA_LIMIT_UNIT))
+	if a.U32(unix.NFTA_LIMIT_TYPE) == unix.NFT_LIMIT_PKT_BYTES {
 		n, size := bytesUnit(rate)
 		text := fmt.Sprintf("limit rate %s%d %s/%s", over, n, size, unit)
 		if burst > 0 && burst != 5 {
@@ -284,9 +285,9 @@ func bytesUnit(n uint64) (uint64, string) {
 	return n, "mbytes"
 }
 
-func objref(a *attrs) string {
-	name := quoted(a.str(unix.NFTA_OBJREF_IMM_NAME))
-	switch a.u32(unix.NFTA_OBJREF_IMM_TYPE) {
+func objref(a *nfnl.Attrs) string {
+	name := quoted(a.Str(unix.NFTA_OBJREF_IMM_NAME))
+	switch a.U32(unix.NFTA_OBJREF_IMM_TYPE) {
 	case unix.NFT_OBJECT_COUNTER:
 		return "counter name " + name
 	case unix.NFT_OBJECT_QUOTA:
@@ -317,15 +318,15 @@ func (w *writer) effect(e *effectExpr) string {
 	case "dynset":
 		return w.dynset(&e.a)
 	case "meta":
-		o := metaOperand(&metaExpr{key: int(e.a.u32(unix.NFTA_META_KEY))})
+		o := metaOperand(&metaExpr{key: int(e.a.U32(unix.NFTA_META_KEY))})
 		return o.text + " set " + w.taken(e.src, o.typ, o.n)
 	case "ct":
-		key := &ctExpr{key: int(e.a.u32(unix.NFTA_CT_KEY)), dir: -1}
+		key := &ctExpr{key: int(e.a.U32(unix.NFTA_CT_KEY)), dir: -1}
 		o := ctOperand(key)
 		return o.text + " set " + w.taken(e.src, o.typ, o.n)
 	case "payload":
-		p := &payloadExpr{base: int(e.a.u32(unix.NFTA_PAYLOAD_BASE)), offset: int(e.a.u32(unix.NFTA_PAYLOAD_OFFSET)),
-			length: int(e.a.u32(unix.NFTA_PAYLOAD_LEN))}
+		p := &payloadExpr{base: int(e.a.U32(unix.NFTA_PAYLOAD_BASE)), offset: int(e.a.U32(unix.NFTA_PAYLOAD_OFFSET)),
+			length: int(e.a.U32(unix.NFTA_PAYLOAD_LEN))}
 		o := w.payload(p)
 		w.imply(o)
 		return o.text + " set " + w.taken(e.src, o.typ, o.n)
@@ -337,7 +338,7 @@ func (w *writer) effect(e *effectExpr) string {
 	case "dup":
 		return w.dup(e)
 	case "flow_offload":
-		return "flow add @" + e.a.str(1)
+		return "flow add @" + e.a.Str(1)
 	}
 	return e.name
 }
@@ -358,28 +359,28 @@ func (w *writer) dup(e *effectExpr) string {
 	return text
 }
 
-func logText(a *attrs) string {
+func logText(a *nfnl.Attrs) string {
 	text := "log"
-	if a.has(unix.NFTA_LOG_PREFIX) && a.str(unix.NFTA_LOG_PREFIX) != "" {
-		text += " prefix " + quoted(a.str(unix.NFTA_LOG_PREFIX))
+	if a.Has(unix.NFTA_LOG_PREFIX) && a.Str(unix.NFTA_LOG_PREFIX) != "" {
+		text += " prefix " + quoted(a.Str(unix.NFTA_LOG_PREFIX))
 	}
-	if a.has(unix.NFTA_LOG_GROUP) {
-		text += fmt.Sprintf(" group %d", a.u16(unix.NFTA_LOG_GROUP))
+	if a.Has(unix.NFTA_LOG_GROUP) {
+		text += fmt.Sprintf(" group %d", a.U16(unix.NFTA_LOG_GROUP))
 	}
-	if n := a.u32(unix.NFTA_LOG_SNAPLEN); n != 0 {
+	if n := a.U32(unix.NFTA_LOG_SNAPLEN); n != 0 {
 		text += fmt.Sprintf(" snaplen %d", n)
 	}
-	if n := a.u16(unix.NFTA_LOG_QTHRESHOLD); n != 0 {
+	if n := a.U16(unix.NFTA_LOG_QTHRESHOLD); n != 0 {
 		text += fmt.Sprintf(" queue-threshold %d", n)
 	}
 	const warning = 4
-	if level := a.u32(unix.NFTA_LOG_LEVEL); a.has(unix.NFTA_LOG_LEVEL) && level != warning {
+	if level := a.U32(unix.NFTA_LOG_LEVEL); a.Has(unix.NFTA_LOG_LEVEL) && level != warning {
 		all := []string{"emerg", "alert", "crit", "err", "warn", "notice", "info", "debug", "audit"}
 		if int(level) < len(all) {
 			text += " level " + all[level]
 		}
 	}
-	return text + logFlags(a.u32(unix.NFTA_LOG_FLAGS))
+	return text + logFlags(a.U32(unix.NFTA_LOG_FLAGS))
 }
 
 // logFlags writes NF_LOG_* (uapi linux/netfilter/nf_log.h).
@@ -408,10 +409,10 @@ func logFlags(n uint32) string {
 }
 
 // dynset writes the adding of an element to a set.
-func (w *writer) dynset(a *attrs) string {
-	op := [...]string{"add", "update", "delete"}[min(a.u32(unix.NFTA_DYNSET_OP), 2)]
-	name := a.str(unix.NFTA_DYNSET_SET_NAME)
-	at, _ := register(a.u32(unix.NFTA_DYNSET_SREG_KEY), 0)
+func (w *writer) dynset(a *nfnl.Attrs) string {
+	op := [...]string{"add", "update", "delete"}[min(a.U32(unix.NFTA_DYNSET_OP), 2)]
+	name := a.Str(unix.NFTA_DYNSET_SET_NAME)
+	at, _ := register(a.U32(unix.NFTA_DYNSET_SREG_KEY), 0)
 	key := w.operand(at).text
 	if s := w.b.sets[name]; s != nil {
 		var texts []string
@@ -422,7 +423,7 @@ func (w *writer) dynset(a *attrs) string {
 		key = strings.Join(texts, " . ")
 	}
 	text := op + " @" + name + " { " + key
-	if ms := a.u64(unix.NFTA_DYNSET_TIMEOUT); ms != 0 {
+	if ms := a.U64(unix.NFTA_DYNSET_TIMEOUT); ms != 0 {
 		text += " timeout " + duration(ms)
 	}
 	for _, e := range dynsetExprs(a) {
@@ -437,12 +438,12 @@ func (w *writer) dynset(a *attrs) string {
 	return text + " }"
 }
 
-func dynsetExprs(a *attrs) []attrs {
-	if a.has(unix.NFTA_DYNSET_EXPR) {
-		return []attrs{a.nested(unix.NFTA_DYNSET_EXPR)}
+func dynsetExprs(a *nfnl.Attrs) []nfnl.Attrs {
+	if a.Has(unix.NFTA_DYNSET_EXPR) {
+		return []nfnl.Attrs{a.Nested(unix.NFTA_DYNSET_EXPR)}
 	}
-	var all []attrs
-	_ = list(a[attrDynsetExprs], func(e attrs) error { all = append(all, e); return nil })
+	var all []nfnl.Attrs
+	_ = nfnl.List(a[attrDynsetExprs], func(e nfnl.Attrs) error { all = append(all, e); return nil })
 	return all
 }
 

@@ -1,4 +1,4 @@
-package nft
+package nfnl
 
 import (
 	"bytes"
@@ -19,19 +19,20 @@ const (
 	patience = 5 // seconds
 )
 
-// errInterrupted is the answer to a dump during which the rules changed.
-var errInterrupted = errors.New("the rules changed while they were read")
+// ErrInterrupted is the answer to a dump during which the rules changed.
+var ErrInterrupted = errors.New("the rules changed while they were read")
 
-// conn asks nf_tables of the namespace in which it was opened. It makes the system calls itself:
+// Conn asks nfnetlink in the namespace in which it was opened. It makes the system calls itself:
 // mdlayher/netlink does each in a goroutine of its own, and every change between goroutines costs a
 // locked thread, as all are that have entered a namespace, a wake-up; that was two thirds of the time.
-type conn struct {
+type Conn struct {
 	fd     int
 	seq    uint32
 	buffer []byte
 }
 
-func dial() (*conn, error) {
+// Dial opens a connection in the network namespace of the calling thread.
+func Dial() (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, fmt.Errorf("open netfilter socket: %w", err)
@@ -40,18 +41,19 @@ func dial() (*conn, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("open netfilter socket: %w", err)
 	}
-	return &conn{fd: fd, buffer: make([]byte, bufferLen)}, nil
+	return &Conn{fd: fd, buffer: make([]byte, bufferLen)}, nil
 }
 
-func (c *conn) close() { unix.Close(c.fd) }
+// Close closes the connection.
+func (c *Conn) Close() { unix.Close(c.fd) }
 
 // send asks for the objects of a kind; body are attributes.
-func (c *conn) send(typ int, family uint8, flags uint16, body []byte) error {
+func (c *Conn) send(typ uint16, family uint8, flags uint16, body []byte) error {
 	c.seq++
 	order := binary.NativeEndian
 	b := make([]byte, 0, unix.SizeofNlMsghdr+genmsgLen+len(body))
 	b = order.AppendUint32(b, uint32(cap(b)))
-	b = order.AppendUint16(b, uint16(unix.NFNL_SUBSYS_NFTABLES<<8|typ))
+	b = order.AppendUint16(b, typ)
 	b = order.AppendUint16(b, unix.NLM_F_REQUEST|flags)
 	b = order.AppendUint32(b, c.seq)
 	b = order.AppendUint32(b, 0)
@@ -61,7 +63,7 @@ func (c *conn) send(typ int, family uint8, flags uint16, body []byte) error {
 }
 
 // receive returns the messages of one answer; they own their memory.
-func (c *conn) receive() ([]syscall.NetlinkMessage, error) {
+func (c *Conn) receive() ([]syscall.NetlinkMessage, error) {
 	for {
 		n, _, err := unix.Recvfrom(c.fd, c.buffer, unix.MSG_TRUNC)
 		switch {
@@ -76,9 +78,9 @@ func (c *conn) receive() ([]syscall.NetlinkMessage, error) {
 	}
 }
 
-// dump asks for all objects of a kind and calls fn with the family and attributes of each. After an
-// error the connection is of no more use.
-func (c *conn) dump(typ int, family uint8, body []byte, fn func(family uint8, a attrs) error) error {
+// Dump asks for all objects of a kind, the subsystem in the upper byte of typ, and calls fn with the
+// family and attributes of each. Objects that changed meanwhile are ErrInterrupted. After an error the connection is of no more use.
+func (c *Conn) Dump(typ uint16, family uint8, body []byte, fn func(family uint8, a Attrs) error) error {
 	if err := c.send(typ, family, unix.NLM_F_DUMP, body); err != nil {
 		return err
 	}
@@ -97,7 +99,7 @@ func (c *conn) dump(typ int, family uint8, body []byte, fn func(family uint8, a 
 				if err := answer(m.Data); err != nil || !interrupted {
 					return err
 				}
-				return errInterrupted
+				return ErrInterrupted
 			}
 			if err := each(m, fn); err != nil {
 				return err
@@ -118,31 +120,33 @@ func answer(b []byte) error {
 }
 
 // each reads one object.
-func each(m syscall.NetlinkMessage, fn func(family uint8, a attrs) error) error {
+func each(m syscall.NetlinkMessage, fn func(family uint8, a Attrs) error) error {
 	if len(m.Data) < genmsgLen {
 		return fmt.Errorf("read netlink message: %d bytes", len(m.Data))
 	}
-	a, err := parse(m.Data[genmsgLen:])
+	a, err := Parse(m.Data[genmsgLen:])
 	if err != nil {
 		return err
 	}
 	return fn(m.Data[0], a)
 }
 
-// generation is the number of the ruleset, which every change raises.
-func (c *conn) generation() (id uint32, err error) {
-	if err := c.send(unix.NFT_MSG_GETGEN, unix.AF_UNSPEC, 0, nil); err != nil {
-		return 0, err
+// Get asks for one object and calls fn with it.
+func (c *Conn) Get(typ uint16, body []byte, fn func(family uint8, a Attrs) error) error {
+	if err := c.send(typ, unix.AF_UNSPEC, 0, body); err != nil {
+		return err
 	}
 	msgs, err := c.receive()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for _, m := range msgs {
 		if m.Header.Type == unix.NLMSG_ERROR {
-			return 0, answer(m.Data)
+			return answer(m.Data)
 		}
-		err = each(m, func(_ uint8, a attrs) error { id = a.u32(unix.NFTA_GEN_ID); return nil })
+		if err := each(m, fn); err != nil {
+			return err
+		}
 	}
-	return id, err
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pathtrace/pathtrace/internal/diagnose"
 	"github.com/pathtrace/pathtrace/internal/docker"
+	"github.com/pathtrace/pathtrace/internal/kernel"
 	"github.com/pathtrace/pathtrace/internal/target"
 	"github.com/pathtrace/pathtrace/internal/topo"
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -27,7 +28,9 @@ func (s *session) gather(p *path.Path) *diagnose.Facts {
 		Lookup:     s.lookup.result(),
 		Namespaces: map[uint32]*diagnose.Namespace{},
 		LostEvents: lost,
-		Complete:   lost == 0 && !s.gaps(p),
+
+		NFTDropsInPlace: nftDropsInPlace(kernel.Release()),
+		Complete:        lost == 0 && !s.gaps(p),
 	}
 	if s.t.cfg.Source == "" {
 		f.Waited = time.Since(s.t.started)
@@ -95,7 +98,10 @@ func (s *session) read(f *diagnose.Facts, want diagnose.Want, p *path.Path) {
 	for _, q := range want.Sysctls {
 		s.readSysctl(s.fact(f, q.NetNS), q)
 	}
-	s.readWay(f, want.LinkWant)
+	s.readOwners(f, want.Owners)
+	if p == nil || len(want.Way) > 0 {
+		s.readWay(f, want.LinkWant)
+	}
 }
 
 func (s *session) fact(f *diagnose.Facts, inode uint32) *diagnose.Namespace {

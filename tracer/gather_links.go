@@ -3,6 +3,7 @@ package tracer
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -21,7 +22,7 @@ type queueKey struct {
 	handle, parent string
 }
 
-// readWay reads what is known of devices, bridges and routes along the way of a flow.
+// readWay reads what is known of devices, bridges and routes along the way of a flow that failed.
 func (s *session) readWay(f *diagnose.Facts, want diagnose.LinkWant) {
 	for _, inode := range slices.Concat(want.Way, f.Source.NetNS, f.Target.NetNS) {
 		if ns := s.readSpace(f, inode); ns != nil {
@@ -38,11 +39,20 @@ func (s *session) readWay(f *diagnose.Facts, want diagnose.LinkWant) {
 	for _, q := range want.Devices {
 		s.readPrograms(f, q)
 	}
-	for _, addr := range want.Owners {
-		f.Owners = append(f.Owners, s.owners(addr)...)
-	}
-	if len(want.Tables) > 0 {
-		f.Subnets = s.subnets()
+	f.Subnets = s.subnets()
+}
+
+// readOwners finds who has an address, and, if there are several, how they are connected.
+func (s *session) readOwners(f *diagnose.Facts, addrs []netip.Addr) {
+	for _, addr := range addrs {
+		owners := s.owners(addr)
+		f.Owners = append(f.Owners, owners...)
+		for _, o := range owners {
+			if len(owners) > 1 {
+				s.readSpace(f, o.NetNS)
+				s.readSpace(f, o.PeerNetNS)
+			}
+		}
 	}
 }
 
@@ -218,8 +228,24 @@ func program(hook, kind string, id ebpf.ProgramID) diagnose.Program {
 	return out
 }
 
+// ownersKnown is for how long the owners of an address are not looked for again: that takes a look
+// at every namespace.
+const ownersKnown = time.Second
+
+// maxKnown bounds how many addresses are kept.
+const maxKnown = 1024
+
+// knownOwners is what was found of an address.
+type knownOwners struct {
+	list []diagnose.Owner
+	when time.Time
+}
+
 // owners finds the devices that carry an address, in any namespace.
 func (s *session) owners(addr netip.Addr) []diagnose.Owner {
+	if known := s.known[addr]; time.Since(known.when) < ownersKnown {
+		return known.list
+	}
 	var out []diagnose.Owner
 	for _, o := range s.t.topo.AddrOwner(addr) {
 		l := o.Link
@@ -230,6 +256,10 @@ func (s *session) owners(addr netip.Addr) []diagnose.Owner {
 		}
 		out = append(out, x)
 	}
+	if len(s.known) >= maxKnown {
+		clear(s.known)
+	}
+	s.known[addr] = knownOwners{out, time.Now()}
 	return out
 }
 

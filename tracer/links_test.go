@@ -134,6 +134,14 @@ func linkOutages() []outage {
 			"client: ip route replace 192.0.2.0/24 dev eth0 src 10.77.0.1",
 			"client: ip neigh replace 192.0.2.1 lladdr $routermac dev eth0 nud permanent"}, outcomes: dropped, cause: path.CauseMartianSource,
 			where: "router eth0", says: "10.77.0.1 is one of router's own"},
+		{name: "loopback destination", to: "192.0.2.1:9090", set: func(t *testing.T, d *lab.Demo) {
+			_, err := d.Router.AddRule(lab.Rule{Hook: lab.Prerouting, Action: lab.DNAT, Proto: path.TCP, DstPort: 9090,
+				To: netip.MustParseAddrPort("127.0.0.1:80")})
+			labtest.Must(t, err)
+		}, outcomes: dropped, cause: path.CauseMartianSource, where: "router eth0", says: "loopback address 127.0.0.1"},
+		{name: "loopback source, translated", from: "router", to: "127.0.0.1:8088", set: publishLoopback,
+			undo: []string{"router: sysctl -qw net.ipv4.conf.br-demo.route_localnet=1"}, outcomes: append(lost, path.Dropped, path.NoTraffic),
+			cause: path.CauseMartianSource, where: "router", says: "may not leave router with the loopback address 127.0.0.1"},
 		{name: "hop limit", do: []string{"client: sysctl -qw net.ipv4.ip_default_ttl=1"},
 			undo: []string{"client: sysctl -qw net.ipv4.ip_default_ttl=64"}, outcomes: refused, cause: path.CauseTTLExceeded,
 			where: "router", says: "used up its hop limit in router"},
@@ -186,6 +194,25 @@ func TestChecksum(t *testing.T) {
 	}
 }
 
+// TestLinkMTU: a frame that is larger than the MTU of the next device of its link vanishes unsaid.
+func TestLinkMTU(t *testing.T) {
+	d := labtest.Demo(t, lab.Options{})
+	tool(t, d.Web, "ip link set eth0 mtu 1000")
+	learn(t, d)
+	to := netip.AddrPortFrom(d.WebAddr, lab.EchoPort)
+	w := watch(t, d.Lab, to.String(), func(c *tracer.Config) { c.Count, c.Proto = 1, path.UDP })
+	conn, err := d.App.Dial(t.Context(), "udp", to.String())
+	labtest.Must(t, err)
+	defer conn.Close()
+	_, err = conn.Write(make([]byte, 1300))
+	labtest.Must(t, err)
+	v := w.wait(t).flows[0].Verdict
+	checkVerdict(t, v, path.Dropped, path.CauseMTUBlackhole)
+	if !strings.Contains(v.Summary, "too big for eth0 in web (MTU 1000)") {
+		t.Error(v.Summary)
+	}
+}
+
 // learn makes the neighbours and the bridge know each other.
 func learn(t *testing.T, d *lab.Demo) {
 	for _, ns := range []*lab.Namespace{d.Client, d.App, d.Web} {
@@ -195,6 +222,15 @@ func learn(t *testing.T, d *lab.Demo) {
 		}
 		labtest.Must(t, connect(ns, to))
 	}
+}
+
+// publishLoopback adds the rules that publish web on the router's loopback address, as Docker does
+// without its proxy.
+func publishLoopback(t *testing.T, d *lab.Demo) {
+	_, err := d.Router.AddRules(
+		lab.Rule{Hook: lab.Output, Action: lab.DNAT, Proto: path.TCP, DstPort: 8088, To: netip.AddrPortFrom(d.WebAddr, lab.WebPort)},
+		lab.Rule{Hook: lab.Postrouting, Action: lab.Masquerade, Src: netip.MustParsePrefix("127.0.0.0/8"), Out: lab.BridgeDevice})
+	labtest.Must(t, err)
 }
 
 // dropTCP is a program that answers verdict for TCP over IPv4 without options and pass for the rest.

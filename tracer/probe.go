@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/pathtrace/pathtrace/internal/diagnose"
@@ -17,6 +18,10 @@ import (
 // settle is how long packets that belong to a probe's end (the FIN exchange, a last ACK) are waited
 // for once its result is known.
 const settle = 60 * time.Millisecond
+
+// after is how long an answer is waited for once a packet of the probe was dropped: what was dropped may
+// have been a clone, and the packet itself may have arrived.
+const after = 150 * time.Millisecond
 
 // slow is after what time people want to hear that something is still going on.
 const slow = 2 * time.Second
@@ -85,8 +90,18 @@ func (s *session) sendProbe(ctx context.Context, dialed target.Dialed) (Result, 
 	return s.close()
 }
 
-// send sends the probe, and says so if its answer takes long.
+// send sends the probe, and says so if its answer takes long. It does not wait for an answer to what
+// was dropped.
 func (s *session) send(ctx context.Context, p *prober.Probe) prober.Result {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-s.dropped:
+			time.AfterFunc(after, cancel)
+		case <-ctx.Done():
+		}
+	}()
 	if s.t.cfg.Timeout > slow {
 		say := time.AfterFunc(slow, func() {
 			s.t.cfg.OnNote(fmt.Sprintf("no answer yet; waiting up to %v", s.t.cfg.Timeout))
@@ -94,6 +109,29 @@ func (s *session) send(ctx context.Context, p *prober.Probe) prober.Result {
 		defer say.Stop()
 	}
 	return p.Send(ctx)
+}
+
+// noteDrop ends the waiting for an answer if the probe's packet was dropped, unless for want of room:
+// the next one, which TCP sends by itself, may find some.
+func (s *session) noteDrop(_ *path.Path, _ *path.Packet, h *path.Hop) {
+	if h.Action != path.ActionDrop || h.Copy || h.Noise || h.Stage == path.StageQdisc || isCongestion(h.Reason) {
+		return
+	}
+	select {
+	case s.dropped <- struct{}{}:
+	default:
+	}
+}
+
+// isCongestion reports whether a reason of the kernel's is that a queue or buffer was full, or that
+// something had to be waited for.
+func isCongestion(reason string) bool {
+	for _, part := range []string{"BACKLOG", "RCVBUFF", "FULL", "OVERLIMIT", "NOMEM", "PROTO_MEM", "MEMORY"} {
+		if strings.Contains(reason, part) {
+			return true
+		}
+	}
+	return false
 }
 
 // followProbe sets the filter to the probe's 5-tuple and the route look-ups between its ends.

@@ -1,6 +1,7 @@
 package tracer
 
 import (
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -179,4 +180,14 @@ func (s *session) readRules(f *diagnose.Facts, want diagnose.Want, p *path.Path)
 			ns.Addrs = addrs
 		}
 	}
+}
+
+// nftDropsInPlace reports whether nf_tables of that kernel discards packets in nft_do_chain itself:
+// since Linux 6.7 (commit "netfilter: make nftables drops visible in net dropmonitor").
+func nftDropsInPlace(release string) bool {
+	var major, minor int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n != 2 {
+		return false
+	}
+	return major > 6 || major == 6 && minor >= 7
 }

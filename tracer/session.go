@@ -24,7 +24,8 @@ type session struct {
 	t         *Tracer
 	collector *collector
 	endpoints *endpointSet
-	queues    map[queueKey]uint64 // packets that queues had dropped before
+	queues    map[queueKey]uint64        // packets that queues had dropped before
+	known     map[netip.Addr]knownOwners // for a while, of those that decide flows
 	readings  readings
 
 	endedMu sync.Mutex
@@ -34,10 +35,11 @@ type session struct {
 
 	ruleTrace *ruleTrace // --trace-rules, nil without
 
-	probe  *diagnose.Probe // the probe's end, nil without one
-	dialed target.Dialed
-	lookup *nameLookup    // how the source resolves the target's name; nil if it is not asked
-	local  netip.AddrPort // the probe's own end
+	probe   *diagnose.Probe // the probe's end, nil without one
+	dialed  target.Dialed
+	dropped chan struct{}  // takes one: a packet of the probe was dropped
+	lookup  *nameLookup    // how the source resolves the target's name; nil if it is not asked
+	local   netip.AddrPort // the probe's own end
 
 	mu      sync.Mutex // guards what follows; OnFlow is called under it, one flow at a time
 	decided int
@@ -52,7 +54,8 @@ func (t *Tracer) newSession() (*session, error) {
 	}
 	s := &session{
 		t: t, endpoints: newEndpointSet(), flows: map[path.Outcome]int{},
-		reached: make(chan struct{}), rules: newRuleBook(t.topo.InNamespace, t.cfg.Log),
+		known:   map[netip.Addr]knownOwners{},
+		reached: make(chan struct{}), dropped: make(chan struct{}, 1), rules: newRuleBook(t.topo.InNamespace, t.cfg.Log),
 	}
 	s.endpoints.add(t.target.Endpoints)
 	s.collector = newCollector(reader, flow.New(s.flowConfig()), s.newNamespace)
@@ -73,6 +76,7 @@ func (s *session) flowConfig() flow.Config {
 	if s.t.cfg.Source != "" {
 		const never = time.Duration(math.MaxInt64)
 		cfg.Idle, cfg.DatagramIdle, cfg.DropIdle, cfg.Grace = never, never, never, never
+		cfg.OnHop = s.noteDrop
 	}
 	return cfg
 }

@@ -25,6 +25,9 @@ type Facts struct {
 	// every hook of the path was attached.
 	LostEvents uint64
 	Complete   bool
+	// NFTDropsInPlace says that nf_tables discards packets in nft_do_chain itself (Linux 6.7): then a
+	// drop in nf_hook_slow is none of its rules.
+	NFTDropsInPlace bool
 	// MissingHooks names the hooks that could not be attached.
 	MissingHooks []string
 	// Owners are the devices, in any namespace, that carry an address which was asked about.

@@ -29,31 +29,39 @@ func isRuleFunction(fn string) bool {
 	return false
 }
 
-// explainFirewallDrop: a netfilter hook discarded the packet.
+// explainFirewallDrop: a rule, or the policy of a chain, discarded the packet.
 func explainFirewallDrop(a *analysis, e *end) *finding {
-	hook := e.hook()
-	if hook == "" || e.drop == nil || !isNetfilterDrop(e.drop) || e.pkt == nil {
+	if e.drop == nil || e.pkt == nil || !isNetfilterDrop(e.drop) {
 		return nil
 	}
 	if e.icmp != nil || a.resetFrom(e) != nil {
 		return nil // explainFirewallReject
 	}
-	if !isRuleFunction(e.drop.Function) && !a.onlyRulesDrop(hook, e.drop) {
+	hook, r := e.hook(), a.ruling(e)
+	switch {
+	case r != nil && r.certain(), hook == "" && r.one() != nil:
+	case hook == "", !isRuleFunction(e.drop.Function) && !a.onlyRulesDrop(hook, e.drop):
 		return nil
 	}
-	f := &finding{
-		cause: path.CauseFirewallDrop,
-		says: fmt.Sprintf("%s was dropped in the %s hook (netfilter) of %s%s",
-			a.subject(e), hookName(hook), a.place(e.drop), a.wayThrough(e)),
-		where:  whereOf(e.drop, e.direction()),
-		remedy: a.listRules(hook, e.drop),
+	f := &finding{cause: path.CauseFirewallDrop, where: whereOf(e.drop, e.direction())}
+	if hook != "" {
+		f.where.Stage = hook
 	}
-	f.where.Stage = hook
+	f.says = fmt.Sprintf("%s was dropped%s in %s%s", a.subject(e), a.byRule(e, f, r), a.hookPlace(e, e.drop),
+		a.wayThrough(e))
 	if e.drop.Outer != nil {
 		f.evidence = append(f.evidence, fmt.Sprintf("what was dropped is the VXLAN packet that carried "+
 			"it: %s to %s, VNI %d", e.drop.Outer.Src, e.drop.Outer.Dst, e.drop.Outer.VNI))
 	}
 	return f
+}
+
+// hookPlace names the hook and the namespace of the end.
+func (a *analysis) hookPlace(e *end, at *path.Hop) string {
+	if hook := e.hook(); hook != "" {
+		return fmt.Sprintf("the %s hook (netfilter) of %s", hookName(hook), a.place(at))
+	}
+	return "the bridge of " + a.place(at)
 }
 
 // onlyRulesDrop reports whether a drop whose location is nf_hook_slow can only be a rule's or a
@@ -103,14 +111,13 @@ func explainFirewallReject(a *analysis, e *end) *finding {
 	}
 	at := e.at()
 	f := &finding{
-		cause: path.CauseFirewallReject,
-		says: fmt.Sprintf("%s was rejected in the %s hook (netfilter) of %s%s",
-			a.subject(e), hookName(hook), a.place(at), a.wayThrough(e)),
 		where:    whereOf(at, e.direction()),
 		evidence: []string{fmt.Sprintf("%s sent back %s from inside the hook", a.place(at), with)},
-		remedy:   a.listRules(hook, at),
 	}
 	f.where.Stage = hook
+	f.says = fmt.Sprintf("%s was rejected%s in %s%s", a.subject(e), a.byRule(e, f, a.ruling(e)),
+		a.hookPlace(e, at), a.wayThrough(e))
+	f.cause = path.CauseFirewallReject
 	return f
 }
 

@@ -91,8 +91,8 @@ func (a *analysis) loopbackLeaves(e *end, h *path.Hop) *finding {
 		return nil
 	}
 	f := &finding{cause: path.CauseMartianSource, where: whereOf(h, e.direction()),
-		says: fmt.Sprintf("%s from %s was translated to %s and may not leave %s with a loopback address as its"+
-			" source", a.subject(e), h.SrcAddr.Addr(), a.p.Target, a.place(h)),
+		says: fmt.Sprintf("%s was translated to %s and may not leave %s with the loopback address %s as its source",
+			a.subject(e), a.p.Target, a.place(h), h.SrcAddr.Addr()),
 		evidence: a.localnetFacts(h.NetNS, dev, true),
 		remedy:   a.allowLoopback(h, dev)}
 	f.where.Stage = path.StageOutput

@@ -118,10 +118,6 @@ func (a *analysis) atHook(e *end) *path.Hop {
 	return &at
 }
 
-// byOwnRule reports whether it is known that a rule which is not Docker's dropped the packet: then
-// that rule is the cause, whatever else is missing.
-func (a *analysis) byOwnRule(*end) bool { return false }
-
 // explainNATMissing: the request for a published port stayed on the host, since no DNAT rule took it.
 func explainNATMissing(a *analysis, e *end) *finding {
 	h := e.at()

@@ -8,6 +8,9 @@ import (
 
 // explainTooBig: the packet is larger than a link's MTU and may not be fragmented.
 func explainTooBig(a *analysis, e *end) *finding {
+	if f := a.tooBigForLink(e); f != nil {
+		return f
+	}
 	h, from := a.icmpSeen(e, icmpTooBig)
 	dropped := e.drop != nil && e.drop.Reason == "PKT_TOO_BIG"
 	if !dropped && from == "" {
@@ -43,6 +46,40 @@ func explainTooBig(a *analysis, e *end) *finding {
 	}
 	if link != "" {
 		f.remedy = append(f.remedy, a.command(at, "ip -d link show "+quote(string(link))))
+	}
+	return f
+}
+
+// tooBigForLink explains a frame that a bridge or veth device discarded since it is larger than the
+// next device's MTU (is_skb_forwardable in net/core/dev.c). At layer 2 nobody sends an ICMP error.
+func (a *analysis) tooBigForLink(e *end) *finding {
+	h := e.drop
+	if h == nil || e.pkt == nil || h.Reason != "" && h.Reason != "NOT_SPECIFIED" && h.Reason != "PKT_TOO_BIG" {
+		return nil
+	}
+	l, ns := a.deviceOf(h), h.NetNS
+	switch h.Function {
+	case "br_dev_queue_push_xmit", "br_forward_finish":
+	case "__dev_forward_skb", "__dev_forward_skb2", "veth_forward_skb", "veth_xmit":
+		if l == nil {
+			return nil
+		}
+		l, ns = a.link(l.PeerNetNS, l.PeerIndex), l.PeerNetNS
+	default:
+		return nil
+	}
+	if l == nil || l.MTU == 0 || e.pkt.Length <= int(l.MTU) {
+		return nil
+	}
+	at := &path.Hop{NetNS: ns}
+	f := &finding{cause: path.CauseMTUBlackhole, where: whereOf(h, e.direction()),
+		says: fmt.Sprintf("%s is too big for %s in %s (MTU %d), and the sender is not told: between the devices of one"+
+			" link nobody sends an ICMP error", a.subject(e), l.Name, a.place(at), l.MTU),
+		evidence: []string{fmt.Sprintf("the packet has %d bytes from the IP header on", e.pkt.Length)},
+		remedy:   []string{a.commandIn(ns, a.spaceContainer(ns), "ip -d link show "+quote(l.Name))}}
+	if s := firstHop(e.pkt); s != nil && s.Device != "" {
+		f.remedy = append(f.remedy, a.command(s, fmt.Sprintf("ip link set %s mtu %d", quote(s.Device), l.MTU))+
+			"  # all devices of a link need the same MTU; lasts until the container is restarted")
 	}
 	return f
 }

@@ -10,6 +10,8 @@ import (
 type analysis struct {
 	p *path.Path
 	f *Facts
+	// ruled remembers what the rules of a hook say of the packet that ended there.
+	ruled map[*path.Hop]*ruling
 }
 
 // tcpFlags are the flags of a TCP header that matter to a conclusion.

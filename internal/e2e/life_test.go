@@ -195,7 +195,8 @@ func TestSourceVanishes(t *testing.T) {
 	t.Parallel()
 	n := h.network(t)
 	web, client := n.server(t), n.client(t)
-	rule(t, h.do, "filter", "DOCKER-USER", "-p", "tcp", "-d", web.addr(n).String(), "-j", "DROP")
+	// Nobody has that address, so the request is lost without a drop, which would end the waiting.
+	client.do("ip", "neigh", "replace", web.addr(n).String(), "lladdr", "02:42:00:00:00:99", "dev", "eth0", "nud", "permanent")
 	p := h.launch(t, "--from", client.Name, "--to", web.Name+":80", "--timeout", "4s", "-o", "json")
 	p.ready()
 	h.must(t, "rm", "-f", client.Name)

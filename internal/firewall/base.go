@@ -91,8 +91,7 @@ func (p *Packet) at(c *Chain) *Packet {
 	if p.Bridge || p.isDevice() {
 		return p
 	}
-	if starts && c.calledAt() < priorityConntrack && p.CT != nil {
-		// The entry is looked up, and most often made, by the hook itself.
+	if starts && c.calledAt() < priorityConntrack && !p.TrackedBefore {
 		q := *p
 		q.CT = &Conntrack{State: CTInvalid}
 		return &q

@@ -41,6 +41,9 @@ type Packet struct {
 
 	// CT is the connection tracking entry; nil if not known.
 	CT *Conntrack
+	// TrackedBefore says that the packet had the entry when it came into the hook; else the hook itself
+	// looks it up, and rules before that see none.
+	TrackedBefore bool
 	// Translated holds the ends of the packet after the translation that the hook itself made; nil if
 	// it made none. Src, Dst and the ports are those before.
 	Translated *Tuple

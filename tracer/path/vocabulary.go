@@ -101,6 +101,10 @@ type Cause string
 const (
 	CauseFirewallDrop         Cause = "firewall-drop"
 	CauseFirewallReject       Cause = "firewall-reject"
+	CauseFirewallPolicy       Cause = "firewall-policy"
+	CauseNetworkIsolation     Cause = "network-isolation"
+	CauseDirectAccessBlocked  Cause = "direct-access-blocked"
+	CauseBridgeFilter         Cause = "bridge-filter"
 	CauseReversePathFilter    Cause = "reverse-path-filter"
 	CauseNoRoute              Cause = "no-route"
 	CauseNeighbourUnresolved  Cause = "neighbour-unresolved"

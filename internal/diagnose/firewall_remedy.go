@@ -1,0 +1,191 @@
+package diagnose
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// ruleRemedy are the commands that let the packet pass, in the words of the tool that made the rule.
+func (a *analysis) ruleRemedy(e *end, r *ruling, c *firewall.Candidate, cause path.Cause) []string {
+	h := e.at()
+	switch cause {
+	case path.CauseNetworkIsolation:
+		return a.isolationRemedy(e, r, c)
+	case path.CauseDirectAccessBlocked:
+		return a.directRemedy(r)
+	}
+	p := r.packet
+	switch r.owner(c) {
+	case firewall.OwnerUFW:
+		return []string{a.command(h, ufwAllow(p))}
+	case firewall.OwnerFirewalld:
+		return a.firewalldAllow(h, p)
+	case firewall.OwnerDocker, firewall.OwnerKubeProxy, firewall.OwnerLibvirt:
+		if !c.IsPolicy() {
+			return nil // not to be deleted by hand: the program would miss it, or bring it back
+		}
+	}
+	if c.IsPolicy() {
+		return []string{a.command(h, acceptRule(r, c))}
+	}
+	return []string{a.command(h, deleteRule(c, iptables(r, c)))}
+}
+
+// iptables is the name of the tool that shows the candidate's table.
+func iptables(r *ruling, c *firewall.Candidate) string {
+	t := c.Chain.Table
+	tool := "iptables"
+	switch t.Family {
+	case firewall.FamilyIP6:
+		tool = "ip6tables"
+	case firewall.FamilyBridge:
+		return "ebtables"
+	case firewall.FamilyARP:
+		return "arptables"
+	}
+	if t.Backend == firewall.IptablesLegacy {
+		return tool + "-legacy"
+	}
+	for _, other := range r.space.Rules.Tables {
+		if other.Backend == firewall.IptablesLegacy {
+			return tool + "-nft" // plain iptables may be either
+		}
+	}
+	return tool
+}
+
+// deleteRule deletes a rule: by what it says, since its number may change any time, or by its handle.
+func deleteRule(c *firewall.Candidate, tool string) string {
+	const effect = "  # everything that this rule stopped passes then"
+	t := c.Chain.Table
+	if t.Backend == firewall.NFTables {
+		return fmt.Sprintf("nft delete rule %s %s %s handle %d", t.Family, quote(t.Name), quote(c.Chain.Name),
+			c.Rule.Handle) + effect
+	}
+	if t.Name != "filter" {
+		tool += " -t " + t.Name
+	}
+	if spec, ok := strings.CutPrefix(c.Rule.Text, "-A "); ok {
+		return tool + " -D " + spec + effect
+	}
+	return fmt.Sprintf("%s -D %s %d", tool, c.Chain.Name, c.Rule.Number) + effect
+}
+
+// acceptRule puts an exception for the packet in front of a chain whose policy drops it.
+func acceptRule(r *ruling, c *firewall.Candidate) string {
+	const effect = "  # for all sources; not kept over a restart"
+	p, t := r.packet, c.Chain.Table
+	dst, port := asSeenBy(p, c.Chain)
+	if t.Backend == firewall.NFTables {
+		family, proto := "ip", protoName(p)
+		if p.IsIPv6() {
+			family = "ip6"
+		}
+		match := family + " daddr " + dst.String()
+		if port != 0 {
+			match += fmt.Sprintf(" %s dport %d", proto, port)
+		}
+		return fmt.Sprintf("nft insert rule %s %s %s %s accept", t.Family, quote(t.Name), quote(c.Chain.Name), match) + effect
+	}
+	tool := iptables(r, c)
+	chain := c.Chain.Name
+	if chain == "FORWARD" && t.Chain("DOCKER-USER") != nil {
+		chain = "DOCKER-USER"
+	}
+	if t.Name != "filter" {
+		tool += " -t " + t.Name
+	}
+	cmd := fmt.Sprintf("%s -I %s -d %s", tool, chain, dst)
+	if port != 0 {
+		cmd += fmt.Sprintf(" -p %s --dport %d", protoName(p), port)
+	}
+	return cmd + " -j ACCEPT" + effect
+}
+
+// asSeenBy returns the destination as the chain sees it.
+func asSeenBy(p *firewall.Packet, c *firewall.Chain) (netip.Addr, uint16) {
+	if p.Translated != nil && c.Priority > -100 {
+		return p.Translated.Dst, p.Translated.DstPort
+	}
+	return p.Dst, p.DstPort
+}
+
+func protoName(p *firewall.Packet) string {
+	switch p.Proto {
+	case protoTCP:
+		return "tcp"
+	case protoUDP:
+		return "udp"
+	case protoICMPv6:
+		return "icmpv6"
+	}
+	return "icmp"
+}
+
+// ufwAllow permits the packet in front of ufw's other rules.
+func ufwAllow(p *firewall.Packet) string {
+	route := ""
+	if p.Hook == firewall.Forward {
+		route = "route "
+	}
+	if p.Proto != protoTCP && p.Proto != protoUDP {
+		return "ufw status numbered  # ufw has no rules of that kind for this protocol; see /etc/ufw/before.rules"
+	}
+	return fmt.Sprintf("ufw %sprepend allow proto %s to %s port %d  # for all sources", route, protoName(p), p.Dst, p.DstPort)
+}
+
+// firewalldAllow opens the port in the zone of the device that the packet came in by.
+func (a *analysis) firewalldAllow(h *path.Hop, p *firewall.Packet) []string {
+	list := a.command(h, "firewall-cmd --list-all-zones")
+	if p.Hook != firewall.Input || p.DstPort == 0 || p.In == "" {
+		return []string{list}
+	}
+	return []string{a.command(h, fmt.Sprintf(`firewall-cmd --zone="$(firewall-cmd --get-zone-of-interface=%s)" --add-port=%d/%s`,
+		quote(p.In), p.DstPort, protoName(p))) + "  # for all sources, until the next reload; --permanent keeps it"}
+}
+
+// isolationRemedy brings both ends into one network, or says which option keeps them apart.
+func (a *analysis) isolationRemedy(e *end, r *ruling, c *firewall.Candidate) []string {
+	src, dst := a.f.Source, a.f.Target
+	if r.packet.In == r.packet.Out {
+		return []string{fmt.Sprintf("docker network create NEW; docker network connect NEW %s; docker network connect NEW %s"+
+			"  # this network was made with enable_icc=false: its containers may not talk", nameOr(src, "SOURCE"), nameOr(dst, "TARGET"))}
+	}
+	if src.Container != "" && dst.Container != "" && len(dst.Networks) > 0 {
+		asker, n := src.Container, dst.Networks[0].Name
+		return []string{fmt.Sprintf("docker network connect %s %s  # %s then reaches all of %s", quote(n), quote(asker), asker, n)}
+	}
+	if src.Container != "" {
+		return []string{fmt.Sprintf("docker network connect bridge %s  # a second network, which leads out of the host",
+			quote(src.Container))}
+	}
+	return nil
+}
+
+func nameOr(e Endpoint, other string) string {
+	if e.Container != "" {
+		return quote(e.Container)
+	}
+	return other
+}
+
+// directRemedy publishes what was asked for, or says how Docker is told to let it be reached.
+func (a *analysis) directRemedy(r *ruling) []string {
+	for _, p := range a.f.Target.Published {
+		if p.ContainerPort == r.packet.DstPort {
+			return []string{fmt.Sprintf("ask for the published port of the host instead: %d", p.HostPort)}
+		}
+	}
+	port := "PORT"
+	if r.packet.DstPort != 0 {
+		port = fmt.Sprint(r.packet.DstPort)
+	}
+	return []string{
+		fmt.Sprintf("docker run -p %s:%s …  # publish the port: start the container anew with it", port, port),
+		"or make the network with -o com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected  # all of its ports are reachable then",
+	}
+}

@@ -1,0 +1,179 @@
+package diagnose
+
+import (
+	"slices"
+
+	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// ruling is what the rules of a namespace say of a packet that ended in one of its hooks.
+type ruling struct {
+	space  *Namespace
+	packet *firewall.Packet
+	// list are the rules and policies that could have discarded the packet, in the kernel's order;
+	// growth says how their counters changed.
+	list   []firewall.Candidate
+	growth []firewall.Growth
+	// steps are the rules that surely matched before.
+	steps []firewall.Step
+	// settled is the one that did, as an index into list; -1 if that cannot be told.
+	settled int
+	// whole says that the list has every rule that there is.
+	whole bool
+}
+
+// one returns the candidate that discarded the packet, or nil if that cannot be told.
+func (r *ruling) one() *firewall.Candidate {
+	if r == nil || r.settled < 0 {
+		return nil
+	}
+	return &r.list[r.settled]
+}
+
+// owner says whose a candidate is.
+func (r *ruling) owner(c *firewall.Candidate) firewall.Owner { return r.space.Rules.OwnerOf(c) }
+
+// ruling asks the rules of the namespace in which a packet ended; nil if they were not read or do not
+// apply.
+func (a *analysis) ruling(e *end) *ruling {
+	h := e.at()
+	if h == nil || e.pkt == nil {
+		return nil
+	}
+	if r, ok := a.ruled[h]; ok {
+		return r
+	}
+	if a.ruled == nil {
+		a.ruled = map[*path.Hop]*ruling{}
+	}
+	r := a.askRules(e, h)
+	a.ruled[h] = r
+	return r
+}
+
+func (a *analysis) askRules(e *end, h *path.Hop) *ruling {
+	n := a.space(h.NetNS)
+	if n.Rules == nil || e.drop != nil && !isNetfilterDrop(e.drop) {
+		return nil
+	}
+	r := &ruling{space: n, settled: -1, whole: len(n.Rules.Problems) == 0}
+	switch stage := e.hook(); {
+	case stage != "":
+		v := visitOf(e.pkt, stage, h)
+		a.walk(r, a.packet(&v))
+	case isBridgeHookDrop(h):
+		a.walkBridge(r, e.pkt, h)
+	default:
+		return nil
+	}
+	if r.packet == nil {
+		return nil
+	}
+	r.list = a.narrow(r.list, e, h)
+	r.settled, r.growth = firewall.Settle(r.list, n.RulesBefore, n.Rules)
+	if r.settled < 0 {
+		r.dropStill()
+	}
+	if !r.whole && r.settled >= 0 && !r.list[r.settled].Sure && !r.growth[r.settled].Grew() {
+		r.settled = -1 // it may be one of those that were not read
+	}
+	return r
+}
+
+// walk adds the candidates of one hook.
+func (a *analysis) walk(r *ruling, p *firewall.Packet) firewall.Truth {
+	if p == nil {
+		return firewall.Maybe
+	}
+	w := r.space.Rules.Walk(p)
+	r.packet, r.steps = p, append(r.steps, w.Steps...)
+	r.list = append(r.list, firewall.Discarding(w.Candidates)...)
+	r.whole = r.whole && !w.Bounded
+	return w.Passed
+}
+
+// isBridgeHookDrop reports whether a hook of the bridge family discarded the packet. Those hooks are
+// not watched: what is dropped in none of the IP families' hooks on a bridge port was dropped there.
+func isBridgeHookDrop(h *path.Hop) bool {
+	return h.Action == path.ActionDrop && h.Stage == path.StageBridge && isNetfilterDrop(h)
+}
+
+// walkBridge adds the candidates of the bridge family's hooks, as the packet passes them.
+func (a *analysis) walkBridge(r *ruling, pkt *path.Packet, h *path.Hop) {
+	v := visitOf(pkt, path.StageBridge, h)
+	in := ""
+	for i := range pkt.Hops {
+		if q := &pkt.Hops[i]; q.NetNS == h.NetNS && q.Action == path.ActionReceive && hopTime(q) <= hopTime(h) {
+			in = q.Device
+		}
+	}
+	hooks := []firewall.Hook{firewall.Prerouting, firewall.Input, firewall.Forward, firewall.Postrouting}
+	switch {
+	case in == "":
+		hooks = []firewall.Hook{firewall.Output, firewall.Postrouting}
+	case h.Device != in: // the bridge had chosen the port to leave by
+		hooks = []firewall.Hook{firewall.Forward, firewall.Postrouting}
+	}
+	for _, hook := range hooks {
+		p := a.packet(&v)
+		if p == nil {
+			return
+		}
+		p.Bridge, p.Hook, p.In, p.Out = true, hook, in, ""
+		if h.Device != in {
+			p.Out = h.Device
+		}
+		if hook == firewall.Postrouting {
+			p.In = ""
+		}
+		if a.walk(r, p) == firewall.No && hook != firewall.Input {
+			return
+		}
+	}
+}
+
+// narrow drops the candidates that the kernel's own report excludes: rules of nf_tables and of the
+// legacy tables discard in functions of their own.
+func (a *analysis) narrow(list []firewall.Candidate, e *end, h *path.Hop) []firewall.Candidate {
+	if e.icmp != nil || a.resetFrom(e) != nil {
+		list = slices.DeleteFunc(list, func(c firewall.Candidate) bool {
+			return c.Verdict.Kind != firewall.Reject && c.Verdict.Kind != firewall.Unknown
+		})
+	}
+	switch {
+	case h.Function == "nft_do_chain":
+		return firewall.OfBackends(list, firewall.NFTables, firewall.IptablesNFT)
+	case h.Function == "ipt_do_table", h.Function == "ip6t_do_table",
+		h.Function == "nf_hook_slow" && a.f.NFTDropsInPlace:
+		return firewall.OfBackends(list, firewall.IptablesLegacy)
+	}
+	return list
+}
+
+// byOwnRule reports whether it is known that a rule which is not Docker's dropped the packet: then
+// that rule is the cause, whatever else is missing.
+func (a *analysis) byOwnRule(e *end) bool {
+	r := a.ruling(e)
+	c := r.one()
+	return c != nil && !c.IsPolicy() && r.owner(c) != firewall.OwnerDocker
+}
+
+// dropStill takes out the candidates whose counters are known not to have grown.
+func (r *ruling) dropStill() {
+	var list []firewall.Candidate
+	var growth []firewall.Growth
+	for i, g := range r.growth {
+		if !g.Known || g.Grew() {
+			list, growth = append(list, r.list[i]), append(growth, g)
+		}
+	}
+	r.list, r.growth = list, growth
+}
+
+// certain reports whether it is beyond doubt that a rule or policy discarded the packet, also where
+// the kernel's report would allow something else.
+func (r *ruling) certain() bool {
+	c := r.one()
+	return c != nil && (c.Sure || r.growth[r.settled].Grew())
+}

@@ -4,33 +4,15 @@ package e2e
 
 import (
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/pathtrace/pathtrace/internal/netns"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
 // manyRules are as many as a packet may have to pass.
 const manyRules = 5000
-
-// feed runs a tool of the machine in the host's namespace with text as its standard input.
-func (h *host) feed(t *testing.T, text, name string, args ...string) {
-	t.Helper()
-	ns, err := netns.Open(filepath.Join("/run/netns", h.NetNS))
-	check(t, err)
-	defer ns.Close()
-	var out strings.Builder
-	cmd := exec.Command(h.tool(name), args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(text), &out, &out
-	check(t, netns.Do(ns, cmd.Start))
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("%s: %v\n%s", name, err, out.String())
-	}
-}
 
 // lastDrop is the rule after many that match nothing of ours, as iptables writes it.
 const lastDrop = "-A DOCKER-USER -p tcp -m tcp --dport 80 -m comment --comment last -j DROP"

@@ -73,29 +73,6 @@ func TestReplyDropped(t *testing.T) {
 	}, shared.Outside, web.published("80/tcp").String(), brief...)
 }
 
-// TestRuleInContainer drops in the container's own namespace.
-func TestRuleInContainer(t *testing.T) {
-	h := need(t).Hosts[0]
-	t.Parallel()
-	n := h.network(t)
-	web := n.server(t, "-p", "80")
-	web.do("iptables", "-w", "-I", "INPUT", "-p", "tcp", "--dport", "80", "-j", "DROP")
-	h.probe(t, want{Outcome: path.Dropped, Cause: path.CauseFirewallDrop, Stage: path.StageInput, Container: web.Name},
-		shared.Outside, web.Name+":80", brief...)
-}
-
-// TestIsolation asks a container in another network by its address.
-func TestIsolation(t *testing.T) {
-	h := need(t).Hosts[0]
-	t.Parallel()
-	n, other := h.network(t), h.network(t)
-	web, stranger := n.server(t), other.client(t)
-	h.probe(t, want{
-		Outcome: path.Dropped, Stage: path.StageForward, Namespace: "host",
-		Causes: []path.Cause{path.CauseFirewallDrop, "network-isolation"},
-	}, stranger.Name, web.addr(n).String()+":80", brief...)
-}
-
 // TestNoSharedNetwork asks for a container by name that no network joins with the source.
 func TestNoSharedNetwork(t *testing.T) {
 	h := need(t).Hosts[0]

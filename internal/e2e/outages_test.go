@@ -184,14 +184,6 @@ type timing struct {
 	verdict    path.Verdict
 }
 
-// own is the time without the probe's waiting, if it waited to its end.
-func (t timing) own() time.Duration {
-	if t.took > briefTimeout {
-		return t.took - briefTimeout
-	}
-	return t.took
-}
-
 // outage runs a row: healthy, broken, healthy again.
 func (s *scene) outage(t *testing.T, o *outage) (took timing) {
 	t.Helper()
@@ -317,13 +309,12 @@ func logTimes(t *testing.T, times []timing) {
 		return
 	}
 	var b strings.Builder
-	var own []time.Duration
-	fmt.Fprintf(&b, "from start to verdict, with --timeout %v\n%-5s %9s %9s  %s\n", briefTimeout, "", "in all", "own", "said")
+	var all []time.Duration
+	fmt.Fprintf(&b, "from start to verdict, with --timeout %v\n", briefTimeout)
 	for _, x := range times {
-		own = append(own, x.own())
-		fmt.Fprintf(&b, "%-5s %6d ms %6d ms  %s %s %s\n", x.name, x.took.Milliseconds(), x.own().Milliseconds(),
-			x.what+":", x.verdict.Outcome, x.verdict.Cause)
+		all = append(all, x.took)
+		fmt.Fprintf(&b, "%-4s %5d ms  %s: %s %s\n", x.name, x.took.Milliseconds(), x.what, x.verdict.Outcome, x.verdict.Cause)
 	}
-	slices.Sort(own)
-	t.Logf("%smedian of %d without the probe's own waiting: %v", b.String(), len(own), own[len(own)/2].Round(time.Millisecond))
+	slices.Sort(all)
+	t.Logf("%smedian of %d: %v", b.String(), len(all), all[len(all)/2].Round(time.Millisecond))
 }

@@ -243,6 +243,7 @@ func (s *session) describe(e *diagnose.Endpoint, c *docker.Container) {
 		}
 	}
 	e.Container, e.State = c.Name, string(c.State)
+	e.Rivals = s.rivals(c)
 	e.StartError, e.ExitCode, e.OOMKilled = c.StartError, c.ExitCode, c.OOMKilled
 	e.HostNetNS = s.hostNetNS(c.Engine)
 	e.Networks = []diagnose.Network{}

@@ -16,6 +16,27 @@ func (s *session) isDown(f *diagnose.Facts) bool {
 	return t.Container != "" && t.State != string(docker.Running) && t.State != string(docker.Paused)
 }
 
+// rivals names the running containers of the same engine that publish a port which c, not running, is to
+// publish.
+func (s *session) rivals(c *docker.Container) []string {
+	var out []string
+	for _, other := range s.t.engines.Containers() {
+		if c.Runs() || !other.Runs() || other.Engine != c.Engine || other.ID == c.ID {
+			continue
+		}
+		same := func(p docker.Port) bool {
+			return slices.ContainsFunc(c.Ports, func(q docker.Port) bool {
+				return p.HostPort != 0 && p.HostPort == q.HostPort && p.Proto == q.Proto &&
+					(p.HostIP == q.HostIP || p.HostIP.IsUnspecified() || q.HostIP.IsUnspecified())
+			})
+		}
+		if slices.ContainsFunc(other.Ports, same) {
+			out = append(out, other.Name)
+		}
+	}
+	return out
+}
+
 func (s *session) readListeners(ns *diagnose.Namespace, inode uint32) {
 	proto := s.t.currentTarget().Proto
 	if ns.Listeners != nil || proto == path.ICMP {

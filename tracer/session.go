@@ -144,7 +144,7 @@ func (s *session) decide(p *path.Path, v Verdict) {
 func (s *session) noTraffic(why *target.DialError) {
 	facts := s.gather(nil)
 	v := diagnose.ExplainNoTraffic(facts)
-	if why != nil {
+	if why != nil && v.Cause != path.CausePortConflict { // that says why it does not run
 		v.Outcome, v.Cause, v.Remedy = path.NoTraffic, why.Cause, why.Remedy
 		v.Summary = string(path.NoTraffic) + ": " + why.Message
 	}

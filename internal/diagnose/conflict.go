@@ -69,18 +69,39 @@ func (a *analysis) cannotStart() *finding {
 	}
 	for i, c := range list {
 		if i == 0 {
-			f.says = fmt.Sprintf("container %s does not run (%s), since %s in %s has port %d/%s, which it is to publish",
-				t.Container, t.State, a.owner(c.netns, c.listener), a.spaceName(c.netns), c.port.HostPort, c.port.Proto)
+			f.says = fmt.Sprintf("container %s does not run (%s), since %s has port %d/%s, which it is to publish",
+				t.Container, t.State, a.holder(c), c.port.HostPort, c.port.Proto)
 			f.where = a.socketIn(c.netns)
 		}
 		f.evidence = append(f.evidence, a.ownerFact(c.netns, c.listener))
-		if c.listener.Forward.IsValid() {
-			f.evidence = append(f.evidence, "docker-proxy carries connections there to "+c.listener.Forward.String())
+		show := a.commandIn(c.netns, "", "ss -lnp "+ssPort(c.port.Proto, c.port.HostPort))
+		if !hasString(f.remedy, show) {
+			f.remedy = append(f.remedy, show)
 		}
-		f.remedy = append(f.remedy, a.commandIn(c.netns, "", "ss -lnp "+ssPort(c.port.Proto, c.port.HostPort)))
 	}
-	f.remedy = append(f.remedy, a.conflictRemedy(nil)...)
+	if r := a.rival(); r != "" {
+		f.remedy = append(f.remedy, "docker stop "+quote(r)+"  # or publish another port", "docker start "+quote(t.Container))
+		return f
+	}
+	f.remedy = append(f.remedy, "stop what has the port, or publish another port", "docker start "+quote(t.Container))
 	return f
+}
+
+// rival returns the running container that publishes a port which the target is to publish, or "".
+func (a *analysis) rival() string {
+	if list := a.f.Target.Rivals; len(list) > 0 {
+		return list[0]
+	}
+	return ""
+}
+
+// holder names who has a port: the container for which the engine holds it, or the process.
+func (a *analysis) holder(c claim) string {
+	held := c.listener.Process == processProxy || c.listener.Process == processEngine
+	if r := a.rival(); r != "" && held {
+		return "container " + r
+	}
+	return a.owner(c.netns, c.listener) + " in " + a.spaceName(c.netns)
 }
 
 // isPortError reports whether the engine says that a port was not to be had: of its own list of
@@ -89,14 +110,13 @@ func isPortError(text string) bool {
 	return strings.Contains(text, "port is already allocated") || strings.Contains(text, "address already in use")
 }
 
-// conflictRemedy is how a container gets its port.
+// conflictRemedy is how a container that runs gets its port back from l.
 func (a *analysis) conflictRemedy(l *Listener) []string {
-	name := quote(a.f.Target.Container)
-	out := []string{"stop what has the port, or publish another port"}
-	if l != nil && l.Container != "" {
-		out = []string{"docker stop " + quote(l.Container) + "  # or publish another port"}
+	free := "stop what has the port, or publish another port"
+	if l.Container != "" {
+		free = "docker stop " + quote(l.Container) + "  # or publish another port"
 	}
-	return append(out, "docker restart "+name)
+	return []string{free, "docker restart " + quote(a.f.Target.Container)}
 }
 
 // conflictWarning tells that something else than the container that is to publish the asked address
@@ -111,7 +131,7 @@ func (a *analysis) conflictWarning() (path.Warning, bool) {
 		t.Container, a.p.Server.Port())
 	for _, c := range a.claims() {
 		if c.port.HostPort == a.p.Server.Port() {
-			w.Summary += " by " + a.owner(c.netns, c.listener)
+			w.Summary += " by " + a.holder(c)
 			break
 		}
 	}

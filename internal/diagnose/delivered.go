@@ -52,6 +52,9 @@ func (a *analysis) misdelivered(s served) *finding {
 	if l == nil {
 		l = a.listenerAt(s.netns, a.p.Server)
 	}
+	if old := a.staleIn(s.netns); old != nil && (l == nil || l.Process != processProxy) {
+		return a.misledBy(old, s, l)
+	}
 	switch {
 	case l == nil || a.f.Target.Container == "" || !a.isPublished() || a.hasDNAT():
 		return a.takenBy(s, l)
@@ -91,6 +94,18 @@ func (a *analysis) takenBy(s served, l *Listener) *finding {
 		n := a.notPublished(a.p.Server, a.p.Proto)
 		f.cause, f.evidence, f.remedy = n.cause, n.evidence, append(f.remedy, n.remedy...)
 		f.says += ", which does not publish port " + strconv.Itoa(int(a.p.Server.Port()))
+	}
+	return f
+}
+
+// misledBy explains a request that an old entry of connection tracking led to somebody else. l may be
+// nil.
+func (a *analysis) misledBy(old *stale, s served, l *Listener) *finding {
+	f := a.stale(old)
+	f.outcome = path.Misdelivered
+	if l != nil {
+		f.evidence = append(f.evidence, a.ownerFact(s.netns, l))
+		f.says += fmt.Sprintf("; %s in %s took it", a.owner(s.netns, l), a.spaceName(s.netns))
 	}
 	return f
 }

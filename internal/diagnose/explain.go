@@ -76,7 +76,7 @@ type explainer func(*analysis, *end) *finding
 // does not run precedes all: whatever else is repaired, the flow cannot succeed.
 func explainers() []explainer {
 	return []explainer{
-		explainNotRunning,
+		explainNotRunning, explainStale,
 		explainDuplicateAddress, explainWrongNeighbour, explainBypassedLink, explainSubnetOverlap,
 		explainBridgeNetfilter, explainMartian,
 		explainConntrack,

@@ -95,6 +95,8 @@ type Endpoint struct {
 	Networks []Network
 	// Published lists its published ports; nil if unknown.
 	Published []Published
+	// Rivals are the running containers that publish a port which this one, not running, is to publish.
+	Rivals []string
 	// Port is the port that was asked for; 0 if none. PortKind says what kind of port that is.
 	Port     uint16
 	PortKind PortKind

@@ -76,6 +76,9 @@ func explainNotListening(a *analysis, e *end) *finding {
 	for _, l := range others {
 		f.evidence = append(f.evidence, fmt.Sprintf("%s listens on %s only", process(l), l.Addr))
 	}
+	if len(others) == 0 {
+		f.evidence = append(f.evidence, a.listensElsewhere(h.NetNS)...)
+	}
 	if len(others) > 0 && allLoopback(others) && !ap.Addr().IsLoopback() {
 		f.cause = path.CauseListeningOnLoopback
 		f.says = fmt.Sprintf("%s listens on %s only in %s, not on %s",
@@ -83,6 +86,26 @@ func explainNotListening(a *analysis, e *end) *finding {
 		f.remedy[1] = fmt.Sprintf("let the service listen on 0.0.0.0:%d or [::]:%[1]d", ap.Port())
 	}
 	return f
+}
+
+// listensElsewhere says on which other ports a namespace takes requests of the flow's protocol. Docker's
+// own DNS server in a container is none of its services.
+func (a *analysis) listensElsewhere(ns uint32) []string {
+	const few = 4
+	var list []string
+	for _, l := range a.space(ns).Listeners {
+		at := l.Addr.String()
+		if l.Proto == a.p.Proto && l.Addr.Addr() != dockerDNS() && !hasString(list, at) {
+			list = append(list, at)
+		}
+	}
+	switch {
+	case len(list) == 0 || contains(a.f.Target.HostNetNS, ns):
+		return nil
+	case len(list) > few:
+		list = append(list[:few:few], fmt.Sprintf("%d more", len(list)-few))
+	}
+	return []string{fmt.Sprintf("%s does listen on %s", a.spaceName(ns), strings.Join(list, ", "))}
 }
 
 func process(l Listener) string {

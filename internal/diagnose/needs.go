@@ -81,6 +81,7 @@ func Needs(p *path.Path) Want {
 		w.forWarnings(a)
 		if p.Proto == path.UDP && !a.hasDNAT() {
 			w.tracked(a)
+			w.Rules = append(w.Rules, s.netns) // would they translate it?
 		}
 		return w.sorted()
 	}
@@ -119,6 +120,9 @@ func (w *want) forEnd(a *analysis, e *end) {
 	w.forDrop(a, e)
 	w.forLinks(a, e)
 	w.tracked(a)
+	if h := a.reached(e); h != nil && !a.hasDNAT() {
+		w.Rules = append(w.Rules, h.NetNS)
+	}
 	if t := a.sourceNAT(); t != nil && e.drop != nil && hookName(e.hook()) == "POSTROUTING" {
 		if src, err := netip.ParseAddrPort(t.To); err == nil {
 			w.NATPorts = append(w.NATPorts,

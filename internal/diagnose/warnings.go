@@ -35,8 +35,10 @@ func (a *analysis) warnings() []path.Warning {
 	if w, ok := a.duplicateWarning(); ok {
 		add(w)
 	}
-	if w, ok := a.conflictWarning(); ok {
-		add(w)
+	for _, warn := range []func() (path.Warning, bool){a.conflictWarning, a.staleWarning} {
+		if w, ok := warn(); ok {
+			add(w)
+		}
 	}
 	if n := a.nameProblem(); n != nil {
 		add(path.Warning{Cause: path.CauseNameNotResolved, Summary: n.says})

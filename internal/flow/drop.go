@@ -117,16 +117,23 @@ func (r *recorder) dropStage(l *location, reason string) stageID {
 	case r.b.open && (netfilter || l.stage == stageDevice):
 		return r.b.openStage
 	case netfilter:
-		return r.guessHook()
+		return r.guessHook(l.function)
 	}
 	return l.stage
 }
 
 // guessHook returns the stage of a drop by netfilter outside the hooks that were seen: of the
 // bridge family where those of the IP families report, else the hook that comes next.
-func (r *recorder) guessHook() stageID {
+//
+// Connection tracking enters a flow into its table at the last priority of POSTROUTING and INPUT, after
+// our hook there, and discards a packet whose entry it cannot enter (__nf_conntrack_confirm); rules of
+// the bridge family, which come next, are walked by a function of their own.
+func (r *recorder) guessHook(function string) stageID {
 	_, hooked := r.t.hooked[r.e.NetNS]
+	last := stageHook + wire.NFPostrouting
 	switch {
+	case hooked && !r.b.bridged && function == "nf_hook_slow" && (r.b.stage == last || r.b.stage == stageHook+wire.NFInput):
+		return r.b.stage
 	case r.b.bridged || hooked:
 		return stageBridge
 	case r.b.stage == stageHook+wire.NFOutput:

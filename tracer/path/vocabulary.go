@@ -139,6 +139,7 @@ const (
 	CausePortConflict     Cause = "port-conflict"
 	CauseConntrackFull    Cause = "conntrack-full"
 	CauseConntrackInvalid Cause = "conntrack-invalid"
+	CauseConntrackStale   Cause = "conntrack-stale"
 	CauseNATExhausted     Cause = "nat-exhausted"
 	CauseNameNotResolved  Cause = "name-not-resolved"
 

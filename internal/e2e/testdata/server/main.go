@@ -4,6 +4,7 @@
 //	ptserver udp ADDR      send every datagram back
 //	ptserver mute ADDR     take datagrams and say nothing
 //	ptserver stall ADDR    take datagrams until the receive buffer, a small one, is full
+//	ptserver deaf ADDR     listen with a backlog of 1 and accept nothing
 //	ptserver idle          do nothing
 //	ptserver get ADDR N    open N connections at once and read an answer on each
 //	ptserver ask ADDR      send a datagram and wait for the answer
@@ -18,6 +19,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -37,7 +39,7 @@ func run(args []string) error {
 		return nil
 	}
 	if len(args) < 2 {
-		return errors.New("usage: ptserver tcp|udp|mute|stall|get|ask ADDR [N]")
+		return errors.New("usage: ptserver tcp|udp|mute|stall|deaf|get|ask ADDR [N]")
 	}
 	switch args[0] {
 	case "tcp":
@@ -46,6 +48,8 @@ func run(args []string) error {
 		return serveUDP(args[1], args[0] == "udp")
 	case "stall":
 		return stall(args[1])
+	case "deaf":
+		return deaf(args[1])
 	case "ask":
 		return ask(args[1])
 	case "get":
@@ -115,6 +119,25 @@ func stall(addr string) error {
 		return err
 	}
 	if err := pc.(*net.UDPConn).SetReadBuffer(1); err != nil { // the kernel makes it its least
+		return err
+	}
+	time.Sleep(24 * time.Hour)
+	return nil
+}
+
+func deaf(addr string) error {
+	at, err := net.ResolveTCPAddr("tcp4", addr)
+	if err != nil {
+		return err
+	}
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Port: at.Port}); err != nil {
+		return err
+	}
+	if err := syscall.Listen(fd, 1); err != nil {
 		return err
 	}
 	time.Sleep(24 * time.Hour)

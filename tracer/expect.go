@@ -1,11 +1,14 @@
 package tracer
 
 import (
+	"errors"
+	"slices"
 	"strings"
 
 	"github.com/pathtrace/pathtrace/internal/diagnose"
 	"github.com/pathtrace/pathtrace/internal/docker"
 	"github.com/pathtrace/pathtrace/internal/expect"
+	"github.com/pathtrace/pathtrace/internal/firewall"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
@@ -20,35 +23,57 @@ const (
 // made.
 func (s *session) readExpected(f *diagnose.Facts, want diagnose.Want, p *path.Path) {
 	for _, inode := range want.Expected {
-		for _, e := range s.t.engines.List() {
-			if e.NetNS != inode || inode == 0 {
-				continue
-			}
-			state := expectState(e, s.t.engines.Containers(), s.t.engines.Networks())
-			if len(state.Networks) == 0 {
-				continue // nothing is known of it
-			}
-			ns := s.fact(f, inode)
+		if inode == 0 || !slices.ContainsFunc(s.t.engines.List(), func(e docker.Engine) bool { return e.NetNS == inode }) {
+			continue
+		}
+		ns := s.fact(f, inode)
+		x, err := recall(&s.readings.mu, &s.readings.expected, inode, func() (*diagnose.Expected, error) {
 			rules := ns.Rules
 			if rules == nil {
 				rules = s.rules.after(inode, p.Start-min(p.Start, uint64(rulesFresh)))
 			}
-			if rules == nil {
-				continue
+			x := s.compare(inode, rules)
+			if x != nil && len(x.Missing) > 0 {
+				// A container may have been started since: what counts are rules read after the state.
+				x = s.compare(inode, nil)
 			}
-			x := &diagnose.Expected{
-				Missing: append([]expect.Missing{}, expect.Check(&state, rules)...), Networks: state.Networks,
-				Assumed: state.Assumed, LiveRestore: e.LiveRestore,
+			if x == nil {
+				return nil, errors.New("nothing to compare")
 			}
-			if len(x.Missing) > 0 {
-				x.Since = firewallSince(e)
-			}
-			if old := ns.Expected; old != nil { // two engines in one namespace
-				x.Missing, x.Networks = append(old.Missing, x.Missing...), append(old.Networks, x.Networks...)
-			}
+			return x, nil
+		})
+		if err == nil {
 			ns.Expected = x
 		}
 	}
+}
+
+// compare holds the rules of a host against its engines' state; without rules they are read. It
+// returns nil if either is not known.
+func (s *session) compare(inode uint32, rules *firewall.Ruleset) *diagnose.Expected {
+	var out *diagnose.Expected
+	for _, e := range s.t.engines.List() {
+		if e.NetNS != inode {
+			continue
+		}
+		state := expectState(e, s.t.engines.Containers(), s.t.engines.Networks())
+		if rules == nil {
+			rules = s.rules.after(inode, monotonic())
+		}
+		if rules == nil || len(state.Networks) == 0 {
+			continue
+		}
+		if out == nil {
+			out = &diagnose.Expected{Missing: []expect.Missing{}}
+		}
+		missing := expect.Check(&state, rules)
+		if len(missing) > 0 && out.Since == "" {
+			out.Since = firewallSince(e)
+		}
+		out.Missing, out.Networks = append(out.Missing, missing...), append(out.Networks, state.Networks...)
+		out.Assumed, out.LiveRestore = out.Assumed || state.Assumed, e.LiveRestore
+	}
+	return out
 }
 
 // expectState is an engine's state as package expect wants it.

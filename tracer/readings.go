@@ -25,6 +25,7 @@ type readings struct {
 	mu        sync.Mutex
 	listeners map[uint32]aged[[]diagnose.Listener]
 	counters  map[uint32]aged[map[string]uint64]
+	expected  map[uint32]aged[*diagnose.Expected]
 	lost      aged[uint64]
 	samples   map[uint32][]sample
 }
@@ -113,6 +114,7 @@ func (r *readings) forget(inode uint32) {
 	delete(r.samples, inode)
 	delete(r.listeners, inode)
 	delete(r.counters, inode)
+	delete(r.expected, inode)
 }
 
 // sampleCounters reads the counters of the ends of the trace and of their hosts.

@@ -233,7 +233,7 @@ func explainMasquerade(a *analysis, e *end) *finding {
 		return nil
 	}
 	out := a.hookPacket(h, firewall.Postrouting)
-	out.In, out.Out = "", h.Device
+	out.In, out.Out = n.Bridge, h.Device
 	list, _ := a.missing(h.NetNS, out)
 	list = stopping(list, path.CauseMasqueradeMissing)
 	f := &finding{cause: path.CauseMasqueradeMissing, where: whereOf(h, path.Request)}

@@ -63,11 +63,18 @@ func (a *analysis) restore(ns uint32, list []expect.Missing) []string {
 			out = append(out, a.commandIn(ns, "", m.Command))
 		}
 	}
-	effect := "restarts the containers, as live-restore is off"
-	if x.LiveRestore {
-		effect = "live-restore is on, the containers keep running"
+	if !x.LiveRestore {
+		return append(out, "systemctl restart docker  # puts all of Docker's rules back; restarts the containers, as "+
+			"live-restore is off")
 	}
-	return append(out, "systemctl restart docker  # puts all of Docker's rules back; "+effect)
+	out = append(out, "systemctl restart docker  # puts Docker's rules back; live-restore is on, the containers "+
+		"keep running")
+	for _, m := range x.Missing {
+		if m.OutlivesRestart() && !hasString(out, a.commandIn(ns, "", m.Command)) {
+			out = append(out, a.commandIn(ns, "", m.Command)+"  # with live-restore a restart may leave this out")
+		}
+	}
+	return out
 }
 
 // proxyWarning tells that docker-proxy carried a connection that a DNAT rule should have carried.

@@ -210,6 +210,9 @@ func (c *checker) tool(table string) string {
 
 // text writes a rule as its tool lists it.
 func (c *checker) text(r *rule) string {
+	if name := c.verdictMap(r); name != "" {
+		return fmt.Sprintf(`element { "%s" : jump %s } of map %s`, c.bridge(r), r.verdict.Chain, name)
+	}
 	if c.backend == firewall.NFTables {
 		m := r.written()
 		return m.nft(c.v6) + r.nftAction()
@@ -241,8 +244,8 @@ func (c *checker) command(r *rule) string {
 		return ""
 	}
 	if c.backend == firewall.NFTables {
-		if strings.HasSuffix(r.verdict.Chain, "__"+c.bridge(r)) && r.network != "" {
-			return "" // an element of a verdict map
+		if c.verdictMap(r) != "" {
+			return "" // the element, the map or the rule that uses it may be gone
 		}
 		verb := "add"
 		if r.first {
@@ -256,6 +259,16 @@ func (c *checker) command(r *rule) string {
 	}
 	m := r.written()
 	return c.tool(r.table) + op + r.chain + m.iptables() + " -j " + r.action()
+}
+
+// verdictMap names the map through which Docker's nftables chains call the rule's target; "" if it is
+// called by a rule of its own.
+func (c *checker) verdictMap(r *rule) string {
+	name, device, ok := strings.Cut(r.verdict.Chain, "__")
+	if c.backend != firewall.NFTables || !ok || device != c.bridge(r) {
+		return ""
+	}
+	return name + "-jumps"
 }
 
 // bridge is the device of the rule's network.

@@ -1,6 +1,8 @@
 package expect
 
 import (
+	"strings"
+
 	"github.com/pathtrace/pathtrace/internal/firewall"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -49,6 +51,12 @@ type Missing struct {
 
 	covers match
 	hook   firewall.Hook
+}
+
+// OutlivesRestart reports whether a restart of an engine with live-restore may leave it missing: it
+// makes the jump to DOCKER-USER only when it makes a network (seen with 20.10).
+func (m *Missing) OutlivesRestart() bool {
+	return m.Purpose == Jump && strings.HasSuffix(m.Rule, " -j "+userChain)
 }
 
 // Covers says whether the missing rule would have matched p, a packet as it is seen at the hook from

@@ -133,7 +133,9 @@ func (r *rule) presence(c *firewall.Chain, a addresses) (present firewall.Truth,
 			j.Verdict.Kind == firewall.DNAT && stale == "" {
 			stale = j.Verdict.Detail
 		}
-		present = max(present, j.Match.And(fits))
+		if present = max(present, j.Match.And(fits)); present == firewall.Yes {
+			break
+		}
 	}
 	return present, stale
 }

@@ -69,7 +69,7 @@ func firewallFailures() []failure {
 		{name: "drop in the router's input", do: rule(inRouter, lab.Rule{Hook: lab.Input, Proto: path.TCP}), to: "192.0.2.1:22",
 			outcome: path.Dropped, cause: drop, where: "router netfilter/input", direction: path.Request},
 		{name: "policy", do: func(d *lab.Demo) error { return d.Router.SetPolicy(lab.Forward, true) },
-			outcome: path.Dropped, cause: drop, where: "router netfilter/forward", direction: path.Request},
+			outcome: path.Dropped, cause: path.CauseFirewallPolicy, where: "router netfilter/forward", direction: path.Request},
 		{name: "drop of the reply in forward", do: rule(inRouter, reply),
 			outcome: path.Dropped, cause: drop, where: "router netfilter/forward", direction: path.Reply},
 		{name: "drop of the reply in the target's output", do: rule(inWeb, lab.Rule{Hook: lab.Output, Proto: path.TCP}),

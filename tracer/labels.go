@@ -117,10 +117,16 @@ func (l *labels) device(netns, ifindex uint32, seen string) device {
 	l.mu.Lock()
 	d, ok := l.devices[key]
 	l.mu.Unlock()
-	if ok {
+	if ok && (seen == "" || seen == d.name) {
 		return d
 	}
-	d = l.lookUp(netns, ifindex, seen)
+	if !ok {
+		d = l.lookUp(netns, ifindex, seen)
+	}
+	if seen != "" {
+		// A container that ends gives its device back, renamed; its packets went through it before.
+		d.name = seen
+	}
 	l.mu.Lock()
 	l.devices[key] = d
 	l.mu.Unlock()
@@ -242,6 +248,12 @@ func (l *labels) collectAddrs() map[netip.Addr]string {
 
 // annotate fills in the names of a finished path.
 func (l *labels) annotate(p *path.Path) {
+	for _, packet := range p.Packets {
+		for i := range packet.Hops {
+			h := &packet.Hops[i]
+			l.device(h.NetNS, h.Ifindex, h.Device) // hooks know only the index; the names are the same
+		}
+	}
 	for _, packet := range p.Packets {
 		for i := range packet.Hops {
 			l.hop(&packet.Hops[i])

@@ -197,10 +197,19 @@ func TestSourceVanishes(t *testing.T) {
 	web, client := n.server(t), n.client(t)
 	// Nobody has that address, so the request is lost without a drop, which would end the waiting.
 	client.do("ip", "neigh", "replace", web.addr(n).String(), "lladdr", "02:42:00:00:00:99", "dev", "eth0", "nud", "permanent")
-	p := h.launch(t, "--from", client.Name, "--to", web.Name+":80", "--timeout", "4s", "-o", "json")
+	p := h.launch(t, "--from", client.Name, "--to", web.Name+":80", "--timeout", "1m", "-o", "json")
 	p.ready()
 	h.must(t, "rm", "-f", client.Name)
+	removed := time.Now()
 	r := p.wait()
+	if d := time.Since(removed); d > 10*time.Second {
+		t.Errorf("it was noticed after %v", d)
+	}
+	for _, hop := range r.hops {
+		if hop.Container == client.Name && hop.Device != "" && hop.Device != "eth0" {
+			t.Errorf("the device of the source is called %s: %+v", hop.Device, hop)
+		}
+	}
 	if r.status != statusNotDelivered || len(r.verdicts) != 1 {
 		t.Errorf("exit status %d, verdicts %+v", r.status, r.verdicts)
 	}

@@ -24,7 +24,7 @@ func TestNamespaceVanishes(t *testing.T) {
 		labtest.Must(t, lab.Veth(lab.End{NS: ns, Name: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("192.0.2.2/24")}},
 			lab.End{NS: labtest.Namespace(t, l, "peer"), Name: "eth0"}))
 		freed := labtest.Watch(t, ns.Path)
-		p := open(t, Config{NetNSPath: ns.Path, Proto: path.TCP, Dst: netip.MustParseAddrPort("192.0.2.1:80"), Timeout: 100 * time.Millisecond})
+		p := open(t, Config{NetNSPath: ns.Path, Proto: path.TCP, Dst: netip.MustParseAddrPort("192.0.2.1:80"), Timeout: time.Minute})
 		if sendAfter {
 			vanish(l)
 		} else {

@@ -169,6 +169,9 @@ func (p *Probe) Send(ctx context.Context) Result {
 	return r
 }
 
+// lookAgain is how often it is checked whether the probe's namespace is still there: nothing tells.
+const lookAgain = 100 * time.Millisecond
+
 func (p *Probe) exchange(ctx context.Context, start uint64) Result {
 	w, err := newWaiter(ctx, p.cfg.Timeout)
 	if err != nil {
@@ -179,7 +182,14 @@ func (p *Probe) exchange(ctx context.Context, start uint64) Result {
 		return p.sendError(err)
 	}
 	for {
-		if err := w.wait(p.sock.descriptor(), p.sock.events()); err != nil {
+		err := w.within(lookAgain).wait(p.sock.descriptor(), p.sock.events())
+		if errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(w.deadline) {
+			if p.vanished() {
+				return Result{Kind: NamespaceVanished}
+			}
+			continue
+		}
+		if err != nil {
 			return waitError(err)
 		}
 		if r, ok := p.sock.receive(); ok {

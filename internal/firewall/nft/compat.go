@@ -37,4 +37,6 @@ func decodeTargetExpr(d *decoder, a nfnl.Attrs) expr {
 		uint8(a.U32(unix.NFTA_TARGET_REV)), a[unix.NFTA_TARGET_INFO])}
 }
 
-func (d *decoder) xtables() xt.Decoder { return xt.Decoder{Bridge: d.family == firewall.FamilyBridge} }
+func (d *decoder) xtables() xt.Decoder {
+	return xt.Decoder{Bridge: d.family == firewall.FamilyBridge, Sets: d.ipsets}
+}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
 	"github.com/pathtrace/pathtrace/internal/firewall/nfnl"
+	"github.com/pathtrace/pathtrace/internal/firewall/xt"
 )
 
 // decoder turns the kernel's expressions of one table into those of this package.
@@ -14,6 +15,7 @@ type decoder struct {
 	family firewall.Family
 	sets   map[string]*set
 	links  *links
+	ipsets xt.Sets // of -m set; nil if they are not known
 }
 
 // decodeFunc reads the attributes of one kind of expression; nil if they make no sense.

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/internal/firewall/ipset"
 	"github.com/pathtrace/pathtrace/internal/firewall/nfnl"
 )
 
@@ -70,6 +71,7 @@ type ruleset struct {
 	problems []string
 	unknown  map[string]bool // expressions that were reported
 	links    links
+	ipsets   *ipset.Sets
 }
 
 // readRuleset reads everything once. If last is set, rules that changed meanwhile are a problem that is
@@ -84,6 +86,7 @@ func readRuleset(c *nfnl.Conn, last bool) (*ruleset, error) {
 		chains:  make(map[*firewall.Table]map[string]*firewall.Chain),
 		sets:    make(map[*firewall.Table]map[string]*set),
 		unknown: make(map[string]bool),
+		ipsets:  ipset.New(),
 	}
 	for _, step := range []struct {
 		typ int
@@ -102,6 +105,9 @@ func readRuleset(c *nfnl.Conn, last bool) (*ruleset, error) {
 	}
 	if err := r.tolerate(last, dump(c, unix.NFT_MSG_GETRULE, unix.AF_UNSPEC, nil, r.addRule)); err != nil {
 		return nil, err
+	}
+	if sentence := r.ipsets.Problem(); sentence != "" {
+		r.problems = append(r.problems, sentence)
 	}
 	after, err := generation(c)
 	if err == nil && after != before {

@@ -2,14 +2,18 @@ package nft_test
 
 import (
 	"fmt"
+	"net"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/pathtrace/pathtrace/internal/firewall"
 	"github.com/pathtrace/pathtrace/internal/firewall/nft"
+	"github.com/pathtrace/pathtrace/internal/lab/labtest"
 )
 
 // TestReadTables checks what tables and chains say of themselves.
@@ -71,6 +75,51 @@ func checkChain(t *testing.T, got *firewall.Chain, want firewall.Chain) {
 		!slices.Equal(got.Devices, want.Devices) {
 		t.Errorf("chain %s: want %+v, got %+v", got.Name, want, *got)
 	}
+}
+
+// TestReadOwner checks that the owner of a table is named, who is gone with its socket.
+func TestReadOwner(t *testing.T) {
+	inside(t, func() {
+		run(t, "", "nft", "--version")
+		cmd := exec.Command("nft", "-i")
+		stdin, err := cmd.StdinPipe()
+		labtest.Must(t, err)
+		labtest.Must(t, cmd.Start())
+		defer func() { stdin.Close(); _ = cmd.Wait() }()
+		fmt.Fprintln(stdin, "add table ip mine { flags owner; }")
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			if all := read(t); len(all) == 1 {
+				if all[0].Progname != "nft" {
+					t.Errorf("owner %q", all[0].Progname)
+				}
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Skip("nft made no table with an owner")
+			}
+		}
+	})
+}
+
+// TestReadIPSet checks that rules of iptables know what is in the sets of ipset.
+func TestReadIPSet(t *testing.T) {
+	inside(t, func() {
+		labtest.Must(t, netlink.IpsetCreate("blocked", "hash:net", netlink.IpsetCreateOptions{}))
+		labtest.Must(t, netlink.IpsetAdd("blocked", &netlink.IPSetEntry{IP: net.IPv4(10, 1, 0, 0).To4(), CIDR: 16}))
+		run(t, "", "iptables", "-A", "FORWARD", "-m", "set", "--match-set", "blocked", "src", "-j", "DROP")
+		r := table(t, read(t), firewall.FamilyIP, "filter").Chain("FORWARD").Rules[0]
+		if want := "-A FORWARD -m set --match-set blocked src -j DROP"; r.Text != want {
+			t.Errorf("want %s, got %s", want, r.Text)
+		}
+		p := web()
+		if got := r.Body.Judge(p).Match; got != yes {
+			t.Errorf("%v: judged %v", p.Src, got)
+		}
+		p.Src = p.Dst
+		if got := r.Body.Judge(p).Match; got != no {
+			t.Errorf("%v: judged %v", p.Src, got)
+		}
+	})
 }
 
 // TestReadNothing checks that a namespace without rules has none.

@@ -167,7 +167,7 @@ func (r *ruleset) addRule(family uint8, a nfnl.Attrs) error {
 		return nfnl.ErrInterrupted
 	}
 	b := &body{family: t.Family, backend: t.Backend, sets: r.sets[t]}
-	d := decoder{family: t.Family, sets: r.sets[t], links: &r.links}
+	d := decoder{family: t.Family, sets: r.sets[t], links: &r.links, ipsets: r.ipsets}
 	if err := nfnl.List(a[unix.NFTA_RULE_EXPRESSIONS], func(e nfnl.Attrs) error {
 		b.exprs = append(b.exprs, d.decode(e))
 		return nil

@@ -111,7 +111,9 @@ func (s *session) done(p *path.Path) {
 	}
 	s.t.labels.annotate(p)
 	s.annotateRules(p)
-	s.decide(p, diagnose.Explain(p, s.gather(p)))
+	v := diagnose.Explain(p, s.gather(p))
+	p.NAT = v.NAT
+	s.decide(p, v)
 }
 
 // skip drops what is no flow of its own: the end of a connection that was there before the trace.

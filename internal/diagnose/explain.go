@@ -120,7 +120,7 @@ func (a *analysis) explainEnd(e end) path.Verdict {
 func (a *analysis) finish(f finding, e end) path.Verdict {
 	v := path.Verdict{
 		Type: "verdict", Flow: a.p.Flow, Outcome: f.outcome, Cause: f.cause,
-		Where: f.where, NAT: a.p.NAT,
+		Where: f.where, NAT: a.translations(),
 		Complete:   a.f.Complete && a.f.LostEvents == 0,
 		LostEvents: a.f.LostEvents,
 		Proto:      a.p.Proto,

@@ -65,7 +65,6 @@ func firewallOutages() []*outage {
 			name: "b", what: "DROP in DOCKER-USER",
 			do:   []string{"host iptables -w -I DOCKER-USER -p tcp -m conntrack --ctorigdstport 8080 --ctdir ORIGINAL -j DROP"},
 			undo: []string{"host iptables -w -D DOCKER-USER 1"},
-			gap:  always("the rule is not named"),
 			from: "OUTSIDE", to: "HOST:8080", right: as(path.Dropped, path.CauseFirewallDrop),
 			rule:  "-A DOCKER-USER -p tcp -m conntrack --ctorigdstport 8080 --ctdir ORIGINAL -j DROP",
 			owner: "docker-user", direction: path.Request, container: "host",
@@ -76,7 +75,6 @@ func firewallOutages() []*outage {
 			name: "b2", what: "REJECT in DOCKER-USER",
 			do:   []string{"host iptables -w -I DOCKER-USER -p tcp --dport 80 -j REJECT"},
 			undo: []string{"host iptables -w -D DOCKER-USER 1"},
-			gap:  always("the rule is not named"),
 			from: "OUTSIDE", to: "HOST:8080", right: as(path.Refused, path.CauseFirewallReject),
 			rule:  "-A DOCKER-USER -p tcp -m tcp --dport 80 -j REJECT --reject-with icmp-port-unreachable",
 			owner: "docker-user", direction: path.Request, container: "host",
@@ -89,7 +87,6 @@ func firewallOutages() []*outage {
 				t.Cleanup(func() { _ = s.h.docker("network", "rm", "two") })
 				s.container(t, "c2", "idle", "--network", "two")
 			},
-			gap:  always("isolation is not told from other drops"),
 			from: "c2", to: "WEB:80", right: as(path.Dropped, isolation),
 			rule: "-A DOCKER-ISOLATION-STAGE-2 -o br-app -j DROP", owner: "docker", direction: path.Request, container: "host",
 			on: map[string]func(*outage){
@@ -110,7 +107,6 @@ func firewallOutages() []*outage {
 			name: "x2", what: "ebtables DROP",
 			do:   []string{"host ebtables -I FORWARD -p IPv4 --ip-proto tcp --ip-dport 80 -j DROP"},
 			undo: []string{"host ebtables -D FORWARD -p IPv4 --ip-proto tcp --ip-dport 80 -j DROP"},
-			gap:  always("bridge-family rules are not named"),
 			from: "cli", to: "web:80", right: as(path.Dropped, "bridge-filter"),
 			rule: "-A FORWARD -p IPv4 --ip-proto tcp --ip-dport 80 -j DROP", direction: path.Request, container: "host",
 		}, {
@@ -120,7 +116,6 @@ func firewallOutages() []*outage {
 				"host nft add rule inet fw f tcp dport 80 counter drop",
 			},
 			undo: []string{"host nft delete table inet fw"},
-			gap:  always("the rule is not named"),
 			from: "OUTSIDE", to: "web:8080", right: as(path.Dropped, path.CauseFirewallDrop),
 			rule: "tcp dport 80 counter drop", owner: "user", direction: path.Request, container: "host",
 		}, {
@@ -131,7 +126,6 @@ func firewallOutages() []*outage {
 				s.container(t, "ia", "tcp :80", "--network", "noicc")
 				s.container(t, "ib", "idle", "--network", "noicc")
 			},
-			gap:  always("isolation is not told from other drops"),
 			from: "ib", to: "ia:80", right: as(path.Dropped, isolation),
 			rule: "-A FORWARD -i br-noicc -o br-noicc -j DROP", owner: "docker", direction: path.Request, container: "host",
 			on: map[string]func(*outage){
@@ -145,7 +139,6 @@ func firewallOutages() []*outage {
 				t.Cleanup(func() { _ = s.h.docker("network", "rm", "intn") })
 				s.container(t, "ia", "tcp :80", "--network", "intn", "-p", "8082:80")
 			},
-			gap:  always("isolation is not told from other drops"),
 			from: "ia", to: "PEER:8080", right: answer{outcomes: failed, causes: []path.Cause{isolation}},
 			rule: "-A DOCKER-ISOLATION-STAGE-1 ! -d 172.31.0.0/16 -i br-intn -j DROP", owner: "docker", container: "host",
 			on: map[string]func(*outage){docker29: noWayOut, docker29Iptables: noWayOut},
@@ -153,14 +146,12 @@ func firewallOutages() []*outage {
 			name: "aa2", what: "DROP inside the container",
 			do:   []string{"in web iptables -w -I INPUT -p tcp --dport 80 -j DROP"},
 			undo: []string{"in web iptables -w -D INPUT 1"},
-			gap:  always("the rule is not named"),
 			from: "OUTSIDE", to: "web:8080", right: as(path.Dropped, path.CauseFirewallDrop),
 			rule: "-A INPUT -p tcp -m tcp --dport 80 -j DROP", owner: "user", direction: path.Request, container: "web",
 		}, {
 			name: "raw", what: "direct access from outside", made: true, only: []string{docker29, docker29Iptables},
 			do: []string{"outside ip route add SUBNET via HOST"}, undo: []string{"outside ip route del SUBNET via HOST"},
 			from: "OUTSIDE", to: "WEB:80", right: as(path.Dropped, "direct-access-blocked"),
-			gap:  always("the rule is not named"),
 			rule: "-A PREROUTING -d WEB/32 ! -i br-app -j DROP", owner: "docker", direction: path.Request, container: "host",
 			on: map[string]func(*outage){docker29: func(o *outage) {
 				o.rule = `ip daddr WEB iifname != "br-app" counter drop comment "DROP DIRECT ACCESS"`

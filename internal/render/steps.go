@@ -27,7 +27,9 @@ type Step struct {
 	// Device on which it happened, the one it left by if there are two; may be empty.
 	Device string
 	Text   string
-	Kind   StepKind
+	// Note is detail that is shown if there is room for it.
+	Note string
+	Kind StepKind
 	// Packet is the path.Packet.ID that the step is about; 0 for a note about several.
 	Packet int
 }

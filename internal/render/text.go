@@ -3,7 +3,6 @@ package render
 import (
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -86,7 +85,17 @@ func writeStep(out *printer, g Group, s Step, device int) {
 	if g.Where != "" && device > 0 {
 		prefix = append(prefix, span{pad(shorten(s.Device, device), device) + "  ", plain})
 	}
-	out.paragraph(s.Text, stepStyle(s.Kind), prefix...)
+	text := s.Text
+	if s.Note != "" {
+		room := out.width
+		for _, p := range prefix {
+			room -= columns(p.text)
+		}
+		if noted := text + " (" + s.Note + ")"; columns(noted) <= room {
+			text = noted
+		}
+	}
+	out.paragraph(text, stepStyle(s.Kind), prefix...)
 }
 
 // stepStyle returns the colour of a kind of step.
@@ -119,7 +128,7 @@ func writeVerdict(out *printer, v path.Verdict) {
 		labelled(out, "took", plain, l)
 	}
 	if w := v.Where; w != nil && w.Rule != nil {
-		labelled(out, "rule", plain, ruleText(w.Rule))
+		labelled(out, "rule:", plain, ruleText(w.Rule))
 	}
 	for _, e := range v.Evidence {
 		labelled(out, "because", plain, e)
@@ -177,21 +186,6 @@ func latencyText(v path.Verdict) string {
 		parts = append(parts, part.name+" "+Duration(part.ns))
 	}
 	return strings.Join(parts, ", ")
-}
-
-// ruleText shows a firewall rule and where it is.
-func ruleText(r *path.Rule) string {
-	text := strings.TrimSpace(r.Family + " " + r.Table + " " + r.Chain)
-	if r.Number > 0 {
-		text += ", rule " + strconv.Itoa(r.Number)
-	}
-	if r.Handle != 0 {
-		text += ", handle " + strconv.FormatUint(r.Handle, 10)
-	}
-	if r.Owner != "" {
-		text += " (owner " + r.Owner + ")"
-	}
-	return text + colon(r.Text)
 }
 
 // writeLosses says what of the flow was not seen or not kept.

@@ -36,7 +36,7 @@ func writeHops(out *printer, p *path.Path, all bool) {
 		}
 		out.line(span{title, bold}, span{packetDetail(pkt), plain})
 		for i := range pkt.Hops {
-			writeHop(out, pkt, i, c)
+			writeHop(out, p, pkt, i, c)
 		}
 		if pkt.OmittedHops > 0 {
 			out.line(span{"  " + count(pkt.OmittedHops, "more observation") + " not kept", red})
@@ -77,14 +77,14 @@ func hookText(h *path.Hop) string { return string(h.Stage) + " " + string(h.Acti
 // writeHop writes one hook: time, namespace, device, stage, action and the rest, which starts a new
 // line if it does not fit. Addresses that do not fit are left out where they are those of the hop
 // before.
-func writeHop(out *printer, pkt *path.Packet, i int, c hookColumns) {
+func writeHop(out *printer, p *path.Path, pkt *path.Packet, i int, c hookColumns) {
 	h := &pkt.Hops[i]
 	left := []span{
 		{"  " + pad(fineOffset(h.TimeNS), hookOffset) + "  ", dim},
 		{pad(shorten(namespaceText(h), c.namespace), c.namespace) + "  ", cyan},
 		{pad(shorten(deviceColumn(h), c.device), c.device) + "  ", plain},
 	}
-	rest := hopRest(pkt, h, true)
+	rest := hopRest(p, pkt, h, true)
 	what, width := hookText(h), 0
 	for _, s := range left {
 		width += columns(s.text)
@@ -95,7 +95,7 @@ func writeHop(out *printer, pkt *path.Packet, i int, c hookColumns) {
 	}
 	out.line(append(left, span{what, hopStyle(h)})...)
 	same := i > 0 && h.Src == pkt.Hops[i-1].Src && h.Dst == pkt.Hops[i-1].Dst
-	if rest = hopRest(pkt, h, !same); rest != "" {
+	if rest = hopRest(p, pkt, h, !same); rest != "" {
 		out.paragraph(rest, plain, span{strings.Repeat(" ", 2+hookOffset+2), plain})
 	}
 }
@@ -104,7 +104,7 @@ func writeHop(out *printer, pkt *path.Packet, i int, c hookColumns) {
 func deviceColumn(h *path.Hop) string { return first(h.Device, h.InDevice, h.OutDevice) }
 
 // hopRest returns the addresses, if wanted, and what is special about a hop.
-func hopRest(pkt *path.Packet, h *path.Hop, ends bool) string {
+func hopRest(p *path.Path, pkt *path.Packet, h *path.Hop, ends bool) string {
 	var parts []string
 	if ends && h.Src+h.Dst != "" {
 		parts = append(parts, h.Src+" → "+h.Dst)
@@ -128,6 +128,9 @@ func hopRest(pkt *path.Packet, h *path.Hop, ends bool) string {
 	}
 	if h.PrevDst != h.Dst {
 		add("destination was", h.PrevDst)
+	}
+	if rule := natRule(p, h); rule != nil {
+		add("by", ruleText(rule))
 	}
 	add("ICMP", h.ICMP)
 	add("by", h.Function)

@@ -128,7 +128,10 @@ func (w *walker) hop(h *path.Hop) {
 		w.refusedAt = h.Stage
 		w.add(h, StepRefuse, first(h.Device, h.InDevice, h.OutDevice), refuseText(h))
 	case h.Action == path.ActionDNAT, h.Action == path.ActionSNAT, h.Action == path.ActionMasquerade:
-		w.add(h, StepNAT, "", natText(w.p, h))
+		i := w.add(h, StepNAT, "", natText(w.p, h))
+		if r := natRule(w.p, h); r != nil {
+			w.steps()[i].Note = shortRule(r)
+		}
 	case h.Action == path.ActionFragment:
 		w.add(h, StepPass, h.Device, "fragmented, "+count(h.Length, "byte"))
 	case h.Action == path.ActionDeliver:

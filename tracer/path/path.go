@@ -177,6 +177,8 @@ type Translation struct {
 	Namespace string    `json:"namespace,omitempty"`
 	NetNS     uint32    `json:"netns,omitempty"`
 	Stage     Stage     `json:"stage"`
+	// Rule made the translation; nil if that is not sure (addition).
+	Rule *Rule `json:"rule,omitempty"`
 }
 
 // Rule is a firewall rule as its owner wrote it.

@@ -52,6 +52,11 @@ func TestTraceRules(t *testing.T) {
 		!strings.Contains(got[n-1], "dport") {
 		t.Errorf("dropped: last of %q, want the rule that dropped", got)
 	}
+	v := o.flows[0].Verdict
+	if v.Where == nil || v.Where.Rule == nil || v.Where.Rule.Chain != "forward" ||
+		!slices.ContainsFunc(v.Evidence, func(s string) bool { return strings.Contains(s, "the kernel's own trace") }) {
+		t.Errorf("dropped: rule %+v, evidence %q, want what the kernel's trace says", v.Where, v.Evidence)
+	}
 	labtest.Must(t, drop.Remove())
 	for _, ns := range d.Namespaces() {
 		for _, name := range tablesOf(t, ns) {

@@ -88,6 +88,9 @@ func ruleEvidence(r *ruling, c *firewall.Candidate) []string {
 			break
 		}
 	}
+	if r.traced {
+		out = append(out, "the kernel's own trace of the packet's way through the rules ends there")
+	}
 	if g := r.growth[r.settled]; g.Grew() {
 		what := "rule"
 		if c.IsPolicy() {
@@ -95,7 +98,7 @@ func ruleEvidence(r *ruling, c *firewall.Candidate) []string {
 		}
 		out = append(out, fmt.Sprintf("the %s's counter went from %d to %d packets", what, g.Before, g.After))
 	}
-	if !c.Sure && len(c.Unjudged) > 0 && len(r.list) == 1 {
+	if !c.Sure && !r.traced && len(c.Unjudged) > 0 && len(r.list) == 1 {
 		out = append(out, "not judged: "+strings.Join(c.Unjudged, ", ")+"; no other rule can have dropped it")
 	}
 	if s := ownerSentence(r.owner(c), c); s != "" {

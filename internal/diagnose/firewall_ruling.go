@@ -19,6 +19,8 @@ type ruling struct {
 	steps []firewall.Step
 	// settled is the one that did, as an index into list; -1 if that cannot be told.
 	settled int
+	// traced says that the kernel itself named it (--trace-rules).
+	traced bool
 	// whole says that the list has every rule that there is.
 	whole bool
 }
@@ -71,6 +73,10 @@ func (a *analysis) askRules(e *end, h *path.Hop) *ruling {
 		return nil
 	}
 	r.list = a.narrow(r.list, e, h)
+	if i := tracedIn(r.list, e, h); i >= 0 {
+		r.settled, r.traced, r.growth = i, true, make([]firewall.Growth, len(r.list))
+		return r
+	}
 	r.settled, r.growth = firewall.Settle(r.list, n.RulesBefore, n.Rules)
 	if r.settled < 0 {
 		r.dropStill()
@@ -175,5 +181,5 @@ func (r *ruling) dropStill() {
 // the kernel's report would allow something else.
 func (r *ruling) certain() bool {
 	c := r.one()
-	return c != nil && (c.Sure || r.growth[r.settled].Grew())
+	return c != nil && (c.Sure || r.traced || r.growth[r.settled].Grew())
 }

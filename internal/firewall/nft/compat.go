@@ -23,7 +23,7 @@ type targetExpr struct {
 	target xt.Target
 }
 
-func (e *targetExpr) eval(m *machine) { m.end(e.target.Verdict) }
+func (e *targetExpr) eval(m *machine) { m.end(e.target.At(m.p.Hook)) }
 
 func decodeMatchExpr(d *decoder, a nfnl.Attrs) expr {
 	name := a.Str(unix.NFTA_MATCH_NAME)

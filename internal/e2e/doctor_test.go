@@ -4,9 +4,14 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -294,5 +299,44 @@ func ailments() []ailment {
 			name: "paused", do: []string{"docker pause web"}, undo: []string{"docker unpause web"},
 			check: "container-paused", severity: path.SeverityWarning, cause: path.CauseContainerPaused, says: []string{"web", "8080", "unpause web"},
 		},
+	}
+}
+
+// TestDoctorLarge: fifty containers and two thousand rules are read within two seconds of processor
+// time; how long that takes by the clock depends on what else the machine does.
+func TestDoctorLarge(t *testing.T) {
+	const containers, rules, limit = 50, 2000, 2 * time.Second
+	h := spare(t, plain)
+	n := h.network(t)
+	t.Cleanup(func() { h.removeContainers() })
+	var group errgroup.Group
+	group.SetLimit(4)
+	for range containers {
+		name := unique("large")
+		group.Go(func() error {
+			return h.docker("run", "-d", "--name", name, "--network", n.Name, "-p", "80", image, "tcp", ":80")
+		})
+	}
+	check(t, group.Wait())
+	h.saveRules(t)
+	var text strings.Builder
+	text.WriteString("*filter\n")
+	for i := range rules {
+		fmt.Fprintf(&text, "-I DOCKER-USER -p tcp -s 198.18.%d.%d --dport 80 -j DROP\n", i/250, i%250)
+	}
+	text.WriteString("COMMIT\n")
+	file := filepath.Join(t.TempDir(), "rules")
+	check(t, os.WriteFile(file, []byte(text.String()), 0o600))
+	h.do(t, h.tool("iptables-restore"), "-w", "-n", file)
+	var r *result
+	if !eventually(20*time.Second, func() bool { // until the last container listens
+		r = h.doctor(t)
+		return len(r.findings) == 1
+	}) || r.findings[0].Check != "many-rules" {
+		t.Errorf("found %s, want many-rules only", findingList(r.findings))
+	}
+	t.Logf("%d ms by the clock, %d ms of processor time", r.stats.WallNS/1e6, r.stats.CPUNS/1e6)
+	if cpu := time.Duration(r.stats.CPUNS); cpu > limit {
+		t.Errorf("took %v of processor time, want at most %v", cpu, limit)
 	}
 }

@@ -63,13 +63,11 @@ func writeFinding(out *printer, f path.Finding) {
 	for _, text := range f.Remedy {
 		finer(out, "do:", green, text)
 	}
-	check := f.Check
-	if f.Cause != "" && string(f.Cause) != f.Check {
-		check += ", docs/causes/" + string(f.Cause) + ".md"
-	} else if f.Cause != "" {
-		check = "docs/causes/" + string(f.Cause) + ".md"
+	more := "docs/doctor.md#" + f.Check
+	if f.Cause != "" {
+		more += ", docs/causes/" + string(f.Cause) + ".md"
 	}
-	finer(out, "more:", cyan, check)
+	finer(out, "more:", cyan, more)
 }
 
 // finer is labelled, one step further in.

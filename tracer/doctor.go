@@ -74,7 +74,10 @@ func Doctor(ctx context.Context, cfg DoctorConfig) (*Examination, error) {
 			Target: cfg.Target, Started: started.Format(time.RFC3339Nano), Hooks: []string{},
 		},
 		Findings:   doctor.Examine(hosts, scope),
-		Containers: len(d.engines.Containers()), Networks: len(d.engines.Networks()), Namespaces: len(d.read),
+		Namespaces: len(d.read),
+	}
+	for _, h := range hosts {
+		out.Containers, out.Networks = out.Containers+len(h.Containers), out.Networks+len(h.Networks)
 	}
 	out.Stats = Stats{
 		Type: "stats", Hooks: map[string]uint64{}, WallNS: time.Since(started).Nanoseconds(), CPUNS: cpuTime(),
@@ -199,6 +202,9 @@ func (d *examiner) hosts(ctx context.Context) ([]*doctor.Host, error) {
 		return nil, err
 	}
 	for i, h := range hosts {
+		if h.Engine.Orphans > 0 {
+			h.InferNetworks()
+		}
 		if e := engines[i]; e.Alive && h.NS.Rules != nil && !e.Rootless {
 			state := expectState(e, d.engines.Containers(), d.engines.Networks())
 			h.Missing = expect.Check(&state, h.NS.Rules)

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/pathtrace/pathtrace/internal/docker"
 	"github.com/pathtrace/pathtrace/internal/doctor"
+	"github.com/pathtrace/pathtrace/internal/topo"
 )
 
 // engine says what is known of an engine, also of one that does not answer.
@@ -50,8 +48,13 @@ func (d *examiner) engineAway(out *doctor.Engine, e docker.Engine, h *doctor.Hos
 		return
 	}
 	out.State = doctor.EngineDown
-	out.Orphans = len(shims(h.NS.Inode))
-	if out.Orphans > 0 {
+	for _, c := range docker.Orphans(h.NS.Inode) {
+		if c.NetNS != 0 && !c.HostNetwork() && c.JoinedID == "" {
+			d.topo.SetName(c.NetNS, c.Name, topo.KindContainer)
+		}
+		h.Containers = append(h.Containers, d.container(c))
+	}
+	if out.Orphans = len(h.Containers); out.Orphans > 0 {
 		out.Signs = append(out.Signs, "processes of containers are there (containerd-shim)")
 	}
 	if h.Services != nil && slices.Contains(h.Services.Enabled, "docker.service") {
@@ -68,28 +71,4 @@ func (d *examiner) engineAway(out *doctor.Engine, e docker.Engine, h *doctor.Hos
 	if !given && !refused && len(out.Signs) == 0 {
 		out.State = doctor.EngineNone
 	}
-}
-
-// shims lists the processes that keep Docker's containers while the engine is away, of one network
-// namespace.
-func shims(host uint32) []int {
-	var out []int
-	entries, _ := os.ReadDir("/proc")
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil {
-			continue
-		}
-		dir := filepath.Join("/proc", entry.Name())
-		comm, _ := os.ReadFile(filepath.Join(dir, "comm"))
-		if !strings.HasPrefix(string(comm), "containerd-shim") {
-			continue
-		}
-		link, _ := os.Readlink(filepath.Join(dir, "ns/net"))
-		args, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
-		if link == "net:["+strconv.FormatUint(uint64(host), 10)+"]" && slices.Contains(strings.Split(string(args), "\x00"), "moby") {
-			out = append(out, pid)
-		}
-	}
-	return out
 }

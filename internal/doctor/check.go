@@ -33,6 +33,7 @@ func checks() []check {
 		{"engine", engineChecks},
 		{"forwarding", forwardingChecks},
 		{"Docker's rules", missingChecks},
+		{"rules without the engine", orphanChecks},
 		{"links", linkChecks},
 		{"duplicate addresses", duplicateChecks},
 		{"neighbours", neighbourChecks},

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -18,7 +19,14 @@ func TestEngine(t *testing.T) {
 			want: []string{"note docker-absent"}, says: []string{"no Docker engine at /x"}},
 		{name: "dead", spoil: func(h *Host) {
 			h.Engine.State, h.Engine.Problem, h.Engine.Orphans = EngineDown, "the Docker engine at /x is not running", 3
+			nat := &firewall.Table{Family: firewall.FamilyIP, Name: "nat", Backend: firewall.IptablesNFT}
+			chain(nat, "DOCKER", "", dport("-A DOCKER", 8080, firewall.DNAT))
+			nat.Chains[0].Rules[0].Body = body{verdict: firewall.Verdict{Kind: firewall.DNAT, Detail: "172.18.0.2:80"}}
+			h.NS.Rules.Tables = append(h.NS.Rules.Tables, nat)
 		}, want: []string{"error docker-not-running"}, says: []string{"/x is not running", "3 containers still running without it", "systemctl start docker"}},
+		{name: "dead, rules gone", spoil: func(h *Host) {
+			h.Engine.State, h.Engine.Problem, h.NS.TCP = EngineDown, "x", nil
+		}, want: []string{"error docker-not-running", "error nat-missing"}, says: []string{"systemctl start docker"}},
 		{name: "hangs", spoil: func(h *Host) {
 			h.Engine.State, h.Engine.Problem = EngineHangs, "the Docker engine at /x does not answer"
 		},
@@ -29,6 +37,21 @@ func TestEngine(t *testing.T) {
 		{name: "broken configuration", spoil: func(h *Host) { h.Engine.ConfigProblem = "decode /etc/docker/daemon.json: unexpected end" },
 			want: []string{"warning daemon-config-broken"}, says: []string{"dockerd --validate --config-file /etc/docker/daemon.json"}},
 	})
+}
+
+// TestInferNetworks: an engine that is away leaves enough to tell bridges and subnets.
+func TestInferNetworks(t *testing.T) {
+	h := sound()
+	want := *h.Networks[0]
+	h.Networks = nil
+	h.InferNetworks()
+	if len(h.Networks) != 1 || !reflect.DeepEqual(*h.Networks[0], want) {
+		t.Errorf("got %+v, want %+v", h.Networks, want)
+	}
+	h.NS.Links[4].Up, h.Engine.State, h.Engine.Problem, h.NS.Rules = false, EngineDown, "x", nil
+	if words, _ := examine(h, nil); !slices.Equal(words, []string{"error docker-not-running", "error veth-down"}) {
+		t.Errorf("got %q", words)
+	}
 }
 
 func TestNames(t *testing.T) {

@@ -15,6 +15,9 @@ var embeddedDNS = netip.AddrFrom4([4]byte{127, 0, 0, 11})
 
 // nameChecks looks at how containers resolve each other's names.
 func nameChecks(h *Host) []finding {
+	if h.Engine.State != EngineAnswers {
+		return nil // the name server is the engine: said with that
+	}
 	var out []finding
 	for _, c := range h.Containers {
 		if !c.Runs() || c.Joined || c.NS == nil || !slices.Contains(c.NS.Resolvers, embeddedDNS) {
@@ -44,9 +47,6 @@ func resolverCheck(h *Host, c *Container) (finding, bool) {
 			fmt.Sprintf("no UDP socket is bound to %s in %s", embeddedDNS, c.NS.Name),
 		}
 		f.Remedy = []string{h.docker("restart %s  # breaks its connections", quote(c.Name))}
-		if h.Engine.State != EngineAnswers {
-			f.Remedy = []string{"systemctl start docker"}
-		}
 		return f, true
 	case c.NS.Rules != nil && !translatesDNS(c.NS.Rules):
 		f.Check = "dns-rules-missing"

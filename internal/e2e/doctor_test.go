@@ -302,6 +302,61 @@ func ailments() []ailment {
 	}
 }
 
+// TestDoctorDead: without the engine, what its containers have is still looked at, and named.
+func TestDoctorDead(t *testing.T) {
+	h := need(t).Hosts[1] // its containers survive
+	n := h.network(t)
+	web, client := n.server(t, "-p", "80"), n.client(t)
+	h.sound(t, "before")
+	port := web.published("80/tcp").Port()
+	dev := web.veth()
+	check(t, h.stopDaemon())
+	t.Cleanup(func() {
+		if h.pid() == 0 {
+			check(t, h.startDaemon())
+		}
+	})
+	const dead = "docker-not-running"
+	r := h.doctor(t)
+	r.found(dead)
+	if text := findingList(r.findings); !strings.Contains(text, "2 containers still running") {
+		t.Errorf("the containers are not mentioned: %s", text)
+	}
+	if r := h.doctor(t, "--docker-host", "unix:///nonexistent/d.sock"); len(r.findings) != 2 {
+		t.Errorf("two dead engines: found %s", findingList(r.findings))
+	}
+	h.do(t, "iptables", "-w", "-t", "nat", "-F")
+	h.do(t, "ip", "link", "set", dev, "down")
+	r = h.doctor(t)
+	r.found(dead, "nat-missing", "veth-down")
+	text := findingList(r.findings)
+	for _, part := range []string{fmt.Sprint("port ", port, " of ", web.Name), web.Name + " is cut off from network " + n.Name} {
+		if !strings.Contains(text, part) {
+			t.Errorf("no %q in %s", part, text)
+		}
+	}
+	if strings.Contains(text, client.Name) {
+		t.Errorf("%s is well: %s", client.Name, text)
+	}
+	h.do(t, "ip", "link", "set", dev, "up")
+	check(t, h.startDaemon())
+	h.sound(t, "after the engine was started")
+}
+
+// found checks which findings there are, in any order.
+func (r *result) found(checks ...string) {
+	r.t.Helper()
+	var got []string
+	for _, f := range r.findings {
+		got = append(got, f.Check)
+	}
+	slices.Sort(got)
+	slices.Sort(checks)
+	if !slices.Equal(got, checks) {
+		r.t.Errorf("%v: found %s\nwant %q", r.args, findingList(r.findings), checks)
+	}
+}
+
 // TestDoctorLarge: fifty containers and two thousand rules are read within two seconds of processor
 // time; how long that takes by the clock depends on what else the machine does.
 func TestDoctorLarge(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 // ruling is what the rules of a namespace say of a packet that ended in one of its hooks.
 type ruling struct {
 	space  *Namespace
+	rules  *firewall.Ruleset // those of space that can have discarded it
 	packet *firewall.Packet
 	// list are the rules and policies that could have discarded the packet, in the kernel's order;
 	// growth says how their counters changed.
@@ -59,7 +60,10 @@ func (a *analysis) askRules(e *end, h *path.Hop) *ruling {
 	if n.Rules == nil || e.drop != nil && !isNetfilterDrop(e.drop) {
 		return nil
 	}
-	r := &ruling{space: n, settled: -1, whole: len(n.Rules.Problems) == 0}
+	r := &ruling{space: n, rules: n.Rules, settled: -1, whole: len(n.Rules.Problems) == 0}
+	if e.drop != nil {
+		r.rules = a.reported(n.Rules, h)
+	}
 	switch stage := e.hook(); {
 	case stage != "":
 		v := visitOf(e.pkt, stage, h)
@@ -72,7 +76,9 @@ func (a *analysis) askRules(e *end, h *path.Hop) *ruling {
 	if r.packet == nil {
 		return nil
 	}
-	r.list = a.narrow(r.list, e, h)
+	if e.icmp != nil || a.resetFrom(e) != nil {
+		r.list = rejecting(r.list)
+	}
 	if i := tracedIn(r.list, e, h); i >= 0 {
 		r.settled, r.traced, r.growth = i, true, make([]firewall.Growth, len(r.list))
 		return r
@@ -92,7 +98,7 @@ func (a *analysis) walk(r *ruling, p *firewall.Packet) firewall.Truth {
 	if p == nil {
 		return firewall.Maybe
 	}
-	w := r.space.Rules.Walk(p)
+	w := r.rules.Walk(p)
 	r.packet, r.steps = p, append(r.steps, w.Steps...)
 	r.list = append(r.list, firewall.Discarding(w.Candidates)...)
 	r.whole = r.whole && !w.Bounded
@@ -139,22 +145,24 @@ func (a *analysis) walkBridge(r *ruling, pkt *path.Packet, h *path.Hop) {
 	}
 }
 
-// narrow drops the candidates that the kernel's own report excludes: rules of nf_tables and of the
-// legacy tables discard in functions of their own.
-func (a *analysis) narrow(list []firewall.Candidate, e *end, h *path.Hop) []firewall.Candidate {
-	if e.icmp != nil || a.resetFrom(e) != nil {
-		list = slices.DeleteFunc(list, func(c firewall.Candidate) bool {
-			return c.Verdict.Kind != firewall.Reject && c.Verdict.Kind != firewall.Unknown
-		})
-	}
+// reported returns the tables that the kernel's own report leaves: rules of nf_tables and of the legacy
+// tables discard in functions of their own, so those of the others let the packet pass.
+func (a *analysis) reported(set *firewall.Ruleset, h *path.Hop) *firewall.Ruleset {
 	switch {
 	case h.Function == "nft_do_chain":
-		return firewall.OfBackends(list, firewall.NFTables, firewall.IptablesNFT)
+		return set.Of(firewall.NFTables, firewall.IptablesNFT)
 	case h.Function == "ipt_do_table", h.Function == "ip6t_do_table",
 		h.Function == "nf_hook_slow" && a.f.NFTDropsInPlace:
-		return firewall.OfBackends(list, firewall.IptablesLegacy)
+		return set.Of(firewall.IptablesLegacy)
 	}
-	return list
+	return set
+}
+
+// rejecting returns the candidates that can have sent a refusal.
+func rejecting(list []firewall.Candidate) []firewall.Candidate {
+	return slices.DeleteFunc(list, func(c firewall.Candidate) bool {
+		return c.Verdict.Kind != firewall.Reject && c.Verdict.Kind != firewall.Unknown
+	})
 }
 
 // byOwnRule reports whether it is known that a rule which is not Docker's dropped the packet: then

@@ -1,5 +1,7 @@
 package firewall
 
+import "slices"
+
 // Candidate is a rule or a chain's policy that could have ended or translated a packet.
 type Candidate struct {
 	Chain *Chain
@@ -44,16 +46,15 @@ func Translating(list []Candidate, kind VerdictKind) []Candidate {
 	})
 }
 
-// OfBackends returns the candidates of one of the backends.
-func OfBackends(list []Candidate, backends ...Backend) []Candidate {
-	return keep(list, func(c *Candidate) bool {
-		for _, b := range backends {
-			if c.Backend() == b {
-				return true
-			}
+// Of returns the tables of some backends only: those that can have ended a packet.
+func (r *Ruleset) Of(backends ...Backend) *Ruleset {
+	out := &Ruleset{Read: r.Read, Problems: r.Problems}
+	for _, t := range r.Tables {
+		if slices.Contains(backends, t.Backend) {
+			out.Tables = append(out.Tables, t)
 		}
-		return false
-	})
+	}
+	return out
 }
 
 func keep(list []Candidate, want func(*Candidate) bool) []Candidate {

@@ -21,9 +21,11 @@ import (
 const (
 	// lookupTime bounds the look-up of the target's name from the source; it runs beside the probe.
 	lookupTime = 400 * time.Millisecond
-	// dockerLookupTime is the same for Docker's own server, which answers at once unless its engine is
-	// in trouble or the machine very busy.
-	dockerLookupTime = time.Second
+	// dockerLookupTime is the same for Docker's own server, which answers at once unless it has to ask
+	// others, its engine is in trouble or the machine very busy.
+	dockerLookupTime = 700 * time.Millisecond
+	// aliveTime is for how long a silent server is asked for a name that it surely knows.
+	aliveTime = 300 * time.Millisecond
 )
 
 // nameLookup is a look-up under way.
@@ -91,15 +93,19 @@ func (s *session) resolve(ctx context.Context, src *docker.Container, tgt target
 		return nil, err
 	}
 	defer ns.Close()
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	got := resolve.Lookup(ctx, cfg, tgt.Label, func(server netip.AddrPort) (conn net.Conn, err error) {
+	dial := func(server netip.AddrPort) (conn net.Conn, err error) {
 		err = netns.Do(ns, func() error {
 			conn, err = net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(server))
 			return err
 		})
 		return conn, err
-	})
+	}
+	ask := func(name string, limit time.Duration) resolve.Answer {
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		return resolve.Lookup(ctx, cfg, name, dial)
+	}
+	got := ask(tgt.Label, limit)
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return nil, fmt.Errorf("look up %s: %w", tgt.Label, ctx.Err())
 	}
@@ -109,6 +115,8 @@ func (s *session) resolve(ctx context.Context, src *docker.Container, tgt target
 	}
 	if isDocker(got.Server) && got.Status != resolve.Found {
 		fact.DockerPort = s.dockerDNSPort(s.t.source.NetNS)
+		cfg.Hosts = nil // which has the container's own name, too
+		fact.DockerAnswers = got.Status == resolve.Silent && ask(src.Name, aliveTime).Status == resolve.Found
 	}
 	return fact, nil
 }

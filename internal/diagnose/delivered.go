@@ -160,6 +160,16 @@ func (a *analysis) proxied(s served) *finding {
 	if !s.ok {
 		return nil
 	}
+	if ns, ok := a.nobodyListens(a.publishedTo()); ok && a.p.Proto == path.UDP && !s.answered {
+		port := a.publishedTo()
+		return &finding{
+			outcome: path.Lost, cause: path.CauseNotListening,
+			says: fmt.Sprintf("docker-proxy in %s took the datagram for %s, but nothing listens on port %d in %s",
+				a.spaceName(s.netns), a.target(), port, a.spaceName(ns)),
+			where:  a.socketIn(s.netns),
+			remedy: []string{a.commandIn(ns, a.targetContainer(), listCommand(a.p.Proto))},
+		}
+	}
 	f := a.delivered(s)
 	f.says += ", through docker-proxy"
 	f.evidence = []string{fmt.Sprintf("docker-proxy in %s took the request on %s and carries it to %s "+

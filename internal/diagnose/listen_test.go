@@ -54,6 +54,7 @@ func TestNotListening(t *testing.T) {
 		{
 			name: "another port", flow: in, facts: listening(Listener{Proto: path.TCP, Addr: ap("0.0.0.0:8000")}),
 			outcome: path.Refused, cause: path.CauseNotListening, summary: summary,
+			evidence: "container web does listen on 0.0.0.0:8000",
 		},
 		{
 			name: "loopback only", flow: in,

@@ -42,6 +42,8 @@ type Lookup struct {
 	// DockerPort is where Docker's own DNS server listens in the asker's namespace, behind the address
 	// 127.0.0.11; 0 if it was not found there.
 	DockerPort uint16
+	// DockerAnswers is set if that server was silent about the name and answered for another.
+	DockerAnswers bool
 }
 
 // dockerDNS is the address of Docker's own DNS server in containers of user-defined networks.
@@ -75,12 +77,17 @@ func (a *analysis) nameProblem() *finding {
 	f.evidence = []string{fmt.Sprintf("%s does not have %s in its hosts file and asks %s", a.asker(), l.Name, l.Server)}
 	asker, target := quote(a.f.Source.Container), quote(a.f.Target.Container)
 	switch {
+	case l.DockerAnswers:
+		f.says = fmt.Sprintf("%s cannot resolve the name %s: Docker's DNS server does not know it, and those that it asks "+
+			"did not answer within %s", a.asker(), l.Name, span(l.Waited))
+		f.evidence = append(f.evidence, "Docker's DNS server answers for other names")
+		f.remedy = []string{fmt.Sprintf("docker inspect -f '{{json .NetworkSettings.Networks}}' %s  # Aliases, DNSNames", target)}
 	case l.Server.Addr() == dockerDNS() && l.Status != LookupNotFound && l.Status != LookupFailed:
 		a.embeddedDown(f)
 	case l.Server.Addr() == dockerDNS() || a.f.Target.Container == "" || a.f.Source.Container == "":
 		f.remedy = []string{fmt.Sprintf("docker exec %s getent hosts %s", asker, l.Name)}
 	case a.onDefaultBridge():
-		f.says += ". On the default bridge network containers have no names"
+		f.says += "; on the default bridge network containers have no names"
 		f.remedy = []string{fmt.Sprintf("docker network create shared && docker network connect shared %s && "+
 			"docker network connect shared %s", target, asker)}
 	default:

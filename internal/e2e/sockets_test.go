@@ -312,3 +312,46 @@ func TestNATExhausted(t *testing.T) {
 	undo()
 	h.probe(t, want{Outcome: path.Delivered}, client.Name, to.String())
 }
+
+// TestPausedDatagram: a paused container takes datagrams and answers none.
+func TestPausedDatagram(t *testing.T) {
+	h := need(t).Hosts[0]
+	t.Parallel()
+	n := h.network(t)
+	echo, client := h.runs(t, "echo", "udp :53", "--network", n.Name), n.client(t)
+	to := echo.Name + ":53"
+	h.must(t, "pause", echo.Name)
+	r := h.run(t, append([]string{"--from", client.Name, "--to", to, "--proto", "udp", "-o", "json"}, brief...)...)
+	if len(r.verdicts) != 1 || r.verdicts[0].Outcome != path.Delivered || len(r.verdicts[0].Warnings) != 1 ||
+		r.verdicts[0].Warnings[0].Cause != path.CauseContainerPaused {
+		t.Errorf("want delivered with a warning of %s\n%s%s", path.CauseContainerPaused, r.stdout, r.stderr)
+	}
+	h.must(t, "unpause", echo.Name)
+	h.probe(t, want{Outcome: path.Delivered, Says: []string{"answered"}}, client.Name, to, "--proto", "udp")
+}
+
+// TestNotListeningThere says on which port the service does listen.
+func TestNotListeningThere(t *testing.T) {
+	h := need(t).Hosts[0]
+	t.Parallel()
+	n := h.network(t)
+	web := h.runs(t, "web", "tcp :8000", "--network", n.Name, "-p", "80")
+	h.probe(t, want{
+		Outcome: path.Refused, Cause: path.CauseNotListening, Container: web.Name,
+		Says: []string{"container " + web.Name + " does listen on [::]:8000"},
+	}, shared.Outside, web.published("80/tcp").String())
+}
+
+// TestProxyToNobody: docker-proxy takes a datagram that nobody in the container wants.
+func TestProxyToNobody(t *testing.T) {
+	h := spare(t, plain)
+	n := h.network(t)
+	mute := h.runs(t, "mute", "idle", "--network", n.Name, "-p", "53/udp")
+	to := mute.published("53/udp").String()
+	h.saveRules(t)
+	h.do(t, "iptables", "-w", "-t", "nat", "-F")
+	r := h.run(t, append([]string{"--from", shared.Outside, "--to", to, "--proto", "udp", "-o", "json"}, brief...)...)
+	if len(r.verdicts) != 1 || r.verdicts[0].Outcome == path.Delivered || r.verdicts[0].Cause != path.CauseNotListening {
+		t.Errorf("want %s\n%s%s", path.CauseNotListening, lastVerdict(r), r.stderr)
+	}
+}

@@ -30,7 +30,7 @@ type ruleReader func() ([]*firewall.Table, []string, error)
 // that ended before it. It is safe for concurrent use.
 type ruleBook struct {
 	enter   func(inode uint32, fn func() error) error
-	readers []ruleReader
+	readers func() []ruleReader // for one namespace
 	log     *slog.Logger
 	now     func() uint64 // CLOCK_MONOTONIC, ns
 
@@ -42,6 +42,7 @@ type ruleBook struct {
 // rulePage holds the readings of one namespace, oldest first.
 type rulePage struct {
 	mu       sync.Mutex // held while reading, so that two do not read the same
+	readers  []ruleReader
 	readings []ruleReading
 }
 
@@ -53,17 +54,20 @@ type ruleReading struct {
 
 func newRuleBook(enter func(uint32, func() error) error, log *slog.Logger) *ruleBook {
 	return &ruleBook{
-		enter: enter, readers: []ruleReader{nft.Read, legacy.Read}, log: log, now: monotonic,
+		enter: enter, readers: readersOfOne, log: log, now: monotonic,
 		pages: map[uint32]*rulePage{},
 	}
 }
+
+// readersOfOne are the readers of one namespace; that of nf_tables keeps what has not changed.
+func readersOfOne() []ruleReader { return []ruleReader{new(nft.Reader).Read, legacy.Read} }
 
 func (b *ruleBook) page(inode uint32) *rulePage {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p := b.pages[inode]
 	if p == nil {
-		p = &rulePage{}
+		p = &rulePage{readers: b.readers()}
 		b.pages[inode] = p
 	}
 	return p
@@ -112,7 +116,7 @@ func (b *ruleBook) after(inode uint32, since uint64) *firewall.Ruleset {
 		return p.readings[n-1].rules
 	}
 	r := ruleReading{began: b.now()}
-	r.rules = b.read(inode)
+	r.rules = b.read(inode, p.readers)
 	r.ended = b.now()
 	if r.rules == nil {
 		return nil
@@ -138,11 +142,11 @@ func (b *ruleBook) before(inode uint32, t uint64) *firewall.Ruleset {
 }
 
 // read reads all kinds of rules of a namespace. What one reader cannot read is a problem, not an end.
-func (b *ruleBook) read(inode uint32) *firewall.Ruleset {
+func (b *ruleBook) read(inode uint32, readers []ruleReader) *firewall.Ruleset {
 	set := &firewall.Ruleset{}
 	any := false
 	err := b.enter(inode, func() error {
-		for _, read := range b.readers {
+		for _, read := range readers {
 			tables, problems, err := read()
 			if err != nil {
 				problems = append(problems, err.Error())

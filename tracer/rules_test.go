@@ -14,7 +14,7 @@ import (
 func fakeRules(readers ...ruleReader) *ruleBook {
 	var clock atomic.Uint64
 	b := newRuleBook(func(_ uint32, fn func() error) error { return fn() }, slog.New(slog.DiscardHandler))
-	b.readers = readers
+	b.readers = func() []ruleReader { return readers }
 	b.now = func() uint64 { return clock.Add(10) }
 	return b
 }

@@ -2,6 +2,7 @@ package nfnl
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -79,30 +80,29 @@ func (c *Conn) receive() ([]syscall.NetlinkMessage, error) {
 }
 
 // Dump asks for all objects of a kind, the subsystem in the upper byte of typ, and calls fn with the
-// family and attributes of each. Objects that changed meanwhile are ErrInterrupted. After an error the connection is of no more use.
+// family and attributes of each, until fn fails. Objects that changed meanwhile are ErrInterrupted.
 func (c *Conn) Dump(typ uint16, family uint8, body []byte, fn func(family uint8, a Attrs) error) error {
 	if err := c.send(typ, family, unix.NLM_F_DUMP, body); err != nil {
 		return err
 	}
-	interrupted := false
+	// The dump is read to its end in any case: the kernel begins no other on this connection before.
+	var failed error
 	for {
 		msgs, err := c.receive()
 		if err != nil {
 			return err
 		}
 		for _, m := range msgs {
-			interrupted = interrupted || m.Header.Flags&unix.NLM_F_DUMP_INTR != 0
-			switch m.Header.Type {
-			case unix.NLMSG_ERROR:
-				return answer(m.Data)
-			case unix.NLMSG_DONE:
-				if err := answer(m.Data); err != nil || !interrupted {
-					return err
-				}
-				return ErrInterrupted
+			if m.Header.Flags&unix.NLM_F_DUMP_INTR != 0 && failed == nil {
+				failed = ErrInterrupted
 			}
-			if err := each(m, fn); err != nil {
-				return err
+			switch {
+			case m.Header.Type == unix.NLMSG_ERROR:
+				return answer(m.Data)
+			case m.Header.Type == unix.NLMSG_DONE:
+				return cmp.Or(failed, answer(m.Data))
+			case failed == nil:
+				failed = each(m, fn)
 			}
 		}
 	}

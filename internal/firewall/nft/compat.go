@@ -18,10 +18,7 @@ func (e *matchExpr) eval(m *machine) {
 }
 
 // targetExpr is a target of x_tables.
-type targetExpr struct {
-	name   string
-	target xt.Target
-}
+type targetExpr struct{ target xt.Target }
 
 func (e *targetExpr) eval(m *machine) { m.end(e.target.At(m.p.Hook)) }
 
@@ -33,7 +30,7 @@ func decodeMatchExpr(d *decoder, a nfnl.Attrs) expr {
 
 func decodeTargetExpr(d *decoder, a nfnl.Attrs) expr {
 	name := a.Str(unix.NFTA_TARGET_NAME)
-	return &targetExpr{name, d.xtables().Target(d.family == firewall.FamilyIP6, name,
+	return &targetExpr{d.xtables().Target(d.family == firewall.FamilyIP6, name,
 		uint8(a.U32(unix.NFTA_TARGET_REV)), a[unix.NFTA_TARGET_INFO])}
 }
 

@@ -65,7 +65,9 @@ func decodeFor(name string) decodeFunc {
 		}
 	case "nat", "masq", "redir":
 		return func(d *decoder, a nfnl.Attrs) expr { return decodeNAT(d, name, a) }
-	case "reject", "queue", "synproxy", "tproxy", "fwd":
+	case "reject":
+		return decodeReject
+	case "queue", "synproxy", "tproxy", "fwd":
 		return func(d *decoder, a nfnl.Attrs) expr { return decodeFinal(d, name, a) }
 	case "limit", "quota", "connlimit":
 		return func(_ *decoder, a nfnl.Attrs) expr { return &doubtExpr{name, a} }
@@ -283,16 +285,16 @@ func decodeNAT(d *decoder, name string, a nfnl.Attrs) expr {
 	return e
 }
 
-func decodeFinal(d *decoder, name string, a nfnl.Attrs) expr {
-	e := &finalExpr{name: name, a: a, verdict: firewall.Verdict{Kind: firewall.Stolen, Detail: name}}
-	switch name {
-	case "reject":
-		e.verdict = firewall.Verdict{Kind: firewall.Reject, Detail: rejectDetail(d.family,
-			a.U32(unix.NFTA_REJECT_TYPE), a.U8(unix.NFTA_REJECT_ICMP_CODE))}
-	case "queue":
-		e.verdict = firewall.Verdict{Kind: firewall.Queue}
+func decodeFinal(_ *decoder, name string, a nfnl.Attrs) expr {
+	v := firewall.Verdict{Kind: firewall.Stolen, Detail: name}
+	if name == "queue" {
+		v = firewall.Verdict{Kind: firewall.Queue}
 	}
-	return e
+	return &finalExpr{name: name, a: a, verdict: v}
+}
+
+func decodeReject(_ *decoder, a nfnl.Attrs) expr {
+	return &rejectExpr{a.U32(unix.NFTA_REJECT_TYPE), a.U8(unix.NFTA_REJECT_ICMP_CODE)}
 }
 
 // decodeObjref reads the use of a named object: a counter changes nothing, a limit may not match.

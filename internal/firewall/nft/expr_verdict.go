@@ -151,61 +151,51 @@ type finalExpr struct {
 
 func (e *finalExpr) eval(m *machine) { m.end(e.verdict) }
 
-// rejectDetail names the answer of a reject (nft_reject.c; the codes of ICMPX are in nft_reject_icmp_code).
-func rejectDetail(f firewall.Family, typ uint32, code uint8) string {
-	switch typ {
-	case unix.NFT_REJECT_TCP_RST:
+// rejectExpr answers and discards (nft_reject.c).
+type rejectExpr struct {
+	typ  uint32
+	code uint8
+}
+
+func (e *rejectExpr) eval(m *machine) {
+	if m.everything && m.family != firewall.FamilyIP && m.family != firewall.FamilyIP6 {
+		m.end(firewall.Verdict{Kind: firewall.Reject, Detail: e.detail(false)})
+		m.end(firewall.Verdict{Kind: firewall.Reject, Detail: e.detail(true)})
+		return
+	}
+	m.end(firewall.Verdict{Kind: firewall.Reject, Detail: e.detail(m.family == firewall.FamilyIP6 || m.p.IsIPv6())})
+}
+
+// detail names the answer as the REJECT of iptables and ip6tables does. The codes of ICMPX stand for
+// one of each version of IP (nft_reject_icmp_code).
+func (e *rejectExpr) detail(v6 bool) string {
+	code := e.code
+	switch {
+	case e.typ == unix.NFT_REJECT_TCP_RST:
 		return "tcp-reset"
-	case unix.NFT_REJECT_ICMPX_UNREACH:
-		names := []string{"icmpx-no-route", "icmpx-port-unreachable", "icmpx-host-unreachable", "icmpx-admin-prohibited"}
-		if int(code) < len(names) {
-			return names[code]
-		}
-	case unix.NFT_REJECT_ICMP_UNREACH:
-		if f == firewall.FamilyIP6 {
-			return "icmp6-" + icmpv6Code(code)
-		}
-		return "icmp-" + icmpCode(code)
+	case e.typ == unix.NFT_REJECT_ICMPX_UNREACH && v6:
+		code = [...]uint8{0, 4, 3, 1}[min(code, 3)]
+	case e.typ == unix.NFT_REJECT_ICMPX_UNREACH:
+		code = [...]uint8{0, 3, 1, 13}[min(code, 3)]
 	}
-	return fmt.Sprintf("icmp code %d", code)
+	if v6 {
+		return icmp6Reject(code)
+	}
+	return icmpReject(code)
 }
 
-// icmpCode names a code of ICMP destination unreachable as iptables and nft do.
-func icmpCode(code uint8) string {
-	switch code {
-	case 0:
-		return "net-unreachable"
-	case 1:
-		return "host-unreachable"
-	case 2:
-		return "prot-unreachable"
-	case 3:
-		return "port-unreachable"
-	case 9:
-		return "net-prohibited"
-	case 10:
-		return "host-prohibited"
-	case 13:
-		return "admin-prohibited"
+// icmpReject names a code of ICMP destination unreachable as iptables' REJECT does.
+func icmpReject(code uint8) string {
+	if code == 2 {
+		return "icmp-proto-unreachable" // nft calls it prot-unreachable
 	}
-	return fmt.Sprint(code)
+	return "icmp-" + symbol(typeICMPCode, []byte{code})
 }
 
-// icmpv6Code names a code of ICMPv6 destination unreachable as nft does.
-func icmpv6Code(code uint8) string {
-	switch code {
-	case 0:
-		return "no-route"
-	case 1:
-		return "admin-prohibited"
-	case 3:
-		return "addr-unreachable"
-	case 4:
-		return "port-unreachable"
-	case 5:
-		return "policy-fail"
-	case 6:
-		return "reject-route"
+// icmp6Reject names a code of ICMPv6 destination unreachable as ip6tables' REJECT does.
+func icmp6Reject(code uint8) string {
+	if code == 1 {
+		return "icmp6-adm-prohibited" // nft calls it admin-prohibited
 	}
-	return fmt.Sprint(code)
+	return "icmp6-" + symbol(typeICMPv6Code, []byte{code})
 }

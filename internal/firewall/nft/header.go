@@ -133,8 +133,13 @@ func (e *payloadExpr) eval(m *machine) {
 	var h image
 	switch e.base {
 	case unix.NFT_PAYLOAD_LL_HEADER:
-		// On the way out of the IP stack there is none yet.
-		h = linkHeader(m.p)
+		if m.p.Hook == firewall.Output && m.family != firewall.FamilyBridge {
+			m.require(firewall.No) // NFT_BREAK: there is none yet
+			return
+		}
+		if m.p.Hook != firewall.Postrouting || m.family == firewall.FamilyBridge {
+			h = linkHeader(m.p)
+		}
 	case unix.NFT_PAYLOAD_NETWORK_HEADER:
 		h = networkHeader(m.p)
 	case unix.NFT_PAYLOAD_TRANSPORT_HEADER:

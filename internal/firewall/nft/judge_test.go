@@ -159,6 +159,26 @@ func load(t *testing.T, family, chain, rule string) *firewall.Rule {
 	return r
 }
 
+// TestJudgeReject checks that an answer is named as the packet's version of IP has it.
+func TestJudgeReject(t *testing.T) {
+	for rule, want := range map[string][2]string{
+		"reject":                             {"icmp-port-unreachable", "icmp6-port-unreachable"},
+		"reject with icmpx admin-prohibited": {"icmp-admin-prohibited", "icmp6-adm-prohibited"},
+		"reject with icmpx host-unreachable": {"icmp-host-unreachable", "icmp6-addr-unreachable"},
+		"reject with tcp reset":              {"tcp-reset", "tcp-reset"},
+	} {
+		body := load(t, "inet", "type filter hook forward priority 0;", rule).Body
+		p := web()
+		if got := body.Judge(p).Verdict; got.Kind != firewall.Reject || got.Detail != want[0] {
+			t.Errorf("%s: want %s, got %+v", rule, want[0], got)
+		}
+		p.Src, p.Dst = netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2")
+		if got := body.Judge(p).Verdict; got.Kind != firewall.Reject || got.Detail != want[1] {
+			t.Errorf("%s, IPv6: want %s, got %+v", rule, want[1], got)
+		}
+	}
+}
+
 // TestUnjudged checks that doubts are named as the user wrote them.
 func TestUnjudged(t *testing.T) {
 	rule := load(t, "ip", "type filter hook forward priority 0;", "tcp dport 80 meta mark 1 limit rate 5/minute drop")

@@ -15,35 +15,49 @@ import (
 // attempts bounds how often a ruleset is read that changes under the reader, as while dockerd starts.
 const attempts = 6
 
+// Reader reads the rules of one network namespace again and again. Sets, which may be large or many,
+// are read again only if anything but counters changed since. The zero value is ready for use; it is
+// not safe for concurrent use.
+type Reader struct {
+	// generation is that of the ruleset whose sets these are, by table; nil before the first reading.
+	generation uint32
+	sets       map[tableKey]map[string]*set
+}
+
 // Read reads all tables of all families of the calling thread's network namespace. The sentences say
 // what could not be read; what is returned is right nevertheless. A kernel without nf_tables has no
 // tables, which is no error. It needs CAP_NET_ADMIN in the namespace.
-func Read() ([]*firewall.Table, []string, error) {
+func Read() ([]*firewall.Table, []string, error) { return new(Reader).Read() }
+
+// Read is as the function Read; each call must be made in the same namespace.
+func (r *Reader) Read() ([]*firewall.Table, []string, error) {
 	if !present() {
 		return nil, nil, nil
 	}
-	c, err := nfnl.Dial()
-	if errors.Is(err, unix.EPROTONOSUPPORT) {
-		return nil, nil, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	defer c.Close()
-
 	for try := 1; ; try++ {
-		r, err := readRuleset(c, try == attempts)
+		found, err := r.once(try == attempts)
 		switch {
 		case err == nil:
-			return r.tables, r.problems, nil
-		case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP):
-			// nfnetlink's answer when no nf_tables is registered.
+			return found.tables, found.problems, nil
+		case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
+			// The kernel's answers without nfnetlink and without nf_tables.
 			return nil, nil, nil
 		case !changed(err) || try == attempts:
 			return nil, nil, fmt.Errorf("read nf_tables rules: %w", err)
 		}
 		time.Sleep(time.Duration(try*try) * time.Millisecond)
 	}
+}
+
+// once reads everything one time, on a connection of its own: one that failed may hold answers to
+// what was asked before.
+func (r *Reader) once(last bool) (*ruleset, error) {
+	c, err := nfnl.Dial()
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return r.ruleset(c, last)
 }
 
 // changed reports whether err means that something was deleted or altered while it was read.
@@ -67,24 +81,23 @@ type ruleset struct {
 	tables   []*firewall.Table
 	byKey    map[tableKey]*firewall.Table
 	chains   map[*firewall.Table]map[string]*firewall.Chain
-	sets     map[*firewall.Table]map[string]*set
+	sets     map[tableKey]map[string]*set
 	problems []string
 	unknown  map[string]bool // expressions that were reported
 	links    links
 	ipsets   *ipset.Sets
 }
 
-// readRuleset reads everything once. If last is set, rules that changed meanwhile are a problem that is
+// ruleset reads everything. If last is set, rules that changed meanwhile are a problem that is
 // told, not an error.
-func readRuleset(c *nfnl.Conn, last bool) (*ruleset, error) {
+func (r *Reader) ruleset(c *nfnl.Conn, last bool) (*ruleset, error) {
 	before, err := generation(c)
 	if err != nil {
 		return nil, err
 	}
-	r := &ruleset{
+	f := &ruleset{
 		byKey:   make(map[tableKey]*firewall.Table),
 		chains:  make(map[*firewall.Table]map[string]*firewall.Chain),
-		sets:    make(map[*firewall.Table]map[string]*set),
 		unknown: make(map[string]bool),
 		ipsets:  ipset.New(),
 	}
@@ -92,28 +105,31 @@ func readRuleset(c *nfnl.Conn, last bool) (*ruleset, error) {
 		typ int
 		fn  func(uint8, nfnl.Attrs) error
 	}{
-		{unix.NFT_MSG_GETTABLE, r.addTable},
-		{unix.NFT_MSG_GETCHAIN, r.addChain},
+		{unix.NFT_MSG_GETTABLE, f.addTable},
+		{unix.NFT_MSG_GETCHAIN, f.addChain},
 	} {
-		if err := r.tolerate(last, dump(c, step.typ, unix.AF_UNSPEC, nil, step.fn)); err != nil {
+		if err := f.tolerate(last, dump(c, step.typ, unix.AF_UNSPEC, nil, step.fn)); err != nil {
 			return nil, err
 		}
 	}
-	r.setBackends()
-	if err := r.readSets(c, last); err != nil {
+	f.setBackends()
+	if err := r.readSets(c, f, before, last); err != nil {
 		return nil, err
 	}
-	if err := r.tolerate(last, dump(c, unix.NFT_MSG_GETRULE, unix.AF_UNSPEC, nil, r.addRule)); err != nil {
+	if err := f.tolerate(last, dump(c, unix.NFT_MSG_GETRULE, unix.AF_UNSPEC, nil, f.addRule)); err != nil {
 		return nil, err
 	}
-	if sentence := r.ipsets.Problem(); sentence != "" {
-		r.problems = append(r.problems, sentence)
+	if sentence := f.ipsets.Problem(); sentence != "" {
+		f.problems = append(f.problems, sentence)
 	}
 	after, err := generation(c)
 	if err == nil && after != before {
 		err = nfnl.ErrInterrupted
 	}
-	return r, r.tolerate(last, err)
+	if err == nil {
+		r.generation, r.sets = after, f.sets
+	}
+	return f, f.tolerate(last, err)
 }
 
 // tolerate turns a change during the last attempt into a problem.
@@ -128,27 +144,29 @@ func (r *ruleset) tolerate(last bool, err error) error {
 	return nil
 }
 
-// readSets reads the sets and maps and what is in them.
-func (r *ruleset) readSets(c *nfnl.Conn, last bool) error {
+// readSets reads the sets and maps and what is in them, unless they were read in this generation.
+func (r *Reader) readSets(c *nfnl.Conn, f *ruleset, generation uint32, last bool) error {
+	if r.sets != nil && r.generation == generation {
+		f.sets = r.sets
+		return nil
+	}
+	f.sets = make(map[tableKey]map[string]*set)
 	var all []*set
 	err := dump(c, unix.NFT_MSG_GETSET, unix.AF_UNSPEC, nil, func(family uint8, a nfnl.Attrs) error {
-		t := r.byKey[tableKey{family, a.Str(unix.NFTA_SET_TABLE)}]
-		if t == nil {
-			return nfnl.ErrInterrupted
-		}
 		s := newSet(family, a)
-		if r.sets[t] == nil {
-			r.sets[t] = make(map[string]*set)
+		key := tableKey{family, s.table}
+		if f.sets[key] == nil {
+			f.sets[key] = make(map[string]*set)
 		}
-		r.sets[t][s.name] = s
+		f.sets[key][s.name] = s
 		all = append(all, s)
 		return nil
 	})
-	if err := r.tolerate(last, err); err != nil {
+	if err := f.tolerate(last, err); err != nil {
 		return err
 	}
 	for _, s := range all {
-		if err := r.tolerate(last, elements(c, s)); err != nil {
+		if err := f.tolerate(last, elements(c, s)); err != nil {
 			return err
 		}
 	}

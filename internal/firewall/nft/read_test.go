@@ -122,6 +122,36 @@ func TestReadIPSet(t *testing.T) {
 	})
 }
 
+// TestReadAgain checks that a reader that keeps sets sees changes of sets and of counters.
+func TestReadAgain(t *testing.T) {
+	inside(t, func() {
+		run(t, "", "ip", "link", "set", "lo", "up")
+		run(t, `table ip t {
+	set s { type ipv4_addr; elements = { 1.2.3.4 }; }
+	chain c { type filter hook output priority 0; ip daddr @s counter; counter; }
+}`, "nft", "-f", "-")
+		var reader nft.Reader
+		rules := func() []*firewall.Rule {
+			tables, _, err := reader.Read()
+			labtest.Must(t, err)
+			return table(t, tables, firewall.FamilyIP, "t").Chain("c").Rules
+		}
+		p := web()
+		first := rules()
+		if got := first[0].Body.Judge(p).Match; got != no {
+			t.Errorf("before: %v", got)
+		}
+		send(t, "udp")
+		if again := rules(); again[1].Packets <= first[1].Packets {
+			t.Errorf("counted %d, then %d", first[1].Packets, again[1].Packets)
+		}
+		run(t, "add element ip t s { "+p.Dst.String()+" }", "nft", "-f", "-")
+		if got := rules()[0].Body.Judge(p).Match; got != yes {
+			t.Errorf("after: %v", got)
+		}
+	})
+}
+
 // TestReadNothing checks that a namespace without rules has none.
 func TestReadNothing(t *testing.T) {
 	inside(t, func() {

@@ -158,7 +158,8 @@ func xtablesNames(f firewall.Family) map[string]bool {
 }
 
 func (r *ruleset) addRule(family uint8, a nfnl.Attrs) error {
-	t := r.byKey[tableKey{family, a.Str(unix.NFTA_RULE_TABLE)}]
+	key := tableKey{family, a.Str(unix.NFTA_RULE_TABLE)}
+	t := r.byKey[key]
 	if t == nil {
 		return nfnl.ErrInterrupted
 	}
@@ -166,8 +167,8 @@ func (r *ruleset) addRule(family uint8, a nfnl.Attrs) error {
 	if c == nil {
 		return nfnl.ErrInterrupted
 	}
-	b := &body{family: t.Family, backend: t.Backend, sets: r.sets[t]}
-	d := decoder{family: t.Family, sets: r.sets[t], links: &r.links, ipsets: r.ipsets}
+	b := &body{family: t.Family, backend: t.Backend, sets: r.sets[key]}
+	d := decoder{family: t.Family, sets: r.sets[key], links: &r.links, ipsets: r.ipsets}
 	if err := nfnl.List(a[unix.NFTA_RULE_EXPRESSIONS], func(e nfnl.Attrs) error {
 		b.exprs = append(b.exprs, d.decode(e))
 		return nil

@@ -19,14 +19,17 @@ func (w *writer) statement(i int, e expr) {
 		w.say(i, w.nat(e))
 	case *finalExpr:
 		w.say(i, w.final(e))
+	case *rejectExpr:
+		w.say(i, w.reject(e))
 	case *doubtExpr:
 		w.say(i, w.doubt(e))
 	case *effectExpr:
 		w.say(i, w.effect(e))
 	case *matchExpr:
-		w.say(i, "xt match \""+e.match.Name+"\"")
+		// nft shows no more than their names, or a translation.
+		w.say(i, e.match.Text)
 	case *targetExpr:
-		w.say(i, "xt target \""+e.name+"\"")
+		w.say(i, e.target.Text)
 	case *unknownExpr:
 		w.say(i, e.kind())
 	}
@@ -141,8 +144,6 @@ func (w *writer) changed(o *operand) string {
 
 func (w *writer) final(e *finalExpr) string {
 	switch e.name {
-	case "reject":
-		return w.reject(e)
 	case "queue":
 		first, total := e.a.U16(unix.NFTA_QUEUE_NUM), e.a.U16(unix.NFTA_QUEUE_TOTAL)
 		text := "queue"
@@ -184,30 +185,30 @@ func (w *writer) final(e *finalExpr) string {
 	return e.name
 }
 
-func (w *writer) reject(e *finalExpr) string {
-	code := e.a.U8(unix.NFTA_REJECT_ICMP_CODE)
-	switch e.a.U32(unix.NFTA_REJECT_TYPE) {
+func (w *writer) reject(e *rejectExpr) string {
+	native := w.b.family == firewall.FamilyIP || w.b.family == firewall.FamilyIP6
+	switch e.typ {
 	case unix.NFT_REJECT_TCP_RST:
-		if w.b.family == firewall.FamilyIP || w.b.family == firewall.FamilyIP6 {
+		if native {
 			w.imply(&operand{layer: layerTransport})
 		}
 		return "reject with tcp reset"
 	case unix.NFT_REJECT_ICMPX_UNREACH:
-		if code == unix.NFT_REJECT_ICMPX_PORT_UNREACH {
+		if e.code == unix.NFT_REJECT_ICMPX_PORT_UNREACH {
 			return "reject"
 		}
-		return "reject with icmpx " + strings.TrimPrefix(rejectDetail(w.b.family, unix.NFT_REJECT_ICMPX_UNREACH, code), "icmpx-")
+		names := [...]string{"no-route", "port-unreachable", "host-unreachable", "admin-prohibited"}
+		return "reject with icmpx " + names[min(e.code, 3)]
 	}
 	v6 := w.ctx.ether == ethIPv6
 	w.imply(&operand{layer: layerNetwork})
-	native := w.b.family == firewall.FamilyIP || w.b.family == firewall.FamilyIP6
-	if native && (v6 && code == 4 || !v6 && code == 3) {
+	if native && (v6 && e.code == 4 || !v6 && e.code == 3) {
 		return "reject"
 	}
 	if v6 {
-		return "reject with icmpv6 " + symbol(typeICMPv6Code, []byte{code})
+		return "reject with icmpv6 " + symbol(typeICMPv6Code, []byte{e.code})
 	}
-	return "reject with icmp " + symbol(typeICMPCode, []byte{code})
+	return "reject with icmp " + symbol(typeICMPCode, []byte{e.code})
 }
 
 func (w *writer) doubt(e *doubtExpr) string {

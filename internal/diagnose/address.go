@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -189,9 +190,9 @@ func explainWrongNeighbour(a *analysis, e *end) *finding {
 func (a *analysis) wrongNeighbour(e *end, s *path.Hop, n *Neighbour, owner *plug) *finding {
 	whose := "which no device here has"
 	if ns, l := a.byMAC(n.MAC, owner.host); l != nil {
-		whose = fmt.Sprintf("that of %s in %s", l.Name, a.place(&path.Hop{NetNS: ns}))
+		whose = fmt.Sprintf("that of %s in %s", l.Name, a.spaceName(ns))
 	}
-	who := a.place(&path.Hop{NetNS: owner.ns})
+	who := a.spaceName(owner.ns)
 	dev := a.outDevice(e, s)
 	f := &finding{cause: path.CauseWrongNeighbour, where: whereOf(s, e.direction()),
 		says: fmt.Sprintf("%s went to the wrong MAC address: %s sends what is for %s to %s, %s, and %s has %s",
@@ -209,9 +210,10 @@ func (a *analysis) wrongNeighbour(e *end, s *path.Hop, n *Neighbour, owner *plug
 
 // byMAC finds a device with a MAC address whose other end, or which itself, is in a namespace.
 func (a *analysis) byMAC(mac string, host uint32) (uint32, *Link) {
-	for ns, space := range a.f.Namespaces {
-		for i := range space.Links {
-			l := &space.Links[i]
+	for _, ns := range slices.Sorted(maps.Keys(a.f.Namespaces)) {
+		links := a.space(ns).Links
+		for i := range links {
+			l := &links[i]
 			if l.MAC == mac && (ns == host || l.PeerNetNS == host) {
 				return ns, l
 			}

@@ -119,7 +119,7 @@ func explainMacvlan(a *analysis, e *end) *finding {
 	}
 	for _, p := range a.plugsOf(addr) {
 		if isMacvlan(p.dev) && p.dev.PeerNetNS == h.NetNS && p.dev.PeerIndex == dev.Index {
-			return a.macvlan(e, h, p.dev, a.place(&path.Hop{NetNS: p.ns}), dev.Name)
+			return a.macvlan(e, h, p.dev, a.spaceName(p.ns), dev.Name)
 		}
 		if isMacvlan(dev) && dev.PeerNetNS == p.ns && dev.PeerIndex == p.dev.Index {
 			return a.macvlan(e, h, dev, a.place(h), p.dev.Name)

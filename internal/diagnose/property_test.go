@@ -37,7 +37,7 @@ func (d dice) hop() path.Hop {
 			"BRIDGE_INGRESS_STP_STATE", "TC_INGRESS", "TCP_CSUM", "IP_LOCALNET", "IP_INHDR", "NOT_SPECIFIED"),
 		Function: pick(d, "", "nft_do_chain", "nf_hook_slow", "ip_error", "tcp_v4_rcv", "ip6_forward",
 			"br_handle_frame", "ip_rcv_finish_core", "veth_xdp_rcv_skb", "__dev_forward_skb2", "tbf_enqueue", "__dev_queue_xmit"),
-		ICMP:     pick(d, "", "", "", "type"), ICMPType: uint8(d.IntN(14)), ICMPCode: uint8(d.IntN(14)),
+		ICMP: pick(d, "", "", "", "type"), ICMPType: uint8(d.IntN(14)), ICMPCode: uint8(d.IntN(14)),
 		MTU: d.Uint32N(2) * 1400, Copy: d.IntN(9) == 0, Noise: d.IntN(9) == 0,
 		InDevice: pick(d, "", "eth0"), OutDevice: pick(d, "", "br-app"), Error: pick(d, "", "no route"),
 		Outer: pick(d, nil, nil, &path.Outer{Src: "x", Dst: "not an address", VNI: 1}),
@@ -102,9 +102,11 @@ func (d dice) facts() *Facts {
 		n := &Namespace{Name: pick(d, "", "host"), Container: pick(d, "", "web"), Path: pick(d, "", "/x y"),
 			Self: d.IntN(3) == 0}
 		if d.IntN(2) == 0 {
-			n.Links = []Link{{Index: 1, Name: "eth0", Master: 3}, {Index: 2, Name: "veth1", Master: 3},
-				{Index: 3, Name: "br-app", Up: d.IntN(2) == 0, MTU: 1400}}
-			n.Neighbours = []Neighbour{{Addr: ip("172.18.0.2"), State: pick(d, "FAILED", "REACHABLE")}}
+			n.Links = d.links()
+			n.Neighbours = []Neighbour{{Addr: ip("172.18.0.2"), State: pick(d, "FAILED", "REACHABLE"), MAC: d.mac()}}
+			n.Queues = []Queue{{Ifindex: d.Uint32N(4), Kind: "tbf", Parent: "root", Drops: d.Uint64N(2), Total: d.IntN(2) == 0}}
+			n.Table = []TableRoute{{Dst: netip.MustParsePrefix("172.18.0.2/32"), Ifindex: d.Uint32N(4),
+				Type: pick(d, "unicast", "unreachable", "")}}
 			n.Listeners = []Listener{{Proto: path.TCP, Addr: d.ends(), Queue: d.Uint32N(3), QueueMax: 1,
 				Process: pick(d, "", "docker-proxy", "dockerd", "nginx")}}
 			n.Counters = map[string]uint64{"TcpExtListenOverflows": d.Uint64N(2), "UdpRcvbufErrors": d.Uint64N(2)}
@@ -113,7 +115,41 @@ func (d dice) facts() *Facts {
 		}
 		f.Namespaces[ns] = n
 	}
+	for _, ns := range []uint32{nsWeb, nsDup, nsHost} {
+		if d.IntN(2) == 0 {
+			f.Owners = append(f.Owners, Owner{Addr: ip("172.18.0.2"), NetNS: ns, Ifindex: 1, Device: "eth0", MAC: d.mac(),
+				PeerNetNS: d.space(), PeerIndex: d.Uint32N(4), Label: "x"})
+		}
+	}
+	if d.IntN(2) == 0 {
+		f.Subnets = []Subnet{{Network: "app", Prefix: netip.MustParsePrefix("172.18.0.0/16"), Bridge: "br-app",
+			HostNetNS: []uint32{d.space()}}}
+	}
 	return f
+}
+
+func (d dice) mac() string { return pick(d, "", "02:00:00:00:00:01", "02:00:00:00:00:02") }
+
+// links are those of one namespace: two ports of a bridge, or whatever their kinds make of them.
+func (d dice) links() []Link {
+	prefix := netip.MustParsePrefix
+	list := []Link{{Index: 1, Name: "eth0", Master: 3}, {Index: 2, Name: "veth1", Master: 3},
+		{Index: 3, Name: "br-app", MTU: 1400}}
+	for i := range list {
+		l := &list[i]
+		l.Kind, l.Up, l.Carrier = pick(d, "veth", "bridge", "macvlan", ""), d.IntN(3) > 0, d.IntN(3) > 0
+		l.PeerNetNS, l.PeerIndex, l.MAC, l.MTU = d.space(), d.Uint32N(4), d.mac(), d.Uint32N(2)*100
+		if d.IntN(2) == 0 {
+			l.Addrs = []netip.Prefix{pick(d, prefix("172.18.0.2/16"), prefix("172.18.0.1/16"), prefix("10.99.0.1/24"))}
+		}
+		if d.IntN(2) == 0 {
+			l.Port = &Port{State: pick(d, "forwarding", "blocking", ""), Isolated: d.IntN(2) == 0, Locked: d.IntN(3) == 0}
+		}
+		if d.IntN(2) == 0 {
+			l.Programs = []Program{{Hook: pick(d, "XDP native", "tcx ingress", "tc egress"), ID: d.Uint32N(2)}}
+		}
+	}
+	return list
 }
 
 // TestAnyPathAndFacts: whatever was seen, there is an outcome and one sentence, a cause unless the

@@ -103,12 +103,12 @@ func (a *analysis) portFault(p plug, bridge *Link) *fault {
 	if !p.port.Up {
 		return a.downFault(p.host, p.port, plug{})
 	}
-	at := a.place(&path.Hop{NetNS: p.host})
+	at := a.spaceName(p.host)
 	if p.bridge == nil {
 		return &fault{
 			cause: path.CauseNotBridged, ns: p.host, dev: p.port,
 			says: fmt.Sprintf("%s in %s, which leads to %s, is not a port of bridge %s", p.port.Name, at,
-				a.place(&path.Hop{NetNS: p.ns}), bridge.Name),
+				a.spaceName(p.ns), bridge.Name),
 			remedy: []string{a.commandIn(p.host, "", "ip link set "+quote(p.port.Name)+" master "+
 				quote(bridge.Name))},
 		}
@@ -141,7 +141,7 @@ func (a *analysis) isolationFault(from, to plug) *fault {
 		return nil
 	}
 	x, y := from.port, to.port
-	at := a.place(&path.Hop{NetNS: from.host})
+	at := a.spaceName(from.host)
 	f := &fault{cause: path.CauseBridgePortBlocked, ns: from.host, dev: y}
 	set := func(setting string) []string {
 		return []string{a.commandIn(from.host, "", "bridge link set dev "+quote(f.dev.Name)+" "+setting)}

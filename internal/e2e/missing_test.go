@@ -143,3 +143,53 @@ func (h *host) follows(t *testing.T, remedy []string) {
 		t.Errorf("no command puts the rule back: %q", remedy)
 	}
 }
+
+// TestMissingRule takes single rules of Docker's away and traces what they were for.
+func TestMissingRule(t *testing.T) {
+	h, peer := spare(t, plain), spare(t, noProxy)
+	s := newScene(t, h, peer, plain)
+	port := serveOutside(t)
+	outward := netip.AddrPortFrom(shared.OutsideAddr, port).String()
+	for _, test := range []struct {
+		name     string
+		do       []string
+		from, to string
+		want     want
+		warned   path.Cause
+	}{
+		{"jump to DOCKER", []string{"host iptables -w -D FORWARD -o br-app -j DOCKER"}, shared.Outside, "HOST:8080",
+			want{Outcome: path.Dropped, Cause: path.CauseDockerRulesMissing, Direction: path.Request}, ""},
+		{"way out", []string{"host iptables -w -D FORWARD -i br-app ! -o br-app -j ACCEPT"}, "cli", outward,
+			want{Outcome: path.Dropped, Cause: path.CauseDockerRulesMissing, Direction: path.Request}, ""},
+		{"answers", []string{"host iptables -w -D FORWARD -o br-app -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"},
+			"cli", outward, want{Outcome: path.Dropped, Cause: path.CauseDockerRulesMissing, Direction: path.Reply}, ""},
+		{"within the network", []string{"host iptables -w -D FORWARD -i br-app -o br-app -j ACCEPT"}, "cli", "WEB:80",
+			want{Outcome: path.Dropped, Cause: path.CauseDockerRulesMissing, Direction: path.Request}, ""},
+		{"everything", []string{"host iptables -w -F", "host iptables -w -X"}, shared.Outside, "HOST:8080",
+			want{Outcome: path.Dropped, Cause: path.CauseDockerRulesMissing, Direction: path.Request}, ""},
+		{"a rule of the user's in front", []string{
+			"host iptables -w -F DOCKER", "host iptables -w -I DOCKER-USER -p tcp --dport 80 -j DROP",
+		}, shared.Outside, "HOST:8080", want{Outcome: path.Dropped, Cause: path.CauseFirewallDrop}, ""},
+		{"closed to the host's sockets", []string{"host iptables -w -t nat -F DOCKER", "host iptables -w -I INPUT -p tcp --dport 8080 -j DROP"},
+			shared.Outside, "HOST:8080", want{Outcome: path.Dropped, Causes: []path.Cause{path.CauseNATMissing, path.CauseFirewallDrop}}, ""},
+		{"jump to DOCKER-USER", []string{"host iptables -w -D FORWARD -j DOCKER-USER"}, shared.Outside, "HOST:8080",
+			want{Outcome: path.Delivered}, path.CauseDockerRulesMissing},
+		{"translation for the host itself", []string{"host iptables -w -t nat -D OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER"},
+			"host", "HOST:8080", want{Outcome: path.Delivered}, path.CauseNATMissing},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Run("broken", func(t *testing.T) {
+				h.saveRules(t)
+				for _, command := range test.do {
+					s.command(t, command)
+				}
+				r := h.probe(t, test.want, test.from, s.say(test.to), brief...)
+				warned := slices.ContainsFunc(r.verdicts[0].Warnings, func(w path.Warning) bool { return w.Cause == test.warned })
+				if test.warned != "" && !warned {
+					t.Errorf("no warning %s: %+v", test.warned, r.verdicts[0].Warnings)
+				}
+			})
+			h.fine(t, test.from, s.say(test.to))
+		})
+	}
+}

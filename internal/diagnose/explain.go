@@ -76,12 +76,12 @@ type explainer func(*analysis, *end) *finding
 // does not run precedes all: whatever else is repaired, the flow cannot succeed.
 func explainers() []explainer {
 	return []explainer{
-		explainNotRunning, explainStale,
+		explainNotRunning, explainStale, explainMasquerade,
 		explainDuplicateAddress, explainWrongNeighbour, explainBypassedLink, explainSubnetOverlap,
 		explainBridgeNetfilter, explainMartian,
 		explainConntrack,
-		explainMasquerade, explainRulesMissing, explainNATMissing,
-		explainFirewallReject, explainFirewallDrop,
+		explainRulesMissing, explainNATMissing,
+		explainFirewallReject, explainFirewallDrop, explainRulesMissingToo,
 		explainProgram, explainChecksum,
 		explainForwardingOff, explainReversePath, explainNoRoute,
 		explainMacvlan, explainSegment, explainNeighbour,

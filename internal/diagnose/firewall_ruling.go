@@ -165,12 +165,15 @@ func rejecting(list []firewall.Candidate) []firewall.Candidate {
 	})
 }
 
-// byOwnRule reports whether it is known that a rule which is not Docker's dropped the packet: then
-// that rule is the cause, whatever else is missing.
+// byOwnRule reports whether a rule which is not Docker's dropped the packet, or may have: then that
+// rule is the cause, whatever else is missing.
 func (a *analysis) byOwnRule(e *end) bool {
 	r := a.ruling(e)
-	c := r.one()
-	return c != nil && !c.IsPolicy() && r.owner(c) != firewall.OwnerDocker
+	own := func(c firewall.Candidate) bool { return !c.IsPolicy() && r.owner(&c) != firewall.OwnerDocker }
+	if c := r.one(); c != nil {
+		return own(*c)
+	}
+	return r != nil && slices.ContainsFunc(r.list, own)
 }
 
 // dropStill takes out the candidates whose counters are known not to have grown.

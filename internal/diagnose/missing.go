@@ -80,13 +80,8 @@ func stopping(list []expect.Missing, cause path.Cause) []expect.Missing {
 // explainRulesMissing: the packet was dropped on its way through the host, and Docker's own rule that
 // would have let it pass is gone.
 func explainRulesMissing(a *analysis, e *end) *finding {
-	hook := e.hook()
-	if e.drop == nil || e.pkt == nil || hookName(hook) != "FORWARD" || !isNetfilterDrop(e.drop) || a.byOwnRule(e) {
-		return nil
-	}
-	list, _ := a.missing(e.drop.NetNS, a.hookPacket(a.atHook(e), firewall.Forward))
-	list = stopping(list, path.CauseDockerRulesMissing)
-	if len(list) == 0 {
+	list := a.forwardMissing(e)
+	if len(list) == 0 || a.byOwnRule(e) {
 		return nil
 	}
 	f := &finding{
@@ -95,9 +90,35 @@ func explainRulesMissing(a *analysis, e *end) *finding {
 			"missing: %s", a.subject(e), a.place(e.drop), a.wayThrough(e), list[0].Sentence),
 		where: whereOf(e.drop, e.direction()),
 	}
-	f.where.Stage = hook
+	f.where.Stage = e.hook()
 	a.explainMissing(f, e.drop.NetNS, list)
 	return f
+}
+
+// explainRulesMissingToo: a rule of somebody else's dropped the packet, and without it the packet would
+// end all the same, since Docker's own rule is gone. It stands behind the explainers of rules.
+func explainRulesMissingToo(a *analysis, e *end) *finding {
+	list := a.forwardMissing(e)
+	if len(list) == 0 || !a.byOwnRule(e) {
+		return nil
+	}
+	f := &finding{
+		cause: path.CauseDockerRulesMissing, where: whereOf(e.drop, e.direction()),
+		says: fmt.Sprintf("Docker's own rules are missing in %s: %s", a.place(e.drop), list[0].Sentence),
+	}
+	f.where.Stage = e.hook()
+	a.explainMissing(f, e.drop.NetNS, list)
+	return f
+}
+
+// forwardMissing returns which of Docker's rules would have let pass a packet that was dropped in the
+// FORWARD hook.
+func (a *analysis) forwardMissing(e *end) []expect.Missing {
+	if e.drop == nil || e.pkt == nil || hookName(e.hook()) != "FORWARD" || !isNetfilterDrop(e.drop) {
+		return nil
+	}
+	list, _ := a.missing(e.drop.NetNS, a.hookPacket(a.atHook(e), firewall.Forward))
+	return stopping(list, path.CauseDockerRulesMissing)
 }
 
 // atHook returns the observation of the hook that dropped the packet that knows most of it.

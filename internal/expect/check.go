@@ -179,7 +179,7 @@ func (c *checker) chainGone(r *rule, table bool) {
 	c.gone[r.table+what] = true
 	m := c.missing(r)
 	m.Purpose, m.Network, m.Container, m.Port = Chain, "", "", Port{}
-	m.covers, m.Exposes = match{}, false
+	m.covers, m.Exposes = match{}, onlyCloses(r.chain)
 	if m.Cause == path.CauseMasqueradeMissing {
 		m.Cause = path.CauseDockerRulesMissing
 	}
@@ -253,12 +253,29 @@ func (c *checker) command(r *rule) string {
 		}
 		return fmt.Sprintf("nft '%s rule %s %s %s %s'", verb, c.missing(r).Family, r.table, r.chain, c.text(r))
 	}
-	op := " -A "
+	at := " -A " + r.chain
 	if r.first {
-		op = " -I "
+		at = " -I " + r.chain
+		if n := c.behind(r); n > 0 {
+			at += fmt.Sprintf(" %d", n+1)
+		}
 	}
 	m := r.written()
-	return c.tool(r.table) + op + r.chain + m.iptables() + " -j " + r.action()
+	return c.tool(r.table) + at + m.iptables() + " -j " + r.action()
+}
+
+// behind is the number of the last rule that a rule has to stand behind; 0 if there is none. A rule that
+// accepts must not come before the chains that close.
+func (c *checker) behind(r *rule) int {
+	last := 0
+	for _, chain := range find(c.rs, c.v6, r.table).chains(r.chain) {
+		for i, have := range chain.Rules {
+			if slices.ContainsFunc(have.Body.Verdicts(), func(v firewall.Verdict) bool { return slices.Contains(r.after, v.Chain) }) {
+				last = max(last, i+1)
+			}
+		}
+	}
+	return last
 }
 
 // verdictMap names the map through which Docker's nftables chains call the rule's target; "" if it is

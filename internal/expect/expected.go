@@ -17,14 +17,20 @@ type builder struct {
 
 func (b *builder) add(r rule) { b.rules = append(b.rules, r) }
 
-// jump expects that a chain of Docker's is called.
-func (b *builder) jump(cause path.Cause, table, chain string, hook firewall.Hook, to string, m match) {
+// jump expects that a chain of Docker's is called, behind the jumps to others.
+func (b *builder) jump(cause path.Cause, table, chain string, hook firewall.Hook, to string, m match, after ...string) {
 	b.add(rule{
 		cause: cause, purpose: Jump, table: table, chain: chain, hook: hook, match: m,
 		verdict: firewall.Verdict{Kind: firewall.Jump, Chain: to}, first: hook == firewall.Forward,
-		exposes: to == userChain || to == stage1Chain || to == internalChain, // what they hold only closes
-		says:    fmt.Sprintf("chain %s does not call %s", chain, to),
+		after: after, exposes: onlyCloses(to),
+		says: fmt.Sprintf("chain %s does not call %s", chain, to),
 	})
+}
+
+// onlyCloses reports whether the rules of a chain of iptables only stop packets, so that nothing is
+// stopped by their absence.
+func onlyCloses(chain string) bool {
+	return chain == userChain || chain == stage1Chain || chain == stage2Chain || chain == internalChain
 }
 
 // each calls f for every network that has a subnet of the family.
@@ -170,7 +176,12 @@ func (b *builder) hairpins(table string, chain func(*Network) string, published 
 
 // filter expects a rule of the filter table that is for one network.
 func (b *builder) filter(n *Network, purpose Purpose, chain string, m match, kind firewall.VerdictKind, says string) *rule {
+	var after []string
+	if chain == forwardChain {
+		after = []string{userChain, stage1Chain}
+	}
 	b.add(rule{
+		after: after,
 		cause: path.CauseDockerRulesMissing, purpose: purpose, table: filterTable, chain: chain, match: m,
 		hook: firewall.Forward, verdict: firewall.Verdict{Kind: kind}, network: n.Name,
 		exposes: kind == firewall.Drop, shared: chain == forwardChain, first: chain == forwardChain,

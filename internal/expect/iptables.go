@@ -106,7 +106,7 @@ func (b *builder) nat(l layout, published []publication) {
 
 // oldFilter expects the filter table of engines before 28.
 func (b *builder) oldFilter() {
-	b.jump(path.CauseDockerRulesMissing, filterTable, forwardChain, firewall.Forward, stage1Chain, match{})
+	b.jump(path.CauseDockerRulesMissing, filterTable, forwardChain, firewall.Forward, stage1Chain, match{}, userChain)
 	b.each(func(n *Network, subnet netip.Prefix) {
 		br := n.Bridge
 		b.icc(n, forwardChain)
@@ -131,9 +131,10 @@ func (b *builder) newFilter(l layout) {
 	if l == layoutStages {
 		closed = stage1Chain
 	}
-	b.jump(path.CauseDockerRulesMissing, filterTable, forwardChain, firewall.Forward, toDocker, match{})
-	for _, chain := range []string{answersChain, closed, bridgeChain} {
-		b.jump(path.CauseDockerRulesMissing, filterTable, toDocker, firewall.Forward, chain, match{})
+	b.jump(path.CauseDockerRulesMissing, filterTable, forwardChain, firewall.Forward, toDocker, match{}, userChain)
+	order := []string{answersChain, closed, bridgeChain}
+	for i, chain := range order {
+		b.jump(path.CauseDockerRulesMissing, filterTable, toDocker, firewall.Forward, chain, match{}, order[:i]...)
 	}
 	b.each(func(n *Network, subnet netip.Prefix) {
 		br := n.Bridge

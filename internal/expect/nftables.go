@@ -72,6 +72,6 @@ func (b *builder) nftNetwork(n *Network, subnet netip.Prefix) {
 	for i := from; i < len(b.rules); i++ {
 		r := &b.rules[i]
 		r.table, r.network = bridgesTable, n.Name
-		r.first = r.verdict.Kind == firewall.Accept
+		r.first = r.verdict.Kind == firewall.Accept || r.purpose == ICC || n.Internal
 	}
 }

@@ -16,8 +16,10 @@ type rule struct {
 	hook         firewall.Hook // from which the chain is called
 	match
 	verdict firewall.Verdict
-	// first is set if it stands before others of its chain, where a command has to insert it.
+	// first is set if it stands before others of its chain, where a command has to insert it, behind
+	// the jumps to the chains of after.
 	first bool
+	after []string
 	// shared is set in chains that are not Docker's own, where a rule counts only if it is made for
 	// this bridge.
 	shared bool

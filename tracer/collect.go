@@ -34,6 +34,9 @@ type collector struct {
 	// confines, if not nil, are the only namespaces whose events count.
 	confines map[uint32]bool
 
+	// asked takes what the tracker is asked while events are collected.
+	asked chan func(*flow.Tracker)
+
 	stop   atomic.Bool
 	events atomic.Uint64
 	done   chan struct{}
@@ -46,7 +49,7 @@ type collector struct {
 func newCollector(reader *probe.Reader, tracker *flow.Tracker, onNetNS func(uint32)) *collector {
 	return &collector{
 		reader: reader, tracker: tracker, onNetNS: onNetNS,
-		done: make(chan struct{}), seen: map[uint32]bool{},
+		done: make(chan struct{}), seen: map[uint32]bool{}, asked: make(chan func(*flow.Tracker), 1),
 	}
 }
 
@@ -65,6 +68,7 @@ func (c *collector) run() {
 		if now := monotonic(); c.reader.Available() == 0 {
 			c.tracker.Expire(now)
 		}
+		c.answer()
 		if c.events.Load() != before && c.reader.Available() == 0 {
 			time.Sleep(rest)
 		}
@@ -74,6 +78,15 @@ func (c *collector) run() {
 		continue
 	}
 	c.tracker.Flush()
+}
+
+// answer answers a question about the flows as they are now.
+func (c *collector) answer() {
+	select {
+	case ask := <-c.asked:
+		ask(c.tracker)
+	default:
+	}
 }
 
 // take reads up to n events, until all are taken, or until the deadline. It reports whether reading

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/pathtrace/pathtrace/internal/diagnose"
+	"github.com/pathtrace/pathtrace/internal/flow"
+	"github.com/pathtrace/pathtrace/internal/kernel"
 	"github.com/pathtrace/pathtrace/internal/prober"
 	"github.com/pathtrace/pathtrace/internal/target"
 	"github.com/pathtrace/pathtrace/internal/wire"
@@ -95,13 +97,7 @@ func (s *session) sendProbe(ctx context.Context, dialed target.Dialed) (Result, 
 func (s *session) send(ctx context.Context, p *prober.Probe) prober.Result {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() {
-		select {
-		case <-s.dropped:
-			time.AfterFunc(after, cancel)
-		case <-ctx.Done():
-		}
-	}()
+	go s.giveUp(ctx, cancel)
 	if s.t.cfg.Timeout > slow {
 		say := time.AfterFunc(slow, func() {
 			s.t.cfg.OnNote(fmt.Sprintf("no answer yet; waiting up to %v", s.t.cfg.Timeout))
@@ -109,6 +105,53 @@ func (s *session) send(ctx context.Context, p *prober.Probe) prober.Result {
 		defer say.Stop()
 	}
 	return p.Send(ctx)
+}
+
+// giveUp cancels the waiting for an answer a moment after a packet of the probe was dropped, unless
+// the rules that dropped it may let the next one pass.
+func (s *session) giveUp(ctx context.Context, cancel func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.dropped:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(after):
+		}
+		mayPass := make(chan bool, 1)
+		s.collector.asked <- func(t *flow.Tracker) { mayPass <- s.mayPass(t.Peek()) }
+		select {
+		case <-ctx.Done():
+			return
+		case may := <-mayPass:
+			if !may {
+				cancel()
+				return
+			}
+		}
+	}
+}
+
+// mayPass reports whether one of the flows ended in rules that may let the same packet pass.
+func (s *session) mayPass(flows []*path.Path) bool {
+	for _, p := range flows {
+		s.t.labels.annotate(p)
+		f := &diagnose.Facts{
+			Namespaces: map[uint32]*diagnose.Namespace{}, NFTDropsInPlace: nftDropsInPlace(kernel.Release()),
+		}
+		want := diagnose.Needs(p)
+		for _, inode := range want.RuleCounters {
+			s.readLinks(s.fact(f, inode), inode)
+		}
+		s.readRules(f, want, p)
+		if diagnose.MayPass(p, f) {
+			return true
+		}
+	}
+	return false
 }
 
 // noteDrop ends the waiting for an answer if the probe's packet was dropped, unless for want of room:

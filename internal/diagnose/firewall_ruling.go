@@ -18,6 +18,9 @@ type ruling struct {
 	growth []firewall.Growth
 	// steps are the rules that surely matched before.
 	steps []firewall.Step
+	// passed says whether the rules let a packet like this one pass: Maybe if that is left to chance, or
+	// to what cannot be judged.
+	passed firewall.Truth
 	// settled is the one that did, as an index into list; -1 if that cannot be told.
 	settled int
 	// traced says that the kernel itself named it (--trace-rules).
@@ -101,7 +104,7 @@ func (a *analysis) walk(r *ruling, p *firewall.Packet) firewall.Truth {
 	w := r.rules.Walk(p)
 	r.packet, r.steps = p, append(r.steps, w.Steps...)
 	r.list = append(r.list, firewall.Discarding(w.Candidates)...)
-	r.whole = r.whole && !w.Bounded
+	r.whole, r.passed = r.whole && !w.Bounded, w.Passed
 	return w.Passed
 }
 
@@ -193,4 +196,16 @@ func (r *ruling) dropStill() {
 func (r *ruling) certain() bool {
 	c := r.one()
 	return c != nil && (c.Sure || r.traced || r.growth[r.settled].Grew())
+}
+
+// MayPass reports whether the same packet, sent again, may pass the rules that dropped it: those that
+// drop a share of packets, or whose matches cannot be judged.
+func MayPass(p *path.Path, f *Facts) bool {
+	a := &analysis{p: p, f: f}
+	e := a.decisive()
+	if e.pkt == nil || e.drop == nil {
+		return false
+	}
+	r := a.ruling(&e)
+	return r != nil && len(r.list) > 0 && r.passed != firewall.No
 }

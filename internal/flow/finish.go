@@ -164,6 +164,17 @@ func (t *Tracker) erase(f *flow) {
 	}
 }
 
+// Peek returns the paths of the flows that are not finished, as far as they came.
+func (t *Tracker) Peek() []*path.Path {
+	var out []*path.Path
+	for s := range lingering {
+		for f := t.lists[s].first; f != nil; f = f.next {
+			out = append(out, t.build(f))
+		}
+	}
+	return out
+}
+
 // build returns the flow's Path with everything that was kept of it.
 func (t *Tracker) build(f *flow) *path.Path {
 	out := f.path

@@ -246,10 +246,15 @@ func (s *session) describe(e *diagnose.Endpoint, c *docker.Container) {
 	e.Rivals = s.rivals(c)
 	e.StartError, e.ExitCode, e.OOMKilled = c.StartError, c.ExitCode, c.OOMKilled
 	e.HostNetNS = s.hostNetNS(c.Engine)
+	internal := map[string]bool{} // by identifier
+	for _, n := range s.t.engines.Networks() {
+		internal[n.ID] = n.Internal
+	}
 	e.Networks = []diagnose.Network{}
 	for _, ep := range c.Endpoints {
 		e.Networks = append(e.Networks, diagnose.Network{
 			Name: ep.Network, Addrs: validAddrs(ep.IPv4, ep.IPv6), Gateways: validAddrs(ep.GatewayV4, ep.GatewayV6),
+			Internal: internal[ep.NetworkID],
 		})
 	}
 	e.Published = []diagnose.Published{}

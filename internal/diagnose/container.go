@@ -3,6 +3,7 @@ package diagnose
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -175,6 +176,9 @@ func explainLocalError(a *analysis, _ *end) *finding {
 		down.evidence = append(f.evidence, down.evidence...)
 		return down
 	}
+	if internal := a.onlyInternal(); internal != "" && pr.Errno == "ENETUNREACH" {
+		return a.cannotLeave(f, internal)
+	}
 	switch {
 	case pr.Errno == "ENETUNREACH", pr.Errno == "EHOSTUNREACH" && a.routeFails(h.NetNS, dst):
 		f.cause = path.CauseNoRoute
@@ -194,6 +198,30 @@ func explainLocalError(a *analysis, _ *end) *finding {
 		f.remedy = []string{a.command(h, "ip route"), a.command(h, "ip rule")}
 	}
 	return f
+}
+
+// cannotLeave completes the finding about a source whose networks are internal.
+func (a *analysis) cannotLeave(f *finding, networks string) *finding {
+	f.cause = path.CauseNetworkIsolation
+	f.says = fmt.Sprintf("nothing could be sent, since %s is on no other network than %s, which is internal",
+		a.asker(), networks)
+	f.evidence = append(f.evidence, fmt.Sprintf("%s has no route to %s", a.asker(), a.target()))
+	f.remedy = []string{fmt.Sprintf("docker network connect bridge %s  # a second network, which leads out of the host",
+		quote(a.f.Source.Container))}
+	return f
+}
+
+// onlyInternal names the networks of the source if all of them are internal: newer engines give a
+// container on such networks no default route.
+func (a *analysis) onlyInternal() string {
+	var names []string
+	for _, n := range a.f.Source.Networks {
+		if !n.Internal {
+			return ""
+		}
+		names = append(names, n.Name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // routeFails reports whether the look-up of a route to dst is known to fail.

@@ -118,6 +118,8 @@ type Network struct {
 	Addrs []netip.Addr
 	// Gateways are the addresses that the network gives its containers as default gateway.
 	Gateways []netip.Addr
+	// Internal networks lead nowhere but to their own containers.
+	Internal bool
 }
 
 // Published is one published port.

@@ -30,6 +30,11 @@ func TestNoTraffic(t *testing.T) {
 			path.CauseContainerNotRunning, "no-traffic: container web does not run (exited)"},
 		{"no route", probe(Probe{Kind: ProbeLocalError, Errno: "ENETUNREACH"}), path.NoTraffic,
 			path.CauseNoRoute, "no-traffic: nothing could be sent, since cli has no route to web"},
+		{"internal network", with(func(f *Facts) {
+			f.Probe = &Probe{Kind: ProbeLocalError, Errno: "ENETUNREACH"}
+			f.Source.Networks = []Network{{Name: "back", Internal: true}}
+		}), path.NoTraffic, path.CauseNetworkIsolation, "no-traffic: nothing could be sent, since cli is on no " +
+			"other network than back, which is internal"},
 		{"no neighbour", probe(Probe{Kind: ProbeLocalError, Errno: "EHOSTUNREACH", RoundTrip: 3e9}),
 			path.NoTraffic, path.CauseNeighbourUnresolved, "no-traffic: nothing could be sent from cli: nobody " +
 				"answered ARP or neighbour discovery for the next hop to web"},

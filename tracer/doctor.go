@@ -152,16 +152,11 @@ func (d *examiner) scope(ctx context.Context) (*doctor.Scope, error) {
 	if d.cfg.Target == "" {
 		return nil, nil
 	}
-	s := &doctor.Scope{}
-	for _, n := range d.engines.Networks() {
-		if n.Name == d.cfg.Target {
-			s.Networks = append(s.Networks, n.ID)
-		}
-	}
+	s := &doctor.Scope{Networks: d.networks(d.cfg.Target)}
 	for _, c := range d.engines.Containers() {
 		if len(s.Networks) > 0 && c.Name == d.cfg.Target {
 			return nil, &target.UsageError{Message: fmt.Sprintf(
-				"%q is a network and a container: write %s or the network's ID", d.cfg.Target, c.ShortID())}
+				"%q is a network and a container: write %s or %s", d.cfg.Target, c.ShortID(), s.Networks[0])}
 		}
 	}
 	if len(s.Networks) > 0 {
@@ -172,11 +167,25 @@ func (d *examiner) scope(ctx context.Context) (*doctor.Scope, error) {
 	if err != nil {
 		return nil, err
 	}
+	if (tgt.Host || tgt.Kind == target.KindHost) && tgt.Port == 0 {
+		return nil, nil // the host is everything
+	}
 	s.Port = tgt.Port
 	for _, c := range tgt.Containers {
 		s.Containers = append(s.Containers, c.ID)
 	}
 	return s, nil
+}
+
+// networks are the IDs of those with a name or an ID; "host" is the host, not the network of that name.
+func (d *examiner) networks(name string) []string {
+	var out []string
+	for _, n := range d.engines.Networks() {
+		if n.Driver != "host" && n.Driver != "null" && (n.Name == name || n.ID == name) {
+			out = append(out, n.ID)
+		}
+	}
+	return out
 }
 
 // hosts reads every host: one for each engine, or this process's own namespace.
@@ -191,7 +200,7 @@ func (d *examiner) hosts(ctx context.Context) ([]*doctor.Host, error) {
 		h := d.host(e)
 		if h.Engine.State == doctor.EngineDenied {
 			denied++
-			d.skipped = append(d.skipped, e.Err.Error())
+			d.skipped = append(d.skipped, h.Engine.Problem)
 		}
 		hosts = append(hosts, h)
 	}

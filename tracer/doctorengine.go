@@ -34,26 +34,16 @@ func (d *examiner) engine(e docker.Engine, h *doctor.Host) doctor.Engine {
 	return out
 }
 
-// engineAway finds out whether an engine that does not answer should.
+// engineAway finds out whether an engine that does not answer should, and what is left of it.
 func (d *examiner) engineAway(out *doctor.Engine, e docker.Engine, h *doctor.Host, given bool) {
 	if e.Err != nil {
 		out.Problem = docker.Explain(e.Host, e.Err)
 	}
-	switch {
-	case errors.Is(e.Err, fs.ErrPermission):
+	if errors.Is(e.Err, fs.ErrPermission) || docker.IsElsewhere(e.Err) {
 		out.State = doctor.EngineDenied
 		return
-	case errors.Is(e.Err, context.DeadlineExceeded), errors.Is(e.Err, os.ErrDeadlineExceeded):
-		out.State = doctor.EngineHangs
-		return
 	}
-	out.State = doctor.EngineDown
-	for _, c := range docker.Orphans(h.NS.Inode) {
-		if c.NetNS != 0 && !c.HostNetwork() && c.JoinedID == "" {
-			d.topo.SetName(c.NetNS, c.Name, topo.KindContainer)
-		}
-		h.Containers = append(h.Containers, d.container(c))
-	}
+	d.orphans(h)
 	if out.Orphans = len(h.Containers); out.Orphans > 0 {
 		out.Signs = append(out.Signs, "processes of containers are there (containerd-shim)")
 	}
@@ -68,7 +58,22 @@ func (d *examiner) engineAway(out *doctor.Engine, e docker.Engine, h *doctor.Hos
 		}
 	}
 	refused := errors.Is(e.Err, syscall.ECONNREFUSED)
-	if !given && !refused && len(out.Signs) == 0 {
+	switch {
+	case errors.Is(e.Err, context.DeadlineExceeded), errors.Is(e.Err, os.ErrDeadlineExceeded):
+		out.State = doctor.EngineHangs
+	case !given && !refused && len(out.Signs) == 0:
 		out.State = doctor.EngineNone
+	default:
+		out.State = doctor.EngineDown
+	}
+}
+
+// orphans adds the containers that run without their engine.
+func (d *examiner) orphans(h *doctor.Host) {
+	for _, c := range docker.Orphans(h.NS.Inode) {
+		if c.NetNS != 0 && !c.HostNetwork() && c.JoinedID == "" {
+			d.topo.SetName(c.NetNS, c.Name, topo.KindContainer)
+		}
+		h.Containers = append(h.Containers, d.container(c))
 	}
 }

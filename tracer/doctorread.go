@@ -185,8 +185,13 @@ func readResolvers(pid int) []netip.Addr {
 	if err != nil || pid <= 0 {
 		return nil
 	}
+	return resolvers(string(text))
+}
+
+// resolvers reads the name servers of a resolv.conf; never nil.
+func resolvers(text string) []netip.Addr {
 	out := []netip.Addr{}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
 		if len(f) >= 2 && f[0] == "nameserver" {
 			if addr, err := netip.ParseAddr(f[1]); err == nil {

@@ -100,31 +100,40 @@ func local(conn net.Conn) bool {
 // errElsewhere is an engine on another machine.
 var errElsewhere = errors.New("the engine is on another machine")
 
+// IsElsewhere reports whether an engine could not be used because it is on another machine.
+func IsElsewhere(err error) bool { return errors.Is(err, errElsewhere) }
+
 // Explain makes the sentence for an engine, by its address, that could not be used because of err.
 func Explain(host string, err error) string {
 	h, parseErr := parseHost(host)
 	if parseErr != nil {
 		return parseErr.Error()
 	}
-	return explain(h, err)
+	return explainWhy(h, err)
 }
 
-// explain makes the sentence for an engine that could not be used.
+// explain makes the sentence for an engine that could not be used, with what is done instead.
 func explain(h hostAddress, err error) string {
-	const instead = "; names come from network namespaces until it answers"
+	if errors.Is(err, errElsewhere) {
+		return explainWhy(h, err)
+	}
+	return explainWhy(h, err) + "; names come from network namespaces until it answers"
+}
+
+func explainWhy(h hostAddress, err error) string {
 	switch {
 	case errors.Is(err, errElsewhere):
 		return fmt.Sprintf("the Docker engine at %s is on another machine: only containers on this kernel can be traced, run pathtrace there", h.label())
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Sprintf("no Docker engine at %s: start it or give its address with --docker-host%s", h.label(), instead)
+		return fmt.Sprintf("no Docker engine at %s: start it or give its address with --docker-host", h.label())
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Sprintf("no permission to use the Docker engine at %s: be root or a member of the group docker%s", h.label(), instead)
+		return fmt.Sprintf("no permission to use the Docker engine at %s: be root or a member of the group docker", h.label())
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Sprintf("the Docker engine at %s is not running: start dockerd%s", h.label(), instead)
+		return fmt.Sprintf("the Docker engine at %s is not running: start dockerd", h.label())
 	case isTimeout(err):
-		return fmt.Sprintf("the Docker engine at %s does not answer: look at its log%s", h.label(), instead)
+		return fmt.Sprintf("the Docker engine at %s does not answer: look at its log", h.label())
 	}
-	return fmt.Sprintf("the Docker engine at %s cannot be used: %v%s", h.label(), err, instead)
+	return fmt.Sprintf("the Docker engine at %s cannot be used: %v", h.label(), err)
 }
 
 // explainLost makes the sentence for an engine that went away.

@@ -21,10 +21,9 @@ const defaultConfigFile = "/etc/docker/daemon.json"
 // Settings is what an engine's command line and its daemon.json say about networking, with the
 // engine's own defaults for what neither says.
 type Settings struct {
-	// Known is set if the command line of a running engine was read; without it only the file speaks.
+	// Known is set if the command line of a running engine was read, and its file, if it has one.
 	Known bool
-	// ConfigFile is the path of the file as the engine names it, and Problem why it could not be used;
-	// a file that does not exist is none.
+	// ConfigFile is the path of the file as the engine names it, and Problem what is wrong in it.
 	ConfigFile, Problem string
 	// IPTables and IP6Tables: the engine writes firewall rules for IPv4, for IPv6.
 	IPTables, IP6Tables bool
@@ -81,7 +80,7 @@ func settings(args []string, version string, read func(string) ([]byte, error)) 
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		s.Problem = fmt.Sprintf("read %s: %v", s.ConfigFile, err)
+		s.Known = false
 	default:
 		file := map[string]any{}
 		if err := json.Unmarshal(text, &file); err != nil {

@@ -14,6 +14,7 @@ func TestSettings(t *testing.T) {
 		name, version string
 		args          []string
 		files         map[string]string
+		denied        bool
 		change        func(*Settings)
 	}{
 		{name: "no engine", change: func(*Settings) {}},
@@ -31,6 +32,7 @@ func TestSettings(t *testing.T) {
 		{name: "another file", args: []string{"dockerd", "--config-file", "/x/d.json"},
 			files:  map[string]string{"/x/d.json": `{"ip-forward":false}`},
 			change: func(s *Settings) { s.Known, s.ConfigFile, s.IPForward = true, "/x/d.json", false }},
+		{name: "a file that may not be read", args: []string{"dockerd"}, denied: true, change: func(*Settings) {}},
 		{name: "broken file", files: map[string]string{"/etc/docker/daemon.json": `{`}, change: func(s *Settings) {
 			s.Problem = "decode /etc/docker/daemon.json: unexpected end of JSON input"
 		}},
@@ -41,6 +43,9 @@ func TestSettings(t *testing.T) {
 			got := settings(test.args, test.version, func(path string) ([]byte, error) {
 				if text, ok := test.files[path]; ok {
 					return []byte(text), nil
+				}
+				if test.denied {
+					return nil, fs.ErrPermission
 				}
 				return nil, fs.ErrNotExist
 			})

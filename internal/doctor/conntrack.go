@@ -36,7 +36,8 @@ func conntrackChecks(h *Host) []finding {
 		Where: &path.Place{Namespace: h.NS.Name},
 	}}
 	if used*100 >= limit*tableFull {
-		f.Severity, f.Check = path.SeverityError, "conntrack-full"
+		f.Severity = path.SeverityError
+		f.Check = "conntrack-full"
 		f.Summary = "the connection tracking table is full: new connections are dropped"
 	}
 	return []finding{f}

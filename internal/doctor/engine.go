@@ -27,7 +27,7 @@ func engineChecks(h *Host) []finding {
 			Severity: path.SeverityWarning, Check: "daemon-config-broken",
 			Summary:  "dockerd will not start again: its configuration cannot be used",
 			Evidence: []string{e.ConfigProblem},
-			Remedy:   []string{"dockerd --validate --config-file " + quote(e.ConfigFile)},
+			Remedy:   []string{"dockerd --validate --config-file " + quote(e.ConfigFile) + "  # Docker 23 and newer"},
 		}})
 	}
 	if e.SettingsKnown && !e.IPTables {

@@ -55,11 +55,15 @@ func databaseExposed(h *Host, c *Container, p Port, ports []Port, name string) f
 	}
 	local := p
 	local.HostIP = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	evidence := []string{"published on " + joinWords(hosts)}
+	if h.NS != nil && h.NS.Rules != nil {
+		evidence = append(evidence, "no rule in FORWARD (DOCKER-USER) refuses it")
+	}
 	return finding{about: aboutPorts(c, ports), Finding: path.Finding{
 		Severity: path.SeverityWarning, Check: "database-exposed",
 		Summary: fmt.Sprintf("%s publishes port %d, by its number %s, to everybody who reaches this host",
 			c.Name, p.ContainerPort, name),
-		Evidence: []string{"published on " + joinWords(hosts), "no rule in FORWARD (DOCKER-USER) refuses it"},
+		Evidence: evidence,
 		Remedy: []string{
 			fmt.Sprintf("recreate %s with -p %s  # for programs on this host; containers need no published port",
 				c.Name, publishFlag(local, p.ContainerPort)),

@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -355,6 +356,55 @@ func (r *result) found(checks ...string) {
 	if !slices.Equal(got, checks) {
 		r.t.Errorf("%v: found %s\nwant %q", r.args, findingList(r.findings), checks)
 	}
+}
+
+// TestDoctorPrivilege: without capabilities what the engine says is still looked at, and what is
+// missing is named; without an engine as well there is nothing to read.
+func TestDoctorPrivilege(t *testing.T) {
+	tool, err := exec.LookPath("setpriv")
+	check(t, err)
+	h := need(t).Hosts[0]
+	n := h.network(t)
+	db := h.runs(t, "db", "tcp :5432", "--network", n.Name, "-p", "15432:5432")
+	drop := func(cmd *exec.Cmd) {
+		cmd.Args = append([]string{tool, "--inh-caps=-all", "--bounding-set=-all", cmd.Path}, cmd.Args[1:]...)
+		cmd.Path = tool
+	}
+	r := launchIn(t, h.NetNS, drop, "doctor", "--docker-host", "unix://"+h.Socket, "-o", "json").wait()
+	r.found("database-exposed")
+	skipped := strings.Join(r.stats.Skipped, "; ")
+	for _, part := range []string{"CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SYS_PTRACE", "run it as root"} {
+		if !strings.Contains(skipped, part) {
+			t.Errorf("no %q in %q", part, skipped)
+		}
+	}
+	if r.status != statusDelivered || !strings.Contains(findingList(r.findings), db.Name) {
+		t.Errorf("status %d, found %s", r.status, findingList(r.findings))
+	}
+	refused := launchIn(t, h.NetNS, drop, "doctor", "--to", "nobody/nothing", "--docker-host", "unix://"+h.Socket).wait()
+	refused.fails(statusCannotTrace, "nobody/nothing")
+	launchIn(t, h.NetNS, nil, "doctor", "--docker-host", "ssh://elsewhere").wait().fails(statusUsage, "ssh://elsewhere")
+	launchIn(t, h.NetNS, nil, "doctor", "web").wait().fails(statusUsage, "--to web")
+}
+
+// TestDoctorScope limits what is said to a container, a network, a port.
+func TestDoctorScope(t *testing.T) {
+	h := spare(t, plain)
+	n, other := h.network(t), h.network(t)
+	closed := h.runs(t, "closed", "idle", "--network", n.Name, "-p", "80", "-p", "81")
+	web := other.server(t, "-p", "80")
+	web.do("ip", "route", "del", "default")
+	to := func(target string, checks ...string) {
+		t.Helper()
+		h.doctor(t, "--to", target).found(checks...)
+	}
+	const nothing, route = "port-nothing-listens", "no-default-route"
+	to(closed.Name, nothing, nothing)
+	to(closed.Name+":81", nothing)
+	to(fmt.Sprint(closed.Name, ":", closed.published("81/tcp").Port()), nothing)
+	to(web.Name, route)
+	to(n.Name)
+	to("host", nothing, nothing, route)
 }
 
 // TestDoctorLarge: fifty containers and two thousand rules are read within two seconds of processor

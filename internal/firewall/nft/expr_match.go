@@ -80,7 +80,7 @@ func (e *bitwiseExpr) eval(m *machine) {
 			n >>= uint(e.shift)
 		}
 		binary.NativeEndian.PutUint32(v, n)
-		copy(k, ones[:])
+		k = nil
 	}
 	m.store(e.dst, v, k)
 }

@@ -147,3 +147,22 @@ func iptablesRules() []iptablesCase {
 `},
 	}
 }
+
+// TestForeignRule checks that a rule of nft in a table of iptables is written in nft's words.
+func TestForeignRule(t *testing.T) {
+	inside(t, func() {
+		run(t, "", "iptables", "-P", "FORWARD", "DROP")
+		for _, rule := range []string{
+			"ct state established,related accept", "tcp dport { 22, 80 } drop", "ip frag-off & 0x4000 != 0 drop",
+			"tcp dport & 0x00ff == 5 drop", "iifname vmap { \"eth0\" : drop }",
+		} {
+			run(t, "add rule ip filter FORWARD "+rule, "nft", "-f", "-")
+		}
+		want := rulesOf(run(t, "", "nft", "-s", "list", "chain", "ip", "filter", "FORWARD"))
+		for i, r := range table(t, read(t), firewall.FamilyIP, "filter").Chain("FORWARD").Rules {
+			if r.Text != want[i] {
+				t.Errorf("want %s, got %s", want[i], r.Text)
+			}
+		}
+	})
+}

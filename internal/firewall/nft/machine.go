@@ -80,7 +80,8 @@ func (m *machine) reg(at, length int) (val, known []byte) {
 	return m.val[at : at+length], m.known[at : at+length]
 }
 
-// store fills a register and, as the kernel does, the rest of its last word with zeros.
+// store fills a register and, as the kernel does, the rest of its last word with zeros. All of val is
+// known if known is nil.
 func (m *machine) store(at int, val, known []byte) {
 	m.forget(at, len(val))
 	end := min(at+(len(val)+3)&^3, regBytes)
@@ -91,11 +92,17 @@ func (m *machine) store(at int, val, known []byte) {
 		m.val[i], m.known[i] = 0, 0xff
 	}
 	copy(m.val[at:], val)
+	if known == nil {
+		for i := range val {
+			m.known[at+i] = 0xff
+		}
+		return
+	}
 	copy(m.known[at:], known)
 }
 
 // set fills a register with what is known.
-func (m *machine) set(at int, val []byte) { m.store(at, val, ones[:min(len(val), len(ones))]) }
+func (m *machine) set(at int, val []byte) { m.store(at, val, nil) }
 
 // host32 and host8 fill a register with a number, which the kernel keeps in its own byte order.
 func (m *machine) host32(at int, v uint32) { m.set(at, binary.NativeEndian.AppendUint32(nil, v)) }
@@ -112,14 +119,6 @@ func (m *machine) forget(at, length int) {
 		m.fib = nil
 	}
 }
-
-// ones marks as many bytes as a register may have as known.
-var ones = func() (b [regBytes]byte) {
-	for i := range b {
-		b[i] = 0xff
-	}
-	return b
-}()
 
 // equal says whether a value of which some bits are known is want.
 func equal(val, known, want []byte) firewall.Truth {

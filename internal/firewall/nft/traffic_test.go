@@ -1,10 +1,10 @@
 package nft_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +28,41 @@ func TestJudgeAsTheKernelDoes(t *testing.T) {
 					compareCounters(t, table(t, all, firewall.FamilyInet, "wide").Chain("c"), proto)
 				if settled < 90 {
 					t.Errorf("only %d rules were settled", settled)
+				}
+			})
+		})
+	}
+}
+
+// TestVerdictMapAsTheKernelDoes compares where verdict maps send a packet.
+func TestVerdictMapAsTheKernelDoes(t *testing.T) {
+	for _, rule := range []string{
+		"udp dport vmap { 5353 : jump hit, 53 : jump miss }",
+		"udp dport vmap { 0-1023 : jump miss, 1024-65535 : jump hit }",
+		"ip daddr vmap { 127.0.0.0/8 : jump hit, 10.0.0.0/8 : jump miss }",
+		"ip daddr . udp dport vmap { 127.0.0.0/24 . 5000-6000 : jump hit, 127.0.1.0/24 . 5353 : jump miss }",
+		"ip daddr . udp dport vmap { 127.0.0.3 . 5353 : jump hit, * : jump miss }",
+		"oifname vmap { \"lo\" : jump hit, \"eth0\" : jump miss }",
+		"ct state vmap { new : jump hit, established : jump miss }",
+		"meta mark & 0xff vmap { 0x34 : jump hit, 0x12 : jump miss }",
+		"meta l4proto . ip saddr vmap { udp . 127.0.0.2 : jump hit, tcp . 127.0.0.2 : jump miss }",
+		"fib daddr type vmap { local : jump hit, broadcast : jump miss }",
+		"udp sport 40000 ip saddr vmap { 127.0.0.1-127.0.0.9 : jump hit }",
+		"udp dport vmap { 1 : jump miss }",
+	} {
+		t.Run(rule, func(t *testing.T) {
+			inside(t, func() {
+				run(t, "", "ip", "link", "set", "lo", "up")
+				run(t, "table ip t {\nchain hit { counter; }\nchain miss { counter; }\n"+
+					"chain c { type filter hook output priority 0; ip saddr 127.0.0.2 "+rule+"; }\n}\n", "nft", "-f", "-")
+				send(t, "udp")
+				tab := table(t, read(t), firewall.FamilyIP, "t")
+				j := tab.Chain("c").Rules[0].Body.Judge(loopback("udp"))
+				for _, chain := range []string{"hit", "miss"} {
+					judged := j.Match == firewall.Yes && j.Verdict == firewall.Verdict{Kind: firewall.Jump, Chain: chain}
+					if counted := tab.Chain(chain).Rules[0].Packets > 0; judged != counted {
+						t.Errorf("%s: judged %+v, the kernel counted %v", chain, j, counted)
+					}
 				}
 			})
 		})
@@ -93,7 +128,7 @@ func send(t *testing.T, proto string) {
 		must(unix.Sendto(fd, []byte("abc"), 0, to))
 		return
 	}
-	if err := unix.Connect(fd, to); err != syscall.ECONNREFUSED {
+	if err := unix.Connect(fd, to); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Fatalf("connect: %v", err)
 	}
 }

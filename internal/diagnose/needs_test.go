@@ -1,7 +1,9 @@
 package diagnose
 
 import (
+	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -90,4 +92,29 @@ func sameWant(a, b Want) bool {
 		}
 	}
 	return true
+}
+
+// TestNeedsOfLinks: a failure asks for the devices of the whole way, and for who has the addresses; a
+// flow that was delivered asks for the latter only.
+func TestNeedsOfLinks(t *testing.T) {
+	delivered := Needs(&newFlow(path.TCP).connect().p).LinkWant
+	if want := (LinkWant{Owners: []netip.Addr{ip("172.18.0.2")}}); !reflect.DeepEqual(delivered, want) {
+		t.Errorf("delivered: got %+v, want %+v", delivered, want)
+	}
+	got := Needs(&bridged("NO_TX_TARGET", "br_handle_frame_finish")().p).LinkWant
+	want := LinkWant{
+		Way:     []uint32{nsCli, nsHost},
+		Devices: []DeviceQuery{{NetNS: nsHost, Ifindex: 4, Name: "vethC"}},
+		Queues:  []uint32{nsHost}, Tables: []uint32{nsHost},
+		Owners: []netip.Addr{ip("172.18.0.2")},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("dropped on a bridge:\n got %+v\nwant %+v", got, want)
+	}
+	martian := Needs(&onEth0(path.StageRoute, "IP_LOCALNET", "ip_rcv_finish_core")().p)
+	for _, name := range []string{"net.ipv4.conf.eth0.route_localnet", "net.ipv4.conf.all.rp_filter"} {
+		if !slices.Contains(martian.Sysctls, SysctlQuery{nsHost, name}) {
+			t.Errorf("martian: %s is not in %+v", name, martian.Sysctls)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/pathtrace/pathtrace/internal/firewall"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
@@ -17,6 +18,9 @@ func explainConntrack(a *analysis, e *end) *finding {
 	hook := hookName(e.hook())
 	if e.drop == nil || !isNetfilterDrop(e.drop) || isRuleFunction(e.drop.Function) || e.drop.Outer != nil {
 		return nil
+	}
+	if r := a.ruling(e); r != nil && r.certain() {
+		return nil // a rule of the legacy tables
 	}
 	switch hook {
 	case "PREROUTING", "OUTPUT":
@@ -78,6 +82,20 @@ func (a *analysis) refusedAsInvalid(e *end) *finding {
 		"sysctl -w net.netfilter.nf_conntrack_log_invalid=255  # the kernel's log then says why",
 	}
 	return f
+}
+
+// asksForInvalid reports whether a rule takes the packet only because connection tracking calls it
+// invalid: it would not take it as part of a connection or as the first packet of one.
+func asksForInvalid(p *firewall.Packet, c *firewall.Candidate) bool {
+	if c.IsPolicy() {
+		return false
+	}
+	as := func(s firewall.CTState) firewall.Truth {
+		q := *p
+		q.CT = &firewall.Conntrack{State: s}
+		return c.Rule.Body.Judge(&q).Match
+	}
+	return as(firewall.CTInvalid) != firewall.No && as(firewall.CTNew) == firewall.No && as(firewall.CTEstablished) == firewall.No
 }
 
 // portsExhausted: the source translation chose a port that another connection to the same end has,

@@ -17,6 +17,8 @@ func (a *analysis) ruleCause(e *end, r *ruling, c *firewall.Candidate) path.Caus
 		return a.dockerCause(e, r, c)
 	case c.IsPolicy():
 		return path.CauseFirewallPolicy
+	case r.packet != nil && asksForInvalid(r.packet, c):
+		return path.CauseConntrackInvalid
 	}
 	return path.CauseFirewallDrop
 }

@@ -133,13 +133,13 @@ func (h *host) watchDatagrams(t *testing.T, to string, from uint16) (*result, pa
 }
 
 // forgetFlows removes the host's entries of flows to a port, as conntrack -D does.
-func (h *host) forgetFlows(t *testing.T, port uint16) {
+func (h *host) forgetFlows(t *testing.T, proto uint8, port uint16) {
 	t.Helper()
 	ns, err := netns.Open(filepath.Join("/run/netns", h.NetNS))
 	check(t, err)
 	defer ns.Close()
 	filter := &netlink.ConntrackFilter{}
-	check(t, filter.AddProtocol(unix.IPPROTO_UDP))
+	check(t, filter.AddProtocol(proto))
 	check(t, filter.AddPort(netlink.ConntrackOrigDstPort, port))
 	check(t, netns.Do(ns, func() error {
 		n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, filter)
@@ -166,7 +166,7 @@ func TestStaleEntry(t *testing.T) {
 			t.Errorf("no %q in %s", part, text)
 		}
 	}
-	h.forgetFlows(t, port)
+	h.forgetFlows(t, unix.IPPROTO_UDP, port)
 	if !eventually(10*time.Second, func() bool { _, answers := chat.counts(); return answers > 0 }) {
 		t.Fatal("no answer after the entry was removed")
 	}
@@ -353,5 +353,43 @@ func TestProxyToNobody(t *testing.T) {
 	r := h.run(t, append([]string{"--from", shared.Outside, "--to", to, "--proto", "udp", "-o", "json"}, brief...)...)
 	if len(r.verdicts) != 1 || r.verdicts[0].Outcome == path.Delivered || r.verdicts[0].Cause != path.CauseNotListening {
 		t.Errorf("want %s\n%s%s", path.CauseNotListening, lastVerdict(r), r.stderr)
+	}
+}
+
+// TestInvalid: the entry of a connection is gone, and a rule drops what fits no connection.
+func TestInvalid(t *testing.T) {
+	h := spare(t, plain)
+	n := h.network(t)
+	client := n.client(t)
+	ns, err := netns.Open(outsidePath())
+	check(t, err)
+	defer ns.Close()
+	var ln net.Listener
+	check(t, netns.Do(ns, func() (err error) { ln, err = net.Listen("tcp4", ":0"); return err }))
+	defer ln.Close()
+	to := netip.AddrPortFrom(shared.OutsideAddr, ln.Addr().(*net.TCPAddr).AddrPort().Port()).String()
+	conn, err := dialFrom(t, client.inspect("{{.NetworkSettings.SandboxKey}}"), &net.Dialer{Timeout: 5 * time.Second}, "tcp4", to)
+	check(t, err)
+	defer conn.Close()
+	server, err := ln.Accept()
+	check(t, err)
+	defer server.Close()
+	rule := []string{"FORWARD", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"}
+	h.do(t, "iptables", append([]string{"-w", "-I"}, rule...)...)
+	t.Cleanup(func() { h.do(t, "iptables", append([]string{"-w", "-D"}, rule...)...) })
+	h.sysctl(t, "net.netfilter.nf_conntrack_tcp_loose", "0")
+	p := h.launch(t, "--to", to, "--count", "1", "--duration", "20s", "--all-packets", "-o", "json")
+	p.ready()
+	h.forgetFlows(t, unix.IPPROTO_TCP, ln.Addr().(*net.TCPAddr).AddrPort().Port())
+	_, err = conn.Write([]byte("hello\n"))
+	check(t, err)
+	r := p.wait()
+	if len(r.verdicts) != 1 {
+		t.Fatalf("got %d verdicts, want one\n%s%s", len(r.verdicts), tailOf(r.stdout), r.stderr)
+	}
+	v := r.verdicts[0]
+	if v.Outcome != path.Dropped || v.Cause != path.CauseConntrackInvalid || v.Where == nil || v.Where.Rule == nil ||
+		v.Where.Rule.Text != "-A FORWARD -m conntrack --ctstate INVALID -j DROP" {
+		t.Errorf("want dropped %s by the rule\n%s", path.CauseConntrackInvalid, lastVerdict(r))
 	}
 }

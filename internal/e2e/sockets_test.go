@@ -393,3 +393,20 @@ func TestInvalid(t *testing.T) {
 		t.Errorf("want dropped %s by the rule\n%s", path.CauseConntrackInvalid, lastVerdict(r))
 	}
 }
+
+// TestWatchLetsGo: the hooks of a namespace that is gone are let go, for they would keep it alive.
+func TestWatchLetsGo(t *testing.T) {
+	h := need(t).Hosts[0]
+	t.Parallel()
+	n := h.network(t)
+	web := n.server(t)
+	p := h.launch(t, "--to", web.Name+":80", "-o", "json")
+	p.ready()
+	before := len(held(p.cmd.Process.Pid)["link"])
+	h.must(t, "rm", "-f", web.Name)
+	if !eventually(10*time.Second, func() bool { return len(held(p.cmd.Process.Pid)["link"]) < before }) {
+		t.Errorf("%d links are held after the container is gone, %d before", len(held(p.cmd.Process.Pid)["link"]), before)
+	}
+	p.interrupt()
+	p.wait()
+}

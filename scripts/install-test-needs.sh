@@ -3,5 +3,6 @@
 # and a Docker engine, which the end-to-end tests start themselves.
 set -euo pipefail
 
-exec "$(dirname "$0")/apt-need.sh" iptables:iptables nft:nftables ip:iproute2 iperf3:iperf3 \
-	tcpdump:tcpdump busybox:busybox-static dockerd:docker.io curl:curl
+exec "$(dirname "$0")/apt-need.sh" iptables:iptables iptables-legacy:iptables \
+	ebtables:iptables nft:nftables ip:iproute2 tc:iproute2 \
+	iperf3:iperf3 tcpdump:tcpdump busybox:busybox-static dockerd:docker.io curl:curl

@@ -68,17 +68,18 @@ func (h *host) surroundings(t *testing.T) map[string]string {
 	t.Helper()
 	names, err := os.ReadDir("/run/netns")
 	check(t, err)
+	ours := strings.TrimSuffix(shared.Outside, "outside")
 	var demo []string
 	for _, n := range names {
-		if strings.HasPrefix(n.Name(), "ptdemo-") || strings.HasPrefix(n.Name(), "pte") {
+		if strings.HasPrefix(n.Name(), "ptdemo-") || strings.HasPrefix(n.Name(), ours) {
 			demo = append(demo, n.Name())
 		}
 	}
-	counters := regexp.MustCompile(`counter packets \d+ bytes \d+`)
+	counters := regexp.MustCompile(`packets \d+ bytes \d+|\[\d+:\d+\]|# .*`)
 	pinned, _ := filepath.Glob("/sys/fs/bpf/*pathtrace*")
 	return map[string]string{
 		"devices":    h.do(t, "ip", "-o", "link"),
-		"rules":      counters.ReplaceAllString(h.do(t, "nft", "list", "ruleset"), "counter"),
+		"rules":      counters.ReplaceAllString(h.do(t, "nft", "list", "ruleset")+h.do(t, "iptables-save"), ""),
 		"qdiscs":     h.do(t, "tc", "qdisc"),
 		"sysctls":    h.do(t, "sysctl", "-n", "net.ipv4.ip_forward", "net.bridge.bridge-nf-call-iptables", "kernel.bpf_stats_enabled"),
 		"namespaces": strings.Join(demo, " "),

@@ -69,11 +69,66 @@ func TestVerdictMapAsTheKernelDoes(t *testing.T) {
 	}
 }
 
+// TestJudgeIPv6AsTheKernelDoes does the same with a datagram of IPv6.
+func TestJudgeIPv6AsTheKernelDoes(t *testing.T) {
+	matches := []string{
+		"ip6 saddr ::1", "ip6 saddr fe80::/10", "ip6 saddr ::/64", "ip6 saddr ::/3", "ip6 daddr != ::1",
+		"ip6 daddr { ::1, fe80::/10 }", "ip6 daddr . udp dport { ::/64 . 5000-6000 }", "ip6 nexthdr udp", "ip6 nexthdr tcp",
+		"ip6 hoplimit 64", "ip6 hoplimit < 64", "ip6 length 11", "ip6 version 6", "udp dport 5353", "th sport 40000",
+		"meta l4proto udp", "meta protocol ip6", "meta length 51", "ct state new", "icmpv6 type echo-request",
+		"ct original ip6 daddr ::1", "meta l4proto udp ct original proto-dst 5353", "fib daddr type local", "oifname \"lo\"",
+	}
+	wide := []string{"meta nfproto ipv6", "meta nfproto ipv4", "ip saddr 127.0.0.1", "ip protocol udp", "icmp type echo-request"}
+	inside(t, func() {
+		run(t, "", "ip", "link", "set", "lo", "up")
+		for _, tab := range []struct {
+			name    string
+			matches []string
+		}{{"ip6 t", matches}, {"inet wide", append(wide, matches...)}} {
+			run(t, "table "+tab.name+" {\nchain c { type filter hook output priority 0; meta l4proto != udp counter return;\n"+
+				strings.Join(tab.matches, " counter\n")+" counter\n}\n}\n", "nft", "-f", "-")
+		}
+		run(t, "*filter\n-A OUTPUT ! -p udp -j RETURN\n-A OUTPUT -s ::1\n-A OUTPUT -d fe80::/10\n-A OUTPUT -p udp --dport 5353\n"+
+			"-A OUTPUT -o lo -p udp -m multiport --dports 1,5353\n-A OUTPUT -m conntrack --ctstate NEW\nCOMMIT\n", "ip6tables-restore")
+		sendIPv6(t)
+		p := loopback("udp")
+		p.Src, p.Dst, p.Length = netip.IPv6Loopback(), netip.IPv6Loopback(), 48+3
+		p.CT.Orig.Src, p.CT.Orig.Dst, p.CT.Return.Src, p.CT.Return.Dst = p.Src, p.Src, p.Src, p.Src
+		all := read(t)
+		settled := compareTo(t, table(t, all, firewall.FamilyIP6, "t").Chain("c"), p) +
+			compareTo(t, table(t, all, firewall.FamilyInet, "wide").Chain("c"), p) +
+			compareTo(t, table(t, all, firewall.FamilyIP6, "filter").Chain("OUTPUT"), p)
+		if settled < 55 {
+			t.Errorf("only %d rules were settled", settled)
+		}
+	})
+}
+
+func sendIPv6(t *testing.T) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		t.Skipf("no IPv6: %v", err)
+	}
+	defer unix.Close(fd)
+	self := [16]byte{15: 1}
+	if err := unix.Bind(fd, &unix.SockaddrInet6{Port: 40000, Addr: self}); err != nil {
+		t.Skipf("no IPv6: %v", err)
+	}
+	if err := unix.Sendto(fd, []byte("abc"), 0, &unix.SockaddrInet6{Port: 5353, Addr: self}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // compareCounters returns how many rules were judged Yes or No as the kernel does.
 func compareCounters(t *testing.T, c *firewall.Chain, proto string) int {
 	t.Helper()
+	return compareTo(t, c, loopback(proto))
+}
+
+func compareTo(t *testing.T, c *firewall.Chain, p *firewall.Packet) int {
+	t.Helper()
 	settled := 0
-	p := loopback(proto)
 	for _, r := range c.Rules[1:] { // the first one sees the answers
 		j := r.Body.Judge(p)
 		if j.Match == firewall.Maybe {

@@ -123,6 +123,20 @@ func linkOutages() []outage {
 		{name: "address of another container, too", do: []string{"app: ip address add 10.77.0.2/24 dev eth0",
 			"router: ip neigh replace 10.77.0.2 lladdr $appmac dev br-demo nud permanent"}, to: "192.0.2.1:8080",
 			outcomes: refused, cause: path.CauseDuplicateAddress, where: "app eth0", says: "app and web both have the address 10.77.0.2"},
+		{name: "IPv6: port down", from: "app", to: "[fd77::2]:80", do: []string{"router: ip link set veth-web down"},
+			undo: []string{"router: ip link set veth-web up"}, outcomes: append(lost, path.Dropped), cause: path.CauseLinkDown,
+			where: "router veth-web", says: "veth-web in router is down"},
+		{name: "IPv6: not bridged", to: "[2001:db8:1::1]:8080", do: []string{"router: ip link set veth-web nomaster"},
+			outcomes: append(lost, path.Dropped), cause: path.CauseNotBridged, where: "router veth-web", says: "is not a port of bridge br-demo"},
+		{name: "IPv6: MAC address of nobody", to: "[2001:db8:1::1]:8080", outcomes: lost, cause: path.CauseWrongNeighbour,
+			do:   []string{"router: ip neigh replace fd77::2 lladdr 02:00:00:00:00:09 dev br-demo nud permanent"},
+			undo: []string{"router: ip neigh del fd77::2 dev br-demo"}, where: "router br-demo", says: "which no device here has"},
+		{name: "IPv6: bridge down", to: "[2001:db8:1::1]:8080", do: []string{"router: ip link set br-demo down"},
+			outcomes: append(refused, path.Dropped, path.Lost), cause: path.CauseLinkDown, where: "router br-demo", says: "br-demo in router"},
+		{name: "IPv6: prohibited", to: "[2001:db8:1::1]:8080", do: []string{"router: ip route add prohibit fd77::2/128"},
+			outcomes: refused, cause: path.CauseNoRoute, where: "router", says: "route of kind prohibit to fd77::2"},
+		{name: "IPv6: hop limit", to: "[2001:db8:1::1]:8080", do: []string{"client: sysctl -qw net.ipv6.conf.all.hop_limit=1 net.ipv6.conf.eth0.hop_limit=1"},
+			outcomes: refused, cause: path.CauseTTLExceeded, where: "router", says: "used up its hop limit in router"},
 		{name: "unreachable route", do: []string{"router: ip route add unreachable 10.77.0.2/32"},
 			undo: []string{"router: ip route del unreachable 10.77.0.2/32"}, outcomes: refused, cause: path.CauseNoRoute,
 			where: "router", says: "route of kind unreachable to 10.77.0.2"},
@@ -315,6 +329,9 @@ func TestLinkOutages(t *testing.T) {
 	for _, o := range linkOutages() {
 		t.Run(o.name, func(t *testing.T) {
 			d := labtest.Demo(t, lab.Options{})
+			if strings.HasPrefix(o.name, "IPv6") && !d.IPv6() {
+				t.Skip("this kernel has no IPv6")
+			}
 			if o.set != nil {
 				o.set(t, d)
 			}

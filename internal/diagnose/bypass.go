@@ -62,7 +62,28 @@ func (a *analysis) downRoute(ns uint32, addr netip.Addr) *Link {
 			down = l
 		}
 	}
+	if down == nil {
+		return a.downBridgeOf(ns, addr)
+	}
 	return down
+}
+
+// downBridgeOf returns the bridge of a namespace that is set down and that the address is on: that of
+// the device that has it, or of a Docker network. A device that is down keeps no IPv6 addresses.
+func (a *analysis) downBridgeOf(ns uint32, addr netip.Addr) *Link {
+	for _, p := range a.plugsOf(addr) {
+		if p.host == ns && p.port != nil && p.bridge != nil && !p.bridge.Up {
+			return p.bridge
+		}
+	}
+	for _, s := range a.f.Subnets {
+		if s.Prefix.Contains(addr) && contains(s.HostNetNS, ns) {
+			if l := a.linkNamed(ns, s.Bridge); l != nil && !l.Up {
+				return l
+			}
+		}
+	}
+	return nil
 }
 
 // bypassed words the finding that device l at h is down and that addr is reached by it.

@@ -184,6 +184,10 @@ func TestMissingRule(t *testing.T) {
 					s.command(t, command)
 				}
 				r := h.probe(t, test.want, test.from, s.say(test.to), brief...)
+				if test.want.Cause == path.CauseFirewallDrop &&
+					!strings.Contains(strings.Join(r.verdicts[0].Evidence, "\n"), "also seen: Docker's own rules are missing") {
+					t.Errorf("nothing says that Docker's rules are missing, too: %q", r.verdicts[0].Evidence)
+				}
 				warned := slices.ContainsFunc(r.verdicts[0].Warnings, func(w path.Warning) bool { return w.Cause == test.warned })
 				if test.warned != "" && !warned {
 					t.Errorf("no warning %s: %+v", test.warned, r.verdicts[0].Warnings)

@@ -152,7 +152,7 @@ func (a *analysis) firewalldAllow(h *path.Hop, p *firewall.Packet) []string {
 func (a *analysis) isolationRemedy(e *end, r *ruling, c *firewall.Candidate) []string {
 	src, dst := a.f.Source, a.f.Target
 	if r.packet.In == r.packet.Out {
-		return []string{fmt.Sprintf("docker network create NEW; docker network connect NEW %s; docker network connect NEW %s"+
+		return []string{fmt.Sprintf("docker network create shared && docker network connect shared %s && docker network connect shared %s"+
 			"  # this network was made with enable_icc=false: its containers may not talk", nameOr(src, "SOURCE"), nameOr(dst, "TARGET"))}
 	}
 	if src.Container != "" && dst.Container != "" && len(dst.Networks) > 0 {

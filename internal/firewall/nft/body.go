@@ -1,6 +1,10 @@
 package nft
 
-import "github.com/pathtrace/pathtrace/internal/firewall"
+import (
+	"slices"
+
+	"github.com/pathtrace/pathtrace/internal/firewall"
+)
 
 // expr is one expression of a rule.
 type expr interface {
@@ -16,7 +20,17 @@ type body struct {
 	policy  bool // what a chain of ebtables does at its end, which is a rule to the kernel
 	sets    map[string]*set
 	// words are the text of each expression that finishes a statement, "" of the others.
-	words []string
+	words         []string
+	text, comment string
+}
+
+// lasting reports whether the rule says the same as long as the ruleset is the same: ipsets change
+// apart from it.
+func (b *body) lasting() bool {
+	return !slices.ContainsFunc(b.exprs, func(e expr) bool {
+		m, ok := e.(*matchExpr)
+		return ok && m.match.Name == "set"
+	})
 }
 
 // Judge implements firewall.Body.
@@ -64,18 +78,8 @@ func (b *body) Verdicts() []firewall.Verdict {
 	return m.verdicts
 }
 
-// count copies the counters of the rule's counter, if it has one.
-func (b *body) count(r *firewall.Rule) {
-	for _, e := range b.exprs {
-		if c, ok := e.(*counterExpr); ok {
-			r.Packets, r.Bytes, r.Counted = c.packets, c.bytes, true
-			return
-		}
-	}
-}
-
-// comment is the text of the rule's comment match, as iptables-nft writes comments.
-func (b *body) comment() string {
+// commentMatch is the text of the rule's comment match, as iptables-nft writes comments.
+func (b *body) commentMatch() string {
 	for _, e := range b.exprs {
 		if m, ok := e.(*matchExpr); ok && m.match.Comment != "" {
 			return m.match.Comment

@@ -58,9 +58,7 @@ func decodeFor(name string) decodeFunc {
 	case "target":
 		return decodeTargetExpr
 	case "counter":
-		return func(_ *decoder, a nfnl.Attrs) expr {
-			return &counterExpr{a.U64(unix.NFTA_COUNTER_PACKETS), a.U64(unix.NFTA_COUNTER_BYTES)}
-		}
+		return func(*decoder, nfnl.Attrs) expr { return &counterExpr{} }
 	case "nat", "masq", "redir":
 		return func(d *decoder, a nfnl.Attrs) expr { return decodeNAT(d, name, a) }
 	case "reject":

@@ -62,8 +62,8 @@ const (
 	nfQueue  = 3
 )
 
-// counterExpr counts (nft_counter.c).
-type counterExpr struct{ packets, bytes uint64 }
+// counterExpr counts (nft_counter.c); what it counted is of the rule, not of its body.
+type counterExpr struct{}
 
 func (e *counterExpr) eval(*machine) {}
 

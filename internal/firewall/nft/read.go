@@ -3,6 +3,7 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,12 +17,14 @@ import (
 const attempts = 6
 
 // Reader reads the rules of one network namespace again and again. Sets, which may be large or many,
-// are read again only if anything but counters changed since. The zero value is ready for use; it is
+// are read again only if anything but counters changed since; and only then are rules decoded. The zero value is ready for use; it is
 // not safe for concurrent use.
 type Reader struct {
-	// generation is that of the ruleset whose sets these are, by table; nil before the first reading.
+	// generation is that of the ruleset whose sets and rules these are; they are nil before the first
+	// reading.
 	generation uint32
 	sets       map[tableKey]map[string]*set
+	bodies     map[ruleKey]*body
 }
 
 // Read reads all tables of all families of the calling thread's network namespace. The sentences say
@@ -86,6 +89,8 @@ type ruleset struct {
 	unknown  map[string]bool // expressions that were reported
 	links    links
 	ipsets   *ipset.Sets
+	known    map[ruleKey]*body // of an earlier reading of the same generation
+	bodies   map[ruleKey]*body
 }
 
 // ruleset reads everything. If last is set, rules that changed meanwhile are a problem that is
@@ -100,6 +105,10 @@ func (r *Reader) ruleset(c *nfnl.Conn, last bool) (*ruleset, error) {
 		chains:  make(map[*firewall.Table]map[string]*firewall.Chain),
 		unknown: make(map[string]bool),
 		ipsets:  ipset.New(),
+		bodies:  make(map[ruleKey]*body, len(r.bodies)),
+	}
+	if r.sets != nil && r.generation == before {
+		f.sets, f.known = r.sets, r.bodies
 	}
 	for _, step := range []struct {
 		typ int
@@ -113,7 +122,7 @@ func (r *Reader) ruleset(c *nfnl.Conn, last bool) (*ruleset, error) {
 		}
 	}
 	f.setBackends()
-	if err := r.readSets(c, f, before, last); err != nil {
+	if err := f.readSets(c, last); err != nil {
 		return nil, err
 	}
 	if err := f.tolerate(last, dump(c, unix.NFT_MSG_GETRULE, unix.AF_UNSPEC, nil, f.addRule)); err != nil {
@@ -126,28 +135,28 @@ func (r *Reader) ruleset(c *nfnl.Conn, last bool) (*ruleset, error) {
 	if err == nil && after != before {
 		err = nfnl.ErrInterrupted
 	}
-	if err == nil {
-		r.generation, r.sets = after, f.sets
+	if err == nil && !last {
+		maps.DeleteFunc(f.bodies, func(_ ruleKey, b *body) bool { return !b.lasting() })
+		r.generation, r.sets, r.bodies = after, f.sets, f.bodies
 	}
 	return f, f.tolerate(last, err)
 }
 
 // tolerate turns a change during the last attempt into a problem.
-func (r *ruleset) tolerate(last bool, err error) error {
+func (f *ruleset) tolerate(last bool, err error) error {
 	if !last || err == nil || !changed(err) {
 		return err
 	}
 	const sentence = "nf_tables rules kept changing while they were read; some may be missing or old"
-	if len(r.problems) == 0 || r.problems[len(r.problems)-1] != sentence {
-		r.problems = append(r.problems, sentence)
+	if len(f.problems) == 0 || f.problems[len(f.problems)-1] != sentence {
+		f.problems = append(f.problems, sentence)
 	}
 	return nil
 }
 
-// readSets reads the sets and maps and what is in them, unless they were read in this generation.
-func (r *Reader) readSets(c *nfnl.Conn, f *ruleset, generation uint32, last bool) error {
-	if r.sets != nil && r.generation == generation {
-		f.sets = r.sets
+// readSets reads the sets and maps and what is in them, unless they are known.
+func (f *ruleset) readSets(c *nfnl.Conn, last bool) error {
+	if f.sets != nil {
 		return nil
 	}
 	f.sets = make(map[tableKey]map[string]*set)

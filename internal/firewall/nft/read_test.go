@@ -207,6 +207,17 @@ func BenchmarkRead(b *testing.B) {
 				}
 			})
 		})
+		b.Run(tt.name+" again", func(b *testing.B) {
+			inside(b, func() {
+				run(b, tt.stdin, tt.argv...)
+				var reader nft.Reader
+				for b.Loop() {
+					if _, _, err := reader.Read(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		})
 	}
 }
 

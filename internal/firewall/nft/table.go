@@ -39,7 +39,7 @@ func familyOf(nfproto uint8) firewall.Family {
 	return firewall.Family(fmt.Sprintf("family %d", nfproto))
 }
 
-func (r *ruleset) addTable(family uint8, a nfnl.Attrs) error {
+func (f *ruleset) addTable(family uint8, a nfnl.Attrs) error {
 	flags := a.U32(unix.NFTA_TABLE_FLAGS)
 	t := &firewall.Table{
 		Backend: firewall.NFTables,
@@ -50,9 +50,9 @@ func (r *ruleset) addTable(family uint8, a nfnl.Attrs) error {
 	if flags&tableFlagOwner != 0 {
 		t.Progname = progname(a.U32(attrTableOwner))
 	}
-	r.tables = append(r.tables, t)
-	r.byKey[tableKey{family, t.Name}] = t
-	r.chains[t] = make(map[string]*firewall.Chain)
+	f.tables = append(f.tables, t)
+	f.byKey[tableKey{family, t.Name}] = t
+	f.chains[t] = make(map[string]*firewall.Chain)
 	return nil
 }
 
@@ -66,8 +66,8 @@ func progname(portid uint32) string {
 	return strings.TrimSpace(string(comm))
 }
 
-func (r *ruleset) addChain(family uint8, a nfnl.Attrs) error {
-	t := r.byKey[tableKey{family, a.Str(unix.NFTA_CHAIN_TABLE)}]
+func (f *ruleset) addChain(family uint8, a nfnl.Attrs) error {
+	t := f.byKey[tableKey{family, a.Str(unix.NFTA_CHAIN_TABLE)}]
 	if t == nil {
 		return nfnl.ErrInterrupted
 	}
@@ -84,7 +84,7 @@ func (r *ruleset) addChain(family uint8, a nfnl.Attrs) error {
 		}
 	}
 	t.Chains = append(t.Chains, c)
-	r.chains[t][c.Name] = c
+	f.chains[t][c.Name] = c
 	return nil
 }
 
@@ -122,8 +122,8 @@ func devices(hook nfnl.Attrs) []string {
 
 // setBackends tells the tables that iptables-nft and its siblings wrote from all others: by their
 // names and those of their base chains, which iptables-nft refuses to read otherwise.
-func (r *ruleset) setBackends() {
-	for _, t := range r.tables {
+func (f *ruleset) setBackends() {
+	for _, t := range f.tables {
 		names := xtablesNames(t.Family)
 		if !names[t.Name] {
 			continue
@@ -157,49 +157,80 @@ func xtablesNames(f firewall.Family) map[string]bool {
 	return nil
 }
 
-func (r *ruleset) addRule(family uint8, a nfnl.Attrs) error {
-	key := tableKey{family, a.Str(unix.NFTA_RULE_TABLE)}
-	t := r.byKey[key]
+// ruleKey names a rule of one namespace; handles are unique within a table.
+type ruleKey struct {
+	table  tableKey
+	handle uint64
+}
+
+func (f *ruleset) addRule(family uint8, a nfnl.Attrs) error {
+	key := ruleKey{tableKey{family, a.Str(unix.NFTA_RULE_TABLE)}, a.U64(unix.NFTA_RULE_HANDLE)}
+	t := f.byKey[key.table]
 	if t == nil {
 		return nfnl.ErrInterrupted
 	}
-	c := r.chains[t][a.Str(unix.NFTA_RULE_CHAIN)]
+	c := f.chains[t][a.Str(unix.NFTA_RULE_CHAIN)]
 	if c == nil {
 		return nfnl.ErrInterrupted
 	}
-	b := &body{family: t.Family, backend: t.Backend, sets: r.sets[key]}
-	d := decoder{family: t.Family, sets: r.sets[key], links: &r.links, ipsets: r.ipsets}
-	if err := nfnl.List(a[unix.NFTA_RULE_EXPRESSIONS], func(e nfnl.Attrs) error {
-		b.exprs = append(b.exprs, d.decode(e))
-		return nil
-	}); err != nil {
+	rule := &firewall.Rule{Chain: c, Number: len(c.Rules) + 1, Handle: key.handle}
+	b := f.known[key]
+	if b == nil {
+		var err error
+		if b, err = f.newBody(c, key.table, a); err != nil {
+			return err
+		}
+	}
+	rule.Text, rule.Comment, rule.Body = b.text, b.comment, b
+	if err := count(rule, a[unix.NFTA_RULE_EXPRESSIONS]); err != nil {
 		return err
 	}
-	rule := &firewall.Rule{
-		Chain: c, Number: len(c.Rules) + 1, Handle: a.U64(unix.NFTA_RULE_HANDLE), Body: b,
-	}
-	rule.Comment = unix.ByteSliceToString(udata(a[unix.NFTA_RULE_USERDATA], udataComment))
-	b.policy = t.Family == firewall.FamilyBridge && t.Backend == firewall.IptablesNFT &&
-		udata(a[unix.NFTA_RULE_USERDATA], udataEbtablesPolicy) != nil
-	b.count(rule)
-	rule.Text = b.write(c, &r.links, rule.Comment)
-	if rule.Comment == "" {
-		rule.Comment = b.comment()
-	}
 	c.Rules = append(c.Rules, rule)
-	r.report(t, c, rule, b)
+	f.bodies[key] = b
+	f.report(t, c, rule, b)
 	return nil
 }
 
+// newBody reads what a rule does and puts it into words.
+func (f *ruleset) newBody(c *firewall.Chain, table tableKey, a nfnl.Attrs) (*body, error) {
+	t, udataOf := c.Table, a[unix.NFTA_RULE_USERDATA]
+	b := &body{family: t.Family, backend: t.Backend, sets: f.sets[table]}
+	d := decoder{family: t.Family, sets: b.sets, links: &f.links, ipsets: f.ipsets}
+	err := nfnl.List(a[unix.NFTA_RULE_EXPRESSIONS], func(e nfnl.Attrs) error {
+		b.exprs = append(b.exprs, d.decode(e))
+		return nil
+	})
+	b.policy = t.Family == firewall.FamilyBridge && t.Backend == firewall.IptablesNFT &&
+		udata(udataOf, udataEbtablesPolicy) != nil
+	b.comment = unix.ByteSliceToString(udata(udataOf, udataComment))
+	b.text = b.write(c, &f.links, b.comment)
+	if b.comment == "" {
+		b.comment = b.commentMatch()
+	}
+	return b, err
+}
+
+// count copies the counters of a rule, if it has any.
+func count(rule *firewall.Rule, exprs []byte) error {
+	return nfnl.List(exprs, func(e nfnl.Attrs) error {
+		if !rule.Counted && string(e[unix.NFTA_EXPR_NAME]) == "counter\x00" {
+			n := e.Nested(unix.NFTA_EXPR_DATA)
+			rule.Packets, rule.Bytes = n.U64(unix.NFTA_COUNTER_PACKETS), n.U64(unix.NFTA_COUNTER_BYTES)
+			rule.Counted = true
+		}
+		return nil
+	})
+}
+
 // report tells once of every kind of expression that could not be read.
-func (r *ruleset) report(t *firewall.Table, c *firewall.Chain, rule *firewall.Rule, b *body) {
+func (f *ruleset) report(t *firewall.Table, c *firewall.Chain, rule *firewall.Rule, b *body) {
 	for _, e := range b.exprs {
 		u, ok := e.(*unknownExpr)
-		if !ok || r.unknown[u.name] {
+		if !ok || f.unknown[u.name] {
 			continue
 		}
-		r.unknown[u.name] = true
-		r.problems = append(r.problems, fmt.Sprintf(
+		f.unknown[u.name] = true
+		f.problems = append(f.problems, fmt.Sprintf(
 			"rule %d of chain %s in table %s %s uses the expression %q, which cannot be judged",
 			rule.Number, c.Name, t.Family, t.Name, u.name))
 	}

@@ -15,7 +15,7 @@ import (
 // match, its other parts are judged, and it is told once.
 func TestUnknownExpression(t *testing.T) {
 	r := &ruleset{byKey: map[tableKey]*firewall.Table{}, chains: map[*firewall.Table]map[string]*firewall.Chain{},
-		unknown: map[string]bool{}, ipsets: ipset.New()}
+		unknown: map[string]bool{}, ipsets: ipset.New(), bodies: map[ruleKey]*body{}}
 	parsed := func(b []byte) nfnl.Attrs {
 		a, err := nfnl.Parse(b)
 		if err != nil {

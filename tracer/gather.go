@@ -22,12 +22,14 @@ import (
 func (s *session) gather(p *path.Path) *diagnose.Facts {
 	lost := s.readings.lostEvents(s.lost)
 	f := &diagnose.Facts{
-		Probe:      s.probe,
-		Target:     s.targetFact(p),
-		Source:     s.sourceFact(),
-		Lookup:     s.lookup.result(),
-		Namespaces: map[uint32]*diagnose.Namespace{},
-		LostEvents: lost,
+		Probe:  s.probe,
+		Target: s.targetFact(p),
+		Source: s.sourceFact(),
+		Lookup: s.lookup.result(),
+
+		Publications: s.publications(),
+		Namespaces:   map[uint32]*diagnose.Namespace{},
+		LostEvents:   lost,
 
 		NFTDropsInPlace: nftDropsInPlace(kernel.Release()),
 		Complete:        lost == 0 && !s.gaps(p),
@@ -259,9 +261,7 @@ func (s *session) describe(e *diagnose.Endpoint, c *docker.Container) {
 	}
 	e.Published = []diagnose.Published{}
 	for _, p := range c.Ports {
-		e.Published = append(e.Published, diagnose.Published{
-			HostIP: p.HostIP, HostPort: p.HostPort, ContainerPort: p.ContainerPort, Proto: path.Proto(p.Proto),
-		})
+		e.Published = append(e.Published, published(p))
 	}
 }
 

@@ -16,6 +16,32 @@ func (s *session) isDown(f *diagnose.Facts) bool {
 	return t.Container != "" && t.State != string(docker.Running) && t.State != string(docker.Paused)
 }
 
+// publications lists what the containers of a host publish, if the target is an address of that host.
+func (s *session) publications() []diagnose.Publication {
+	tgt := s.t.currentTarget()
+	if !tgt.Host || tgt.Engine < 0 {
+		return nil
+	}
+	out := []diagnose.Publication{}
+	for _, c := range s.t.engines.Containers() {
+		if c.Engine != tgt.Engine || !c.Runs() || c.JoinedID != "" {
+			continue
+		}
+		for _, p := range c.Ports {
+			if p.HostPort != 0 {
+				out = append(out, diagnose.Publication{Container: c.Name, Published: published(p)})
+			}
+		}
+	}
+	return out
+}
+
+func published(p docker.Port) diagnose.Published {
+	return diagnose.Published{
+		HostIP: p.HostIP, HostPort: p.HostPort, ContainerPort: p.ContainerPort, Proto: path.Proto(p.Proto),
+	}
+}
+
 // rivals names the running containers of the same engine that publish a port which c, not running, is to
 // publish.
 func (s *session) rivals(c *docker.Container) []string {

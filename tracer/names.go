@@ -2,7 +2,6 @@ package tracer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -26,6 +25,8 @@ const (
 	dockerLookupTime = 700 * time.Millisecond
 	// aliveTime is for how long a silent server is asked for a name that it surely knows.
 	aliveTime = 300 * time.Millisecond
+	// hostNameTime bounds the look-up of a target that nothing but a host name can be.
+	hostNameTime = 1500 * time.Millisecond
 )
 
 // nameLookup is a look-up under way.
@@ -78,47 +79,94 @@ func hasDNSName(tgt target.Target, dialed target.Dialed) bool {
 	return false
 }
 
-func (s *session) resolve(ctx context.Context, src *docker.Container, tgt target.Target) (*diagnose.Lookup, error) {
+// asker resolves names as a program in a container does.
+type asker struct {
+	cfg resolve.Config
+	// path opens its network namespace.
+	path string
+}
+
+func newAsker(src *docker.Container, netnsPath string) (asker, error) {
 	cfg, err := resolve.ReadConfig(filepath.Join("/proc", strconv.Itoa(src.PID), "root"))
+	return asker{cfg, netnsPath}, err
+}
+
+// ask looks a name up, for no longer than limit.
+func (a *asker) ask(ctx context.Context, name string, limit time.Duration) (resolve.Answer, error) {
+	ns, err := netns.Open(a.path)
 	if err != nil {
-		return nil, err
-	}
-	isDocker := func(a netip.AddrPort) bool { return a.Addr() == netip.AddrFrom4([4]byte{127, 0, 0, 11}) }
-	limit := lookupTime
-	if slices.ContainsFunc(cfg.Servers, isDocker) {
-		limit = dockerLookupTime
-	}
-	ns, err := netns.Open(s.t.source.NetNSPath)
-	if err != nil {
-		return nil, err
+		return resolve.Answer{}, err
 	}
 	defer ns.Close()
-	dial := func(server netip.AddrPort) (conn net.Conn, err error) {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	got := resolve.Lookup(limited, a.cfg, name, func(server netip.AddrPort) (conn net.Conn, err error) {
 		err = netns.Do(ns, func() error {
 			conn, err = net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(server))
 			return err
 		})
 		return conn, err
+	})
+	return got, ctx.Err()
+}
+
+// asksDocker reports whether it asks Docker's own server.
+func (a *asker) asksDocker() bool { return slices.ContainsFunc(a.cfg.Servers, isDockerDNS) }
+
+func isDockerDNS(a netip.AddrPort) bool { return a.Addr() == netip.AddrFrom4([4]byte{127, 0, 0, 11}) }
+
+func (s *session) resolve(ctx context.Context, src *docker.Container, tgt target.Target) (*diagnose.Lookup, error) {
+	a, err := newAsker(src, s.t.source.NetNSPath)
+	if err != nil {
+		return nil, err
 	}
-	ask := func(name string, limit time.Duration) resolve.Answer {
-		ctx, cancel := context.WithTimeout(ctx, limit)
-		defer cancel()
-		return resolve.Lookup(ctx, cfg, name, dial)
+	limit := lookupTime
+	if a.asksDocker() {
+		limit = dockerLookupTime
 	}
-	got := ask(tgt.Label, limit)
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return nil, fmt.Errorf("look up %s: %w", tgt.Label, ctx.Err())
+	got, err := a.ask(ctx, tgt.Label, limit)
+	if err != nil {
+		return nil, err
 	}
 	fact := &diagnose.Lookup{
 		Status: lookupStatus(got.Status), Name: tgt.Label, Addrs: got.Addrs, FromHosts: got.FromHosts,
 		Server: got.Server, Code: got.Code, Waited: limit,
 	}
-	if isDocker(got.Server) && got.Status != resolve.Found {
+	if isDockerDNS(got.Server) && got.Status != resolve.Found {
 		fact.DockerPort = s.dockerDNSPort(s.t.source.NetNS)
-		cfg.Hosts = nil // which has the container's own name, too
-		fact.DockerAnswers = got.Status == resolve.Silent && ask(src.Name, aliveTime).Status == resolve.Found
+	}
+	if isDockerDNS(got.Server) && got.Status == resolve.Silent {
+		a.cfg.Hosts = nil // which has the container's own name, too
+		own, err := a.ask(ctx, src.Name, aliveTime)
+		fact.DockerAnswers = err == nil && own.Status == resolve.Found
 	}
 	return fact, nil
+}
+
+// askerResolver looks up host names as the source would, if that is a container, else as this process
+// does.
+type askerResolver struct{ t *Tracer }
+
+// LookupNetIP implements target.Resolver.
+func (r askerResolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	src := r.t.source.Container
+	if src == nil || src.PID == 0 {
+		return net.DefaultResolver.LookupNetIP(ctx, network, host)
+	}
+	a, err := newAsker(src, r.t.source.NetNSPath)
+	if err != nil {
+		return nil, err
+	}
+	got, err := a.ask(ctx, host, hostNameTime)
+	switch {
+	case err != nil:
+		return nil, err
+	case got.Status == resolve.Found:
+		return got.Addrs, nil
+	case got.Status == resolve.NotFound:
+		return nil, &net.DNSError{Err: "no such host", Name: host, Server: got.Server.String(), IsNotFound: true}
+	}
+	return nil, fmt.Errorf("server %s of container %s gave no answer", got.Server, src.Name)
 }
 
 // dockerDNSPort finds the port that the engine opened for its DNS server in a container's namespace.
@@ -128,7 +176,7 @@ func (s *session) dockerDNSPort(inode uint32) uint16 {
 		return 0
 	}
 	for _, l := range list {
-		if l.Addr.Addr() == netip.AddrFrom4([4]byte{127, 0, 0, 11}) {
+		if isDockerDNS(l.Addr) {
 			return l.Addr.Port()
 		}
 	}

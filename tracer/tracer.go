@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"sync"
 	"time"
 
@@ -125,16 +124,17 @@ func (t *Tracer) openNames(ctx context.Context) error {
 	}
 	t.labels = newLabels(t.topo, t.engines, t.given)
 	t.names = target.New(target.Options{
-		Docker: t.engines, Topology: t.topo, Resolver: net.DefaultResolver, PreferIPv6: t.cfg.PreferIPv6,
+		Docker: t.engines, Topology: t.topo, Resolver: askerResolver{t}, PreferIPv6: t.cfg.PreferIPv6,
 		Preferred: t.given,
 	})
+	var sourceErr error
+	if t.cfg.Source != "" { // first, as it decides what a host name means
+		t.source, sourceErr = t.names.Source(ctx, t.cfg.Source)
+	}
 	if t.target, err = t.names.Target(ctx, t.cfg.Target, t.cfg.Proto); err != nil {
 		return err
 	}
-	if t.cfg.Source != "" {
-		t.source, err = t.names.Source(ctx, t.cfg.Source)
-	}
-	return err
+	return sourceErr
 }
 
 // addNamespaces makes the configured namespaces known.

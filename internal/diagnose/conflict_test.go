@@ -94,3 +94,32 @@ func TestProxyOfAnother(t *testing.T) {
 		t.Errorf("got %s %s %q", v.Outcome, v.Cause, v.Evidence)
 	}
 }
+
+// TestPublishedElsewhere: the host's address has not the port that another address of it has.
+func TestPublishedElsewhere(t *testing.T) {
+	flow := func() *testFlow { return closed(nsHost) }
+	address := func(list ...Publication) func() *Facts {
+		return func() *Facts {
+			f := facts()
+			f.Target = Endpoint{Label: "10.99.0.11", NetNS: []uint32{nsHost}, HostNetNS: []uint32{nsHost}}
+			f.Publications = append([]Publication{}, list...)
+			return f
+		}
+	}
+	local := Publication{"web", Published{HostIP: ip("127.0.0.1"), HostPort: 8080, ContainerPort: 80, Proto: path.TCP}}
+	other := Publication{"shop", Published{HostPort: 8081, ContainerPort: 80, Proto: path.TCP}}
+	runCases(t, []verdictCase{
+		{
+			name: "another address", flow: flow, facts: address(other, local), outcome: path.Refused,
+			cause:    path.CauseNotPublished,
+			summary:  "refused: container web publishes port 8080/tcp, but not on 10.99.0.11",
+			evidence: "container web publishes 127.0.0.1:8080 -> 80/tcp", remedy: "-p 10.99.0.11:8080:CONTAINER_PORT/tcp",
+		}, {
+			name: "another port", flow: flow, facts: address(other), outcome: path.Refused, cause: path.CauseNotListening,
+			summary: "refused: nothing listens on port 8080 in host", evidence: "published there: 0.0.0.0:8081 -> 80/tcp by shop",
+		}, {
+			name: "nothing", flow: flow, facts: address(), outcome: path.Refused, cause: path.CauseNotListening,
+			summary: "refused: nothing listens on port 8080 in host", evidence: "no container publishes a port",
+		},
+	})
+}

@@ -86,7 +86,7 @@ func explainers() []explainer {
 		explainForwardingOff, explainReversePath, explainNoRoute,
 		explainMacvlan, explainSegment, explainNeighbour,
 		explainTooBig, explainTTL, explainLinkDown, explainQueue,
-		explainNotPublished, explainNotListening,
+		explainNotPublished, explainPublishedElsewhere, explainNotListening,
 		explainReceiveBuffer, explainAcceptQueue,
 		explainNoSharedNetwork,
 	}

@@ -15,6 +15,9 @@ type Facts struct {
 	Probe *Probe
 	// Target and Source are the two ends as the user named them; Source is zero without --from.
 	Target, Source Endpoint
+	// Publications are all published ports of the host that the target is an address of; nil if the
+	// target is no host's address, or that is not known.
+	Publications []Publication
 	// Lookup is how the asker itself resolves the target's name; nil if that was not asked.
 	Lookup *Lookup
 	// Namespaces holds what was read, by inode number of the network namespace.
@@ -128,6 +131,12 @@ type Published struct {
 	HostPort      uint16
 	ContainerPort uint16
 	Proto         path.Proto
+}
+
+// Publication is a published port and the running container that publishes it.
+type Publication struct {
+	Container string
+	Published
 }
 
 // Namespace is what was read of one network namespace.

@@ -77,7 +77,7 @@ func explainNotListening(a *analysis, e *end) *finding {
 		f.evidence = append(f.evidence, fmt.Sprintf("%s listens on %s only", process(l), l.Addr))
 	}
 	if len(others) == 0 {
-		f.evidence = append(f.evidence, a.listensElsewhere(h.NetNS)...)
+		f.evidence = append(append(f.evidence, a.listensElsewhere(h.NetNS)...), a.publishedHere(h.NetNS)...)
 	}
 	if len(others) > 0 && allLoopback(others) && !ap.Addr().IsLoopback() {
 		f.cause = path.CauseListeningOnLoopback
@@ -205,6 +205,59 @@ func explainNotPublished(a *analysis, e *end) *finding {
 		"port %d, and no DNAT took the request", a.place(h), a.answerName(h), a.p.Server.Port())},
 		f.evidence...)
 	return f
+}
+
+// explainPublishedElsewhere: a container publishes the port that was asked for, on another address of
+// the host.
+func explainPublishedElsewhere(a *analysis, e *end) *finding {
+	h := a.closedPort(e)
+	if h == nil || a.f.Target.Container != "" || a.hasDNAT() || !contains(a.f.Target.HostNetNS, h.NetNS) {
+		return nil
+	}
+	var names, evidence []string
+	for _, p := range a.f.Publications {
+		if p.HostPort != a.p.Server.Port() || p.Proto != a.p.Proto || p.takes(a.p.Server, a.p.Proto) {
+			continue
+		}
+		evidence = append(evidence, "container "+p.Container+" publishes "+p.String())
+		if !hasString(names, p.Container) {
+			names = append(names, p.Container)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return &finding{
+		cause: path.CauseNotPublished, where: mergeWhere(h, e), evidence: evidence,
+		says: fmt.Sprintf("container %s publishes port %d/%s, but not on %s", names[0], a.p.Server.Port(), a.p.Proto,
+			a.p.Server.Addr()),
+		remedy: []string{
+			"docker port " + quote(names[0]),
+			fmt.Sprintf("create the container again with -p %s:%d:CONTAINER_PORT/%s  # its writable layer is lost",
+				a.p.Server.Addr(), a.p.Server.Port(), a.p.Proto),
+		},
+	}
+}
+
+// publishedHere says what the containers of a host publish there, where nothing listens on what was
+// asked for.
+func (a *analysis) publishedHere(ns uint32) []string {
+	const few = 4
+	var list []string
+	for _, p := range a.f.Publications {
+		if p.Proto == a.p.Proto {
+			list = append(list, p.String()+" by "+p.Container)
+		}
+	}
+	switch {
+	case a.f.Publications == nil || !contains(a.f.Target.HostNetNS, ns):
+		return nil
+	case len(list) == 0:
+		return []string{"no container publishes a port of this protocol there"}
+	case len(list) > few:
+		list = append(list[:few:few], fmt.Sprintf("%d more", len(list)-few))
+	}
+	return []string{"published there: " + strings.Join(list, ", ")}
 }
 
 // notPublished words the finding that the target does not publish ap.

@@ -43,6 +43,13 @@ func TestResolveNames(t *testing.T) {
 			t.Errorf("got %q", said)
 		}
 	})
+	t.Run("a name that only the container has", func(t *testing.T) {
+		knows := n.client(t, "--add-host", "backend.test:"+web.addr(n).String())
+		if said := h.named(t, knows, "backend.test:80"); said != "" {
+			t.Errorf("got %q", said)
+		}
+		h.run(t, "--from", client.Name, "--to", "backend.test:80").fails(statusCannotTrace, "backend.test")
+	})
 	t.Run("a server of its own", func(t *testing.T) {
 		// On a user-defined network Docker's server comes first all the same.
 		own := n.client(t, "--dns", "192.0.2.53")

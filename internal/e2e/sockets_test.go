@@ -410,3 +410,15 @@ func TestWatchLetsGo(t *testing.T) {
 	p.interrupt()
 	p.wait()
 }
+
+// TestPublishedElsewhere asks an address of the host that the port is not published on.
+func TestPublishedElsewhere(t *testing.T) {
+	h := need(t).Hosts[0]
+	t.Parallel()
+	n := h.network(t)
+	web := n.server(t, "-p", "127.0.0.1::80")
+	h.probe(t, want{
+		Outcome: path.Refused, Cause: path.CauseNotPublished, Namespace: "host",
+		Says: []string{"container " + web.Name + " publishes port", "but not on " + h.Addr.String()},
+	}, shared.Outside, web.published("80/tcp").String())
+}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/pathtrace/pathtrace/internal/docker"
@@ -296,12 +295,4 @@ func doctorPorts(list []docker.Port) []doctor.Port {
 		out[i] = doctor.Port{HostIP: p.HostIP, HostPort: p.HostPort, ContainerPort: p.ContainerPort, Proto: p.Proto}
 	}
 	return out
-}
-
-// cli is how the engine's client is called for an address.
-func cli(address string, given bool) string {
-	if !given || address == "" || strings.HasSuffix(address, "///var/run/docker.sock") {
-		return "docker"
-	}
-	return "docker -H " + address
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/pathtrace/pathtrace/internal/docker"
@@ -76,4 +77,12 @@ func (d *examiner) orphans(h *doctor.Host) {
 		}
 		h.Containers = append(h.Containers, d.container(c))
 	}
+}
+
+// cli is how the engine's client is called for an address.
+func cli(address string, given bool) string {
+	if !given || address == "" || strings.HasSuffix(address, "///var/run/docker.sock") {
+		return "docker"
+	}
+	return "docker -H " + address
 }

@@ -41,7 +41,7 @@ func (d *examiner) readNamespaces(ctx context.Context, hosts []*doctor.Host) err
 	group.SetLimit(readers)
 	for _, ns := range d.read {
 		group.Go(func() error {
-			if err := d.fill(ns); err != nil {
+			if err := d.fill(ns); err != nil && (ns.Host || d.exists(ns)) {
 				skip(fmt.Errorf("namespace %s: %w", ns.Name, err))
 			}
 			return ctx.Err()
@@ -59,13 +59,15 @@ func (d *examiner) readNamespaces(ctx context.Context, hosts []*doctor.Host) err
 	return nil
 }
 
-// fill reads one namespace. What cannot be read stays unknown; a namespace that is gone meanwhile is
-// no error: its container ended.
+// exists tells a namespace that cannot be read from one whose container ended meanwhile.
+func (d *examiner) exists(ns *doctor.Namespace) bool {
+	_, err := d.topo.PathOf(ns.Inode)
+	return err == nil
+}
+
+// fill reads one namespace. What cannot be read stays unknown.
 func (d *examiner) fill(ns *doctor.Namespace) error {
 	links, err := d.topo.Links(ns.Inode)
-	if errors.Is(err, os.ErrNotExist) && !ns.Host {
-		return nil
-	}
 	if err != nil {
 		return err
 	}
@@ -136,7 +138,7 @@ func (d *examiner) fillSettings(ns *doctor.Namespace) error {
 	}
 	names := []string{
 		"net/ipv4/ip_forward", "net/ipv4/conf/all/rp_filter", "net/bridge/bridge-nf-call-iptables",
-		"net/netfilter/nf_conntrack_count", "net/netfilter/nf_conntrack_max",
+		"net/netfilter/nf_conntrack_count", "net/netfilter/nf_conntrack_max", "net/ipv6/conf/all/forwarding",
 	}
 	for _, l := range ns.Links {
 		if l.Master == 0 && l.Kind != "loopback" {

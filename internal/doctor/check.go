@@ -51,6 +51,7 @@ func checks() []check {
 		{"databases", databaseChecks},
 		{"firewall services", serviceChecks},
 		{"rules", rulesetChecks},
+		{"shared ports", sharedChecks},
 		{"open in spite of the firewall", bypassChecks},
 	}
 }

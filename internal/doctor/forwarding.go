@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -29,9 +30,34 @@ func forwardingChecks(h *Host) []finding {
 		return nil
 	}
 	if value == "0" {
-		return []finding{forwardingOff(h, affected)}
+		return append(forwardingOff6(h, affected), forwardingOff(h, affected))
 	}
-	return deviceForwarding(h, devices)
+	return append(forwardingOff6(h, affected), deviceForwarding(h, devices)...)
+}
+
+// forwardingOff6: containers with IPv6 addresses need forwarding of its own.
+func forwardingOff6(h *Host, affected []*Container) []finding {
+	if h.NS.Sysctls["net/ipv6/conf/all/forwarding"] != "0" {
+		return nil
+	}
+	var users []*Container
+	for _, c := range affected {
+		has := func(e Endpoint) bool { return e.IPv6.IsValid() }
+		if slices.ContainsFunc(c.Endpoints, has) && !slices.Contains(users, c) {
+			users = append(users, c)
+		}
+	}
+	if len(users) == 0 {
+		return nil
+	}
+	return []finding{{about: about{containers: ids(users)}, Finding: path.Finding{
+		Severity: path.SeverityWarning, Check: "forwarding-off-ipv6", Cause: path.CauseForwardingOff,
+		Summary:  "the host does not forward IPv6 packets: over IPv6, containers do not get out, and only docker-proxy leads to them",
+		Evidence: []string{"net.ipv6.conf.all.forwarding is 0 in " + h.NS.Name, "with IPv6 addresses: " + joinWords(names(users))},
+		Remedy: []string{enter(h.NS, "sysctl -w net.ipv6.conf.all.forwarding=1  "+
+			"# the host then takes no router advertisements, unless accept_ra is 2")},
+		Where: &path.Place{Namespace: h.NS.Name},
+	}}}
 }
 
 func forwardingOff(h *Host, affected []*Container) finding {

@@ -135,6 +135,12 @@ func TestRoutes(t *testing.T) {
 		{name: "forwarding off, nothing runs", spoil: func(h *Host) {
 			h.NS.Sysctls["net/ipv4/ip_forward"], h.Containers = "0", nil
 		}, want: []string{"warning forwarding-off"}, cause: path.CauseForwardingOff},
+		{name: "IPv6 forwarding off", spoil: func(h *Host) {
+			h.NS.Sysctls["net/ipv6/conf/all/forwarding"] = "0"
+			h.Containers[1].Endpoints[0].IPv6 = addr("fd00::3")
+			h.Containers[1].NS.Links[1].Addrs = append(h.Containers[1].NS.Links[1].Addrs, prefix("fd00::3/64"))
+		}, want: []string{"warning forwarding-off-ipv6"}, cause: path.CauseForwardingOff, says: []string{"db", "net.ipv6.conf.all.forwarding=1"}},
+		{name: "IPv6 forwarding off, IPv4 only", spoil: func(h *Host) { h.NS.Sysctls["net/ipv6/conf/all/forwarding"] = "0" }},
 		{name: "forwarding off on a device", spoil: func(h *Host) { h.NS.Sysctls["net/ipv4/conf/br-app/forwarding"] = "0" },
 			want: []string{"error forwarding-off-on-device"}, cause: path.CauseForwardingOff, says: []string{"sysctl -w net/ipv4/conf/br-app/forwarding=1"}},
 	})

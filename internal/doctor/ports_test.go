@@ -37,6 +37,9 @@ func TestPublished(t *testing.T) {
 		}, want: []string{"note port-range-nothing-listens"}, cause: path.CauseNotListening, says: []string{"50000-50019"}},
 		{name: "paused", spoil: func(h *Host) { h.Containers[0].State = "paused" },
 			want: []string{"warning container-paused"}, cause: path.CauseContainerPaused, says: []string{"docker unpause web"}},
+		{name: "a process of the host", spoil: func(h *Host) { h.NS.TCP[0].Process = "nginx" }, want: []string{"note port-shared"},
+			cause: "port-conflict", says: []string{"nginx (process 7) listens on 0.0.0.0:8080", "web is published on 0.0.0.0:8080"}},
+		{name: "dockerd keeps the port", spoil: func(h *Host) { h.NS.TCP[0].Process = "dockerd" }},
 		{name: "internal", spoil: func(h *Host) {
 			h.Networks[0].Internal, h.Containers[0].Published = true, nil
 		}, want: []string{"warning port-not-published"}, cause: "network-isolation", says: []string{"port 8080", "network app is internal"}},

@@ -3,6 +3,7 @@ package doctor
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -161,6 +162,66 @@ func paused(h *Host, c *Container) finding {
 		Evidence: []string{"the engine says it is paused"},
 		Remedy:   []string{h.docker("unpause %s", quote(c.Name))},
 		Where:    &path.Place{Container: c.Name},
+	}}
+}
+
+// sharedChecks finds processes of the host on ports that containers publish. docker-proxy is meant to be
+// there, and without it dockerd keeps the ports from others; rootlesskit does that for a rootless engine.
+func sharedChecks(h *Host) []finding {
+	if h.NS == nil {
+		return nil
+	}
+	var out []finding
+	for _, c := range h.Containers {
+		if !c.Runs() {
+			continue
+		}
+		for _, proto := range []string{"tcp", "udp"} {
+			for _, port := range hostPorts(ofProto(c.Published, proto)) {
+				if l := h.stranger(proto, port); l != nil {
+					out = append(out, shared(h, c, proto, port, l))
+				}
+			}
+		}
+	}
+	return out
+}
+
+func ofProto(ports []Port, proto string) []Port {
+	return slices.DeleteFunc(slices.Clone(ports), func(p Port) bool { return p.Proto != proto })
+}
+
+// stranger is the listener on a host port of a process that is known and none of Docker's.
+func (h *Host) stranger(proto string, port uint16) *Listener {
+	list := h.NS.TCP
+	if proto == "udp" {
+		list = h.NS.UDP
+	}
+	docker := []string{"", "docker-proxy", "dockerd", "rootlesskit", "rootlessport"}
+	for i, l := range list {
+		if l.Addr.Port() == port && !slices.Contains(docker, l.Process) {
+			return &list[i]
+		}
+	}
+	return nil
+}
+
+func shared(h *Host, c *Container, proto string, port uint16, l *Listener) finding {
+	var on []string
+	for _, p := range ofProto(c.Published, proto) {
+		if p.HostPort == port {
+			on = append(on, netip.AddrPortFrom(p.HostIP, port).String())
+		}
+	}
+	return finding{about: about{containers: []string{c.ID}, ports: []uint16{port}}, Finding: path.Finding{
+		Severity: path.SeverityNote, Check: "port-shared", Cause: "port-conflict",
+		Summary: fmt.Sprintf("%s of the host listens on %s port %d, which %s publishes: it depends on the address which of them answers",
+			l.Process, proto, port, c.Name),
+		Evidence: []string{
+			fmt.Sprintf("%s (process %d) listens on %s", l.Process, l.PID, l.Addr), c.Name + " is published on " + joinWords(on),
+		},
+		Remedy: []string{enter(h.NS, fmt.Sprintf("ss -lnp 'sport = :%d'  # move one of them to another port", port))},
+		Where:  &path.Place{Container: c.Name},
 	}}
 }
 

@@ -80,9 +80,23 @@ func findingList(list []path.Finding) string {
 	return out.String()
 }
 
-// TestDoctorHealthy: ten containers on three networks, published ports, one of them on loopback only.
+// TestDoctorHealthy: ten containers on three networks, published ports, some of them on loopback only,
+// on every kind of engine.
 func TestDoctorHealthy(t *testing.T) {
-	h := spare(t, plain)
+	for _, kind := range spareKinds {
+		t.Run(kind, func(t *testing.T) {
+			h := spare(t, kind)
+			for _, name := range []string{"all", "default"} {
+				if kind == docker29 { // this backend does not turn it on, and wants it for IPv6
+					h.sysctl(t, "net.ipv6.conf."+name+".forwarding", "1")
+				}
+			}
+			doctorHealthy(t, h)
+		})
+	}
+}
+
+func doctorHealthy(t *testing.T, h *host) {
 	nets := []*network{h.network(t), h.network(t), h.network(t, "--ipv6", "--subnet", "fd00:d0c::/64")}
 	for _, n := range nets {
 		n.server(t, "-p", "80")
@@ -95,6 +109,30 @@ func TestDoctorHealthy(t *testing.T) {
 	r := h.doctor(t, "--to", both.Name)
 	if len(r.findings) > 0 {
 		t.Errorf("limited to %s: found %s", both.Name, findingList(r.findings))
+	}
+}
+
+// TestDoctorOverlay: an overlay network, with its hidden namespaces, is as healthy as others.
+func TestDoctorOverlay(t *testing.T) {
+	h := spare(t, plain)
+	h.must(t, "swarm", "init", "--advertise-addr", h.Addr.String())
+	t.Cleanup(func() {
+		h.must(t, "swarm", "leave", "--force")
+		h.must(t, "network", "rm", "docker_gwbridge")
+	})
+	name := unique("ov")
+	h.must(t, "network", "create", "-d", "overlay", "--attachable", name)
+	t.Cleanup(func() { _ = h.docker("network", "rm", name) })
+	web := h.runs(t, "web", "tcp :80", "--network", name, "-p", "80")
+	h.runs(t, "cli", "idle", "--network", name)
+	h.sound(t, "overlay")
+	h.do(t, "ip", "link", "set", "eth0", "mtu", "1400")
+	t.Cleanup(func() { h.do(t, "ip", "link", "set", "eth0", "mtu", "1500") })
+	r := h.doctor(t, "--to", web.Name)
+	if !slices.ContainsFunc(r.findings, func(f path.Finding) bool {
+		return f.Check == "mtu-above-uplink" && f.Where.Network == name && strings.Contains(f.Summary, "1450") && strings.Contains(f.Summary, "1350")
+	}) {
+		t.Errorf("found %s", findingList(r.findings))
 	}
 }
 

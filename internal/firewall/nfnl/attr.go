@@ -18,7 +18,7 @@ const listElem = 1
 var errAttributes = errors.New("read netlink attributes: lengths do not fit")
 
 // Walk calls fn for each attribute of one level, in their order. AttributeDecoder of mdlayher/netlink
-// does the same with three allocations a level: 600,000 in 5,000 rules.
+// does the same with three allocations a level: 570,000 in 5,000 rules.
 func Walk(b []byte, fn func(typ uint16, value []byte)) error {
 	for len(b) >= unix.SizeofNlAttr {
 		length := int(binary.NativeEndian.Uint16(b))

@@ -25,7 +25,7 @@ var ErrInterrupted = errors.New("the rules changed while they were read")
 
 // Conn asks nfnetlink in the namespace in which it was opened. It makes the system calls itself:
 // mdlayher/netlink does each in a goroutine of its own, and every change between goroutines costs a
-// locked thread, as all are that have entered a namespace, a wake-up; that was two thirds of the time.
+// locked thread, as all are that have entered a namespace, a wake-up; that was a third of the time.
 type Conn struct {
 	fd     int
 	seq    uint32

@@ -16,6 +16,9 @@ import (
 // attempts bounds how often a ruleset is read that changes under the reader, as while dockerd starts.
 const attempts = 6
 
+// errAbsent says that the kernel has no nf_tables.
+var errAbsent = errors.New("no nf_tables in this kernel")
+
 // Reader reads the rules of one network namespace again and again. Sets, which may be large or many,
 // are read again only if anything but counters changed since; and only then are rules decoded. The zero value is ready for use; it is
 // not safe for concurrent use.
@@ -42,9 +45,8 @@ func (r *Reader) Read() ([]*firewall.Table, []string, error) {
 		switch {
 		case err == nil:
 			return found.tables, found.problems, nil
-		case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
-			// The kernel's answers without nfnetlink and without nf_tables.
-			return nil, nil, nil
+		case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, errAbsent):
+			return nil, nil, nil // a kernel without nfnetlink, or without nf_tables
 		case !changed(err) || try == attempts:
 			return nil, nil, fmt.Errorf("read nf_tables rules: %w", err)
 		}
@@ -97,35 +99,14 @@ type ruleset struct {
 // told, not an error.
 func (r *Reader) ruleset(c *nfnl.Conn, last bool) (*ruleset, error) {
 	before, err := generation(c)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, errAbsent // nfnetlink's answer to a question for a subsystem that it has not
+	}
 	if err != nil {
 		return nil, err
 	}
-	f := &ruleset{
-		byKey:   make(map[tableKey]*firewall.Table),
-		chains:  make(map[*firewall.Table]map[string]*firewall.Chain),
-		unknown: make(map[string]bool),
-		ipsets:  ipset.New(),
-		bodies:  make(map[ruleKey]*body, len(r.bodies)),
-	}
-	if r.sets != nil && r.generation == before {
-		f.sets, f.known = r.sets, r.bodies
-	}
-	for _, step := range []struct {
-		typ int
-		fn  func(uint8, nfnl.Attrs) error
-	}{
-		{unix.NFT_MSG_GETTABLE, f.addTable},
-		{unix.NFT_MSG_GETCHAIN, f.addChain},
-	} {
-		if err := f.tolerate(last, dump(c, step.typ, unix.AF_UNSPEC, nil, step.fn)); err != nil {
-			return nil, err
-		}
-	}
-	f.setBackends()
-	if err := f.readSets(c, last); err != nil {
-		return nil, err
-	}
-	if err := f.tolerate(last, dump(c, unix.NFT_MSG_GETRULE, unix.AF_UNSPEC, nil, f.addRule)); err != nil {
+	f := r.begin(before)
+	if err := f.readAll(c, last); err != nil {
 		return nil, err
 	}
 	if sentence := f.ipsets.Problem(); sentence != "" {
@@ -140,6 +121,36 @@ func (r *Reader) ruleset(c *nfnl.Conn, last bool) (*ruleset, error) {
 		r.generation, r.sets, r.bodies = after, f.sets, f.bodies
 	}
 	return f, f.tolerate(last, err)
+}
+
+// begin is an empty ruleset with what is known of that generation.
+func (r *Reader) begin(generation uint32) *ruleset {
+	f := &ruleset{
+		byKey:   make(map[tableKey]*firewall.Table),
+		chains:  make(map[*firewall.Table]map[string]*firewall.Chain),
+		unknown: make(map[string]bool),
+		ipsets:  ipset.New(),
+		bodies:  make(map[ruleKey]*body, len(r.bodies)),
+	}
+	if r.sets != nil && r.generation == generation {
+		f.sets, f.known = r.sets, r.bodies
+	}
+	return f
+}
+
+// readAll reads tables, chains, sets and rules, each of which refer to those before.
+func (f *ruleset) readAll(c *nfnl.Conn, last bool) error {
+	if err := f.tolerate(last, dump(c, unix.NFT_MSG_GETTABLE, unix.AF_UNSPEC, nil, f.addTable)); err != nil {
+		return err
+	}
+	if err := f.tolerate(last, dump(c, unix.NFT_MSG_GETCHAIN, unix.AF_UNSPEC, nil, f.addChain)); err != nil {
+		return err
+	}
+	f.setBackends()
+	if err := f.readSets(c, last); err != nil {
+		return err
+	}
+	return f.tolerate(last, dump(c, unix.NFT_MSG_GETRULE, unix.AF_UNSPEC, nil, f.addRule))
 }
 
 // tolerate turns a change during the last attempt into a problem.

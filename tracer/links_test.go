@@ -208,6 +208,28 @@ func TestChecksum(t *testing.T) {
 	}
 }
 
+// TestShaped: of a burst, a shaped device drops what its queue cannot hold; what gets through makes the
+// flow a delivered one, and the drops a warning.
+func TestShaped(t *testing.T) {
+	d := labtest.Demo(t, lab.Options{})
+	learn(t, d)
+	tool(t, d.App, "tc qdisc add dev eth0 root tbf rate 64kbit burst 1500 limit 1500")
+	to := netip.AddrPortFrom(d.WebAddr, lab.EchoPort)
+	w := watch(t, d.Lab, to.String(), func(c *tracer.Config) { c.Count, c.Proto = 1, path.UDP })
+	conn, err := d.App.Dial(t.Context(), "udp", to.String())
+	labtest.Must(t, err)
+	defer conn.Close()
+	for range 20 {
+		_, err := conn.Write(make([]byte, 400))
+		labtest.Must(t, err)
+	}
+	v := w.wait(t).flows[0].Verdict
+	checkVerdict(t, v, path.Delivered, "")
+	if len(v.Warnings) == 0 || v.Warnings[0].Cause != path.CauseQueueOverlimit || !strings.Contains(v.Warnings[0].Summary, "tbf queue of eth0") {
+		t.Errorf("got %v, want a warning of a queue", v.Warnings)
+	}
+}
+
 // TestLinkMTU: a frame that is larger than the MTU of the next device of its link vanishes unsaid.
 func TestLinkMTU(t *testing.T) {
 	d := labtest.Demo(t, lab.Options{})

@@ -50,8 +50,14 @@ func TestPrograms(t *testing.T) {
 			outcome: path.Dropped, cause: path.CauseTCDrop, summary: dropped + "a tc program or filter (egress)"},
 		{name: "XDP without a reason", flow: onEth0(path.StageDevice, "NOT_SPECIFIED", "do_xdp_generic"), facts: with(xdp),
 			outcome: path.Dropped, cause: path.CauseTCDrop, summary: dropped + "the XDP generic program guard (id 7)"},
-		{name: "older kernel", flow: onEth0(path.StageDevice, "", "__netif_receive_skb_core"), facts: with(tcx),
-			outcome: path.Dropped, cause: path.CauseTCDrop, summary: dropped + "the tcx ingress program drop_web (id 42)"},
+		{name: "older kernel, counted", flow: onEth0(path.StageDevice, "", "__netif_receive_skb_core"),
+			facts: eth0(func(n *Namespace, l *Link) {
+				l.Programs = []Program{{Hook: "tc ingress", Kind: "bpf", Name: "guard", ID: 9}}
+				n.Queues = []Queue{{Ifindex: 2, Kind: "clsact", Drops: 1}}
+			}),
+			outcome: path.Dropped, cause: path.CauseTCDrop, summary: dropped + "the tc ingress program guard (id 9)"},
+		{name: "older kernel, not counted", flow: onEth0(path.StageDevice, "", "__netif_receive_skb_core"), facts: with(tcx),
+			outcome: path.Dropped, cause: path.CauseUnexplainedDrop, summary: dropped + "__netif_receive_skb_core"},
 		{name: "older kernel, no program", flow: onEth0(path.StageDevice, "", "__netif_receive_skb_core"), facts: with(),
 			outcome: path.Dropped, cause: path.CauseUnexplainedDrop, summary: dropped + "__netif_receive_skb_core"},
 	})
@@ -169,6 +175,12 @@ func TestRefusingRoute(t *testing.T) {
 		{name: "unreachable", flow: onEth0(path.StageRoute, "NOT_SPECIFIED", "ip_error"), facts: in("unreachable"),
 			outcome: path.Dropped, cause: path.CauseNoRoute,
 			summary: "dropped: the request from 10.99.0.1 ended in host, which has a route of kind unreachable to 10.99.0.11"},
+		{name: "unreachable, older kernel", flow: onEth0(path.StageRoute, "", "ip_error"), facts: in("unreachable"),
+			outcome: path.Dropped, cause: path.CauseNoRoute,
+			summary: "dropped: the request from 10.99.0.1 ended in host, which has a route of kind unreachable to 10.99.0.11"},
+		{name: "older kernel, there is one", flow: onEth0(path.StageRoute, "", "ip_error"), facts: in("unicast"),
+			outcome: path.Dropped, cause: path.CauseUnexplainedDrop,
+			summary: "dropped: the request from 10.99.0.1 was dropped in host on eth0 by ip_error"},
 		{name: "none", flow: onEth0(path.StageRoute, "IP_INNOROUTES", "ip_error"), facts: in("unicast"), outcome: path.Dropped,
 			cause: path.CauseNoRoute, summary: "dropped: the request from 10.99.0.1 ended in host, which has no route to 10.99.0.11"},
 	})

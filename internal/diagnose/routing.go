@@ -80,7 +80,7 @@ func explainReversePath(a *analysis, e *end) *finding {
 // failsReversePath reports for kernels that give no reason (before 5.17) that the filter is on where a
 // packet was dropped, and that its source is not routed by that device.
 func (a *analysis) failsReversePath(h *path.Hop) bool {
-	if h.Reason != "" && h.Reason != "NOT_SPECIFIED" || !isInputRoute(h) {
+	if h.Reason != "" || !isInputRoute(h) {
 		return false
 	}
 	dev, _ := a.sysctl(h.NetNS, "net.ipv4.conf."+h.Device+".rp_filter")
@@ -122,6 +122,12 @@ func isNoRouteDrop(h *path.Hop) bool {
 		return h.Function == "ip_error" || h.Function == "ip6_pkt_discard" || h.Function == "ip6_pkt_prohibit"
 	}
 	return false
+}
+
+// lacksRoute reports for kernels that give no reason that there is no route for a packet: without
+// forwarding they drop it in the same place.
+func (a *analysis) lacksRoute(h *path.Hop) bool {
+	return a.refusingRoute(h) != "" || a.routeFails(h.NetNS, h.DstAddr.Addr())
 }
 
 // refusingRoute returns the kind of the most specific route for where a packet had to go, if that is
@@ -172,7 +178,7 @@ func explainNoRoute(a *analysis, e *end) *finding {
 func (a *analysis) findNoRoute(e *end) *noRoute {
 	switch {
 	case e.drop != nil:
-		if !isNoRouteDrop(e.drop) {
+		if !isNoRouteDrop(e.drop) || e.drop.Reason == "" && !a.lacksRoute(e.drop) {
 			return nil
 		}
 		return &noRoute{h: e.drop, dst: e.drop.DstAddr.Addr(), kind: a.refusingRoute(e.drop)}

@@ -26,7 +26,7 @@ func explainProgram(a *analysis, e *end) *finding {
 			}
 		}
 	}
-	if !sure && len(fits) == 0 {
+	if !sure && (len(fits) == 0 || hook != "XDP" && !a.classifierDropped(h, l)) {
 		return nil
 	}
 	f := &finding{cause: path.CauseTCDrop, where: whereOf(h, e.direction()),
@@ -59,12 +59,28 @@ func programHook(h *path.Hop) (hook string, sure bool) {
 		return "XDP", true
 	case "veth_xdp_rcv_skb", "veth_xdp_rcv_one":
 		return "XDP", false // it also drops what it cannot copy
-	case "__netif_receive_skb_core", "sch_handle_ingress", "tcf_classify", "tc_run":
+	}
+	if h.Reason != "" {
+		return "", false // with reasons, classifiers have one (Linux 5.18)
+	}
+	switch h.Function {
+	case "__netif_receive_skb_core", "sch_handle_ingress", "tcf_classify":
 		return "ingress", false
 	case "__dev_queue_xmit", "sch_handle_egress":
 		return "egress", false
 	}
 	return "", false
+}
+
+// classifierDropped reports whether the qdisc that classifiers are attached to counted a drop during
+// the flow.
+func (a *analysis) classifierDropped(h *path.Hop, l *Link) bool {
+	for _, q := range a.space(h.NetNS).Queues {
+		if l != nil && q.Ifindex == l.Index && (q.Kind == "clsact" || q.Kind == "ingress") && q.Drops > 0 && !q.Total {
+			return true
+		}
+	}
+	return false
 }
 
 // at reports whether a program is attached at a hook that programHook names.

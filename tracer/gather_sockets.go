@@ -92,14 +92,30 @@ func (s *session) listeners(inode uint32, proto path.Proto) ([]diagnose.Listener
 	for _, c := range s.t.engines.Containers() {
 		names[c.ID] = c.Name
 	}
+	own := s.hostContainer()
 	out := []diagnose.Listener{}
 	for _, l := range list {
 		out = append(out, diagnose.Listener{
 			Proto: proto, Addr: l.Addr, Queue: l.Queue, QueueMax: l.Backlog,
 			Process: l.Process, PID: l.PID, Container: containerOf(l.Cgroups, names), Forward: l.Forward,
+			Stranger: l.PID != 0 && own != "" && !slices.Contains(l.Cgroups, own),
 		})
 	}
 	return out, nil
+}
+
+// hostContainer returns the ID of the target if that is one container, in its host's network, whose
+// processes can be told from others by their control group; else "".
+func (s *session) hostContainer() string {
+	tgt := s.t.currentTarget()
+	if len(tgt.Containers) != 1 || tgt.Host {
+		return ""
+	}
+	c := tgt.Containers[0]
+	if !c.HostNetwork() || c.PID == 0 || !slices.Contains(s.t.topo.ContainerIDs(c.PID), c.ID) {
+		return ""
+	}
+	return c.ID
 }
 
 // containerOf names the innermost container that an engine knows.

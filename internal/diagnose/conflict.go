@@ -104,6 +104,26 @@ func (a *analysis) holder(c claim) string {
 	return a.owner(c.netns, c.listener) + " in " + a.spaceName(c.netns)
 }
 
+// takenByStranger explains a request for a container in the host's network that a process of somebody
+// else took, or returns nil.
+func (a *analysis) takenByStranger(s served) *finding {
+	if !s.ok || a.p.Proto == path.ICMP || a.f.Target.Container == "" {
+		return nil
+	}
+	l := a.listenerAt(s.netns, a.p.Target)
+	if l == nil || !l.Stranger {
+		return nil
+	}
+	f := a.takenBy(s, l)
+	f.cause = path.CausePortConflict
+	f.says = fmt.Sprintf("%s in %s has port %d/%s and took the request from %s, not container %s", a.owner(s.netns, l),
+		a.spaceName(s.netns), a.p.Target.Port(), a.p.Proto, a.asker(), a.f.Target.Container)
+	f.evidence = []string{a.ownerFact(s.netns, l), "container " + a.f.Target.Container + " is in the host's network, where it " +
+		"shares the ports with all others"}
+	f.remedy = append(f.remedy, a.conflictRemedy(l)...)
+	return f
+}
+
 // isPortError reports whether the engine says that a port was not to be had: of its own list of
 // published ports (libnetwork, portallocator) or by the kernel (EADDRINUSE).
 func isPortError(text string) bool {

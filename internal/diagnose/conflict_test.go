@@ -123,3 +123,20 @@ func TestPublishedElsewhere(t *testing.T) {
 		},
 	})
 }
+
+// TestStranger: a container in the host's network, and a process of somebody else has its port.
+func TestStranger(t *testing.T) {
+	for _, stranger := range []bool{true, false} {
+		f := facts()
+		f.Target.NetNS, f.Target.Published = []uint32{nsHost}, []Published{}
+		f.Namespaces[nsHost].Listeners = []Listener{{Proto: path.TCP, Addr: ap("0.0.0.0:8080"), Process: "nginx", PID: 12,
+			Stranger: stranger}}
+		p := newFlow(path.TCP).untranslated().connect()
+		p.p.ServerNetNS, p.p.DeliverNetNS = nsHost, nsHost
+		v := Explain(&p.p, f)
+		if got := v.Outcome == path.Misdelivered && v.Cause == path.CausePortConflict; got != stranger {
+			t.Errorf("stranger %v: got %s %s", stranger, v.Outcome, v.Cause)
+		}
+		checkVerdict(t, &v)
+	}
+}

@@ -49,6 +49,9 @@ func (a *analysis) conclude() path.Verdict {
 			return a.finish(*f, a.decisive())
 		}
 	}
+	if f := a.takenByStranger(s); f != nil {
+		return a.finish(*f, a.decisive())
+	}
 	if s.ok {
 		if e, bad := a.lateFailure(); bad {
 			return a.explainEnd(e)

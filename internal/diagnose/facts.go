@@ -212,6 +212,9 @@ type Listener struct {
 	PID             int    // 0 if unknown
 	// Container is the name of the container that the process belongs to; "" if none or unknown.
 	Container string
+	// Stranger is set if the process is known not to be the target container's, although the container
+	// is in the same namespace, the host's.
+	Stranger bool
 	// Forward is where docker-proxy, if that is the process, carries connections; invalid if unknown.
 	Forward netip.AddrPort
 }

@@ -422,3 +422,21 @@ func TestPublishedElsewhere(t *testing.T) {
 		Says: []string{"container " + web.Name + " publishes port", "but not on " + h.Addr.String()},
 	}, shared.Outside, web.published("80/tcp").String())
 }
+
+// TestHostNetwork: in the host's network a container shares its ports with everybody.
+func TestHostNetwork(t *testing.T) {
+	h := need(t).Hosts[0]
+	t.Parallel()
+	port := h.listenOn(t, 0)
+	idle := h.runs(t, "hn", "idle", "--network", "host")
+	h.probe(t, want{
+		Outcome: path.Misdelivered, Cause: path.CausePortConflict, Namespace: "host",
+		Says: []string{"e2e.test", "not container " + idle.Name},
+	}, shared.Outside, fmt.Sprintf("%s:%d", idle.Name, port))
+	free := h.listenOn(t, 0) + 1 // most likely nobody has it
+	web := h.runs(t, "hn", fmt.Sprintf("tcp :%d", free), "--network", "host")
+	r := h.probe(t, want{Outcome: path.Delivered}, shared.Outside, fmt.Sprintf("%s:%d", web.Name, free))
+	if len(r.verdicts[0].Warnings) > 0 {
+		t.Errorf("warnings: %v", r.verdicts[0].Warnings)
+	}
+}

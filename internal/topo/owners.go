@@ -117,11 +117,20 @@ func (t *Topology) claim(pid int, wanted map[uint32][]*Listener) {
 	}
 }
 
+// ContainerIDs returns the container IDs in the path of a process's control group, outermost first; none
+// if it is in no container or its control group does not tell.
+func (t *Topology) ContainerIDs(pid int) []string {
+	text, err := os.ReadFile(t.process(pid, "cgroup"))
+	if err != nil {
+		return nil
+	}
+	return containerIDs(string(text))
+}
+
 // describeOwner reads what is said of a process; what it does not tell stays empty.
 func (t *Topology) describeOwner(pid int, fd string) owner {
 	comm, _ := os.ReadFile(t.process(pid, "comm"))
-	cgroup, _ := os.ReadFile(t.process(pid, "cgroup"))
-	o := owner{pid: pid, fd: fd, process: strings.TrimSpace(string(comm)), cgroups: containerIDs(string(cgroup))}
+	o := owner{pid: pid, fd: fd, process: strings.TrimSpace(string(comm)), cgroups: t.ContainerIDs(pid)}
 	if o.process == "docker-proxy" {
 		args, _ := os.ReadFile(t.process(pid, "cmdline"))
 		o.forward = proxyTarget(strings.Split(string(args), "\x00"))

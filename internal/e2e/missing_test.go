@@ -21,6 +21,29 @@ func TestNothingMissing(t *testing.T) {
 		t.Run(kind, func(t *testing.T) { spare(t, kind).complete(t) })
 	}
 	t.Run("live-restore", func(t *testing.T) { need(t).Hosts[1].complete(t) })
+	t.Run("ip6tables", func(t *testing.T) {
+		h := spare(t, plain)
+		h.restarted(t, "--experimental", "--ip6tables") // which makes the rules anew afterwards
+		h.complete(t)
+		h.do(t, "ip6tables", "-w", "-t", "nat", "-F")
+		if list := h.missing(t); len(list) == 0 || !strings.Contains(findingList(list), "ip6tables -t nat") &&
+			!strings.Contains(findingList(list), "::") {
+			t.Errorf("without IPv6's translations: %s", findingList(list))
+		}
+	})
+	t.Run("swarm", func(t *testing.T) {
+		h := spare(t, plain)
+		h.must(t, "swarm", "init", "--advertise-addr", h.Addr.String())
+		t.Cleanup(func() {
+			h.must(t, "swarm", "leave", "--force")
+			h.must(t, "network", "rm", "docker_gwbridge")
+		})
+		h.must(t, "network", "create", "-d", "overlay", "--attachable", "ov")
+		// A container on an overlay network is published through one whose address the engine hides.
+		c := h.runs(t, "task", "tcp :80", "--network", "ov", "-p", "80")
+		h.missesNothing(t, "in a swarm")
+		t.Cleanup(func() { h.must(t, "rm", "-f", c.Name); h.must(t, "network", "rm", "ov") })
+	})
 }
 
 // complete makes one of everything and checks that doctor misses no rule.

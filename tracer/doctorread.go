@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pathtrace/pathtrace/internal/docker"
 	"github.com/pathtrace/pathtrace/internal/doctor"
 	"github.com/pathtrace/pathtrace/internal/topo"
 )
@@ -52,11 +53,27 @@ func (d *examiner) readNamespaces(ctx context.Context, hosts []*doctor.Host) err
 	}
 	slices.Sort(d.skipped)
 	for _, h := range hosts {
+		d.settle(h)
 		if err := d.owners(h); err != nil {
 			d.skipped = append(d.skipped, err.Error())
 		}
 	}
 	return nil
+}
+
+// settle forgets what was read of containers that started, stopped or changed networks meanwhile: it is
+// of two different moments.
+func (d *examiner) settle(h *doctor.Host) {
+	now := map[string]*docker.Container{}
+	for _, c := range d.engines.Containers() {
+		now[c.ID] = c
+	}
+	h.Containers = slices.DeleteFunc(h.Containers, func(c *doctor.Container) bool {
+		n := now[c.ID]
+		same := n != nil && string(n.State) == c.State && len(n.Endpoints) == len(c.Endpoints) &&
+			(c.NS == nil || c.NS.Inode == n.NetNS)
+		return h.Engine.State == doctor.EngineAnswers && !same
+	})
 }
 
 // exists tells a namespace that cannot be read from one whose container ended meanwhile.

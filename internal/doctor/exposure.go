@@ -105,8 +105,9 @@ func (h *Host) guarded(c *Container, p Port) bool {
 // fromOutside is the first packet of a connection to a published port, as FORWARD sees it: from an
 // address that is nobody's in particular.
 func (h *Host) fromOutside(c *Container, p Port) *firewall.Packet {
-	stranger := netip.AddrFrom4([4]byte{203, 0, 113, 1}) // TEST-NET-3 (RFC 5737)
-	own := netip.AddrFrom4([4]byte{203, 0, 113, 2})
+	// Not of a range that lists of special addresses hold, as those for documentation are.
+	stranger := netip.AddrFrom4([4]byte{100, 200, 100, 200})
+	own := netip.AddrFrom4([4]byte{203, 0, 113, 2}) // of a host whose uplink is not known (RFC 5737)
 	protos := map[string]uint8{"tcp": 6, "udp": 17, "sctp": 132}
 	packet := &firewall.Packet{
 		Hook: firewall.Forward, Src: stranger, SrcPort: 40000, DstPort: p.ContainerPort, Proto: protos[p.Proto], TTL: 60, Length: 60,

@@ -202,6 +202,20 @@ func (a *ailment) wrong(s *scene, list []path.Finding) []string {
 	return out
 }
 
+// restart starts the engine again with more arguments, and the scene's containers with it.
+func (s *scene) restart(t *testing.T, args ...string) {
+	t.Helper()
+	before := s.h.Args
+	s.h.Args = append(slices.Clone(before), args...)
+	defer func() { s.h.Args = before }()
+	check(t, s.h.stopDaemon())
+	check(t, s.h.startDaemon())
+	for _, c := range []*container{s.web, s.cli} {
+		s.h.must(t, "start", c.Name)
+	}
+	s.web.listens("tcp", ":80")
+}
+
 func ailments() []ailment {
 	const wrongNeighbour, duplicate = path.Cause("wrong-neighbour"), path.Cause("duplicate-address")
 	const isolation, unresolved = path.Cause("network-isolation"), path.Cause("name-not-resolved")
@@ -330,6 +344,24 @@ func ailments() []ailment {
 			name: "input closed", do: []string{"host iptables -w -I INPUT -i eth0 -p tcp --dport 8080 -j DROP"},
 			undo:  []string{"host iptables -w -D INPUT -i eth0 -p tcp --dport 8080 -j DROP"},
 			check: "firewall-bypassed", severity: path.SeverityNote, says: []string{"8080", "web", "a rule of INPUT", "-I DOCKER-USER -i eth0"},
+		}, {
+			name: "ufw", with: rules, do: []string{
+				"host iptables -w -N ufw-before-input", "host iptables -w -N ufw-user-input",
+				"host iptables -w -A ufw-before-input -i lo -j ACCEPT",
+				"host iptables -w -A ufw-before-input -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+				"host iptables -w -A ufw-before-input -m conntrack --ctstate INVALID -j DROP",
+				"host iptables -w -A ufw-before-input -j ufw-user-input",
+				"host iptables -w -A ufw-user-input -p tcp --dport 22 -j ACCEPT",
+				"host iptables -w -A INPUT -j ufw-before-input", "host iptables -w -P INPUT DROP",
+			},
+			check: "firewall-bypassed", severity: path.SeverityNote, says: []string{"8080", "web", "ufw shows it as closed", "-I DOCKER-USER -i eth0"},
+		}, {
+			name: "iptables off", with: func(t *testing.T, s *scene) {
+				s.restart(t, "--iptables=false")
+				t.Cleanup(func() { s.restart(t) })
+			},
+			check: "docker-iptables-off", severity: path.SeverityWarning, cause: "docker-rules-missing", says: []string{"iptables is false"},
+			also: []string{"nat-missing"},
 		}, {
 			name: "two backends", do: []string{"host iptables-legacy -w -I INPUT -p tcp --dport 9 -j DROP"},
 			undo:  []string{"host iptables-legacy -w -D INPUT 1"},

@@ -76,7 +76,9 @@ func TestAddresses(t *testing.T) {
 			says: []string{"web (172.18.0.2)", "02:42:ac:12:00:99", "ip neigh del 172.18.0.2 dev br-app"}},
 		{name: "neighbour, stale", spoil: func(h *Host) {
 			h.NS.Neighbours[0].MAC, h.NS.Neighbours[0].State = "02:42:ac:12:00:99", "STALE"
-		}, want: []string{"warning wrong-neighbour"}, cause: "wrong-neighbour", says: []string{"until the entry is renewed"}},
+		}, want: []string{"note wrong-neighbour"}, cause: "wrong-neighbour", says: []string{"until the entry is renewed"}},
+		{name: "neighbour, in use", spoil: func(h *Host) { h.NS.Neighbours[0].MAC = "02:42:ac:12:00:99" },
+			want: []string{"warning wrong-neighbour"}, cause: "wrong-neighbour"},
 		{name: "neighbour, failed", spoil: func(h *Host) { h.NS.Neighbours[0].MAC, h.NS.Neighbours[0].State = "", "FAILED" }},
 		{name: "neighbour inside", spoil: func(h *Host) {
 			h.Containers[1].NS.Neighbours = []Neighbour{{Ifindex: 9, Addr: addr("172.18.0.2"), MAC: "02:42:ac:12:00:99", State: "PERMANENT"}}

@@ -75,7 +75,10 @@ func wrongNeighbours(h *Host, n *Network, ns *Namespace, c *Container, dev *Link
 			},
 			Remedy: []string{enter(ns, fmt.Sprintf("ip neigh del %s dev %s", e.Addr, dev.Name))},
 		}}
-		if e.State == "PERMANENT" || e.State == "NOARP" {
+		switch e.State {
+		case "STALE": // not used at the moment, and checked before it is relied on
+			f.Severity = path.SeverityNote
+		case "PERMANENT", "NOARP":
 			f.Severity = path.SeverityError
 			f.Summary = fmt.Sprintf("%s sends what is for %s (%s) to a hardware address that is not its own",
 				who, o.container.Name, e.Addr)

@@ -27,6 +27,8 @@ func TestPublished(t *testing.T) {
 			says: []string{"web listens on tcp port 3000", "-p 8080:3000 instead of -p 8080:80"}},
 		{name: "loopback", spoil: func(h *Host) { h.Containers[0].NS.TCP = []Listener{listener("127.0.0.1:80"), listener("[::1]:80")} },
 			want: []string{"error port-on-loopback"}, cause: path.CauseListeningOnLoopback, says: []string{"8080", "web", "0.0.0.0:80"}},
+		{name: "IPv6 only", spoil: func(h *Host) { h.Containers[0].NS.TCP[0].V6Only = true },
+			want: []string{"error port-nothing-listens"}, cause: path.CauseNotListening, says: []string{"over IPv4", "over IPv6 only"}},
 		{name: "listeners not read", spoil: func(h *Host) { h.Containers[0].NS.TCP = nil }},
 		{name: "another protocol", spoil: func(h *Host) { publish(h.Containers[0], 8080, 80, "udp") },
 			want: []string{"error port-nothing-listens"}, cause: path.CauseNotListening, says: []string{"udp port 80 of web"}},

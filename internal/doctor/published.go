@@ -45,7 +45,7 @@ func behindPorts(h *Host, c *Container, proto string) []finding {
 		if p.Proto != proto {
 			continue
 		}
-		switch open, local := serves(listeners, p.ContainerPort); {
+		switch open, local := serves(listeners, p); {
 		case open:
 		case local:
 			loopback = append(loopback, p)
@@ -67,10 +67,11 @@ func behindPorts(h *Host, c *Container, proto string) []finding {
 	return out
 }
 
-// serves tells whether a port is open for others, or for the container itself only.
-func serves(listeners []Listener, port uint16) (open, local bool) {
+// serves tells whether what a port leads to is open for others, or for the container itself only. What
+// comes in over IPv4 is translated to the container's IPv4 address.
+func serves(listeners []Listener, p Port) (open, local bool) {
 	for _, l := range listeners {
-		if l.Addr.Port() != port {
+		if l.Addr.Port() != p.ContainerPort || l.V6Only && p.HostIP.Is4() {
 			continue
 		}
 		if l.Addr.Addr().IsLoopback() {
@@ -115,9 +116,13 @@ func nothingListens(h *Host, c *Container, ports []Port, listeners []Listener) f
 			portWord(hostPorts(ports)), p.Proto, p.ContainerPort, c.Name),
 		Where: &path.Place{Namespace: c.NS.Name, Container: c.Name},
 	}}
-	if len(open) == 0 {
+	switch {
+	case slices.Contains(open, p.ContainerPort):
+		f.Summary += " over IPv4"
+		f.Evidence = append(f.Evidence, fmt.Sprintf("%s listens on %s port %d over IPv6 only", c.Name, p.Proto, p.ContainerPort))
+	case len(open) == 0:
 		f.Evidence = append(f.Evidence, fmt.Sprintf("%s listens on no %s port", c.Name, p.Proto))
-	} else {
+	default:
 		f.Evidence = append(f.Evidence, fmt.Sprintf("%s listens on %s %s", c.Name, p.Proto, portWord(open)))
 	}
 	if !c.Started.IsZero() {

@@ -20,7 +20,7 @@ func explainSegment(a *analysis, e *end) *finding {
 		return nil
 	}
 	for _, to := range a.plugsOf(addr) {
-		if f := a.segmentFault(from, to); f != nil {
+		if f := a.segmentFault(from, to, a.frameOf(e, addr)); f != nil {
 			if h.NetNS != from.ns && h.NetNS != from.host {
 				h = a.sentFrom(e, h) // a flooded copy came to somebody it was not meant for
 			}
@@ -28,6 +28,28 @@ func explainSegment(a *analysis, e *end) *finding {
 		}
 	}
 	return nil
+}
+
+// frameOf tells what had to get over the bridge when the packet ended.
+func (a *analysis) frameOf(e *end, addr netip.Addr) frame {
+	switch {
+	case e.drop == nil && a.waitsForMAC(e) && addr.Is4(), e.drop != nil && isNeighbourDrop(e.drop) && addr.Is4():
+		return frameQuestion
+	case e.drop != nil && e.drop.Reason == "NO_TX_TARGET", e.drop == nil && a.flooded(e):
+		return frameUnknown
+	}
+	return frameKnown
+}
+
+// flooded reports whether a copy of the packet came to somebody who discarded it as another's, as
+// happens when a bridge has not learned where the receiver is.
+func (a *analysis) flooded(e *end) bool {
+	if e.pkt == nil || visits(e.pkt, a.f.Target.NetNS) {
+		return false
+	}
+	return slices.ContainsFunc(e.pkt.Hops, func(h path.Hop) bool {
+		return h.Action == path.ActionDrop && h.Reason == "OTHERHOST"
+	})
 }
 
 func (a *analysis) faultFinding(e *end, h *path.Hop, addr netip.Addr, f *fault) *finding {

@@ -43,10 +43,40 @@ type fault struct {
 	remedy   []string
 }
 
+// frame is what has to get over a bridge.
+type frame uint8
+
+const (
+	frameKnown    frame = iota // for a MAC address that the bridge may have learned
+	frameUnknown               // for one that it has not: no port was left to send it to
+	frameQuestion              // to all: who has an IPv4 address?
+)
+
+// floodFault reports a port that does not get what the bridge sends to all ports.
+func (a *analysis) floodFault(to plug, f frame) *fault {
+	if to.port == nil || to.port.Port == nil {
+		return nil
+	}
+	what, setting := "", ""
+	switch {
+	case f == frameQuestion && !to.port.Port.BroadcastFlood:
+		what, setting = "broadcasts, ARP questions among them", "bcast_flood"
+	case f == frameUnknown && !to.port.Port.Flood:
+		what, setting = "frames for MAC addresses that the bridge has not learned", "flood"
+	default:
+		return nil
+	}
+	return &fault{
+		cause: path.CauseBridgePortBlocked, ns: to.host, dev: to.port,
+		says:   fmt.Sprintf("bridge port %s in %s gets no %s", to.port.Name, a.spaceName(to.host), what),
+		remedy: []string{a.commandIn(to.host, "", "bridge link set dev "+quote(to.port.Name)+" "+setting+" on")},
+	}
+}
+
 // segmentFault finds what keeps the frames of one plug from another that should be on the same
 // bridge, in the order of their way; nil if nothing is known to be wrong, or if the two are known to
 // be on different bridges: nothing says then that they should not be.
-func (a *analysis) segmentFault(from, to plug) *fault {
+func (a *analysis) segmentFault(from, to plug, f frame) *fault {
 	if from.host == 0 || from.host != to.host {
 		return nil
 	}
@@ -63,6 +93,7 @@ func (a *analysis) segmentFault(from, to plug) *fault {
 		func() *fault { return a.downFault(from.host, bridge, plug{}) },
 		func() *fault { return a.isolationFault(from, to) },
 		func() *fault { return a.portFault(to, bridge) },
+		func() *fault { return a.floodFault(to, f) },
 		func() *fault { return a.downFault(to.ns, to.dev, to) },
 	}
 	for _, check := range checks {

@@ -22,6 +22,7 @@ type ruleOutage struct {
 	place    string       // family, table, chain and number of the rule; "" if it cannot be told
 	text     string       // the rule as it is to be shown
 	says     string       // part of the evidence
+	in       string       // part of the summary
 }
 
 // ruleOutages are rules of every tool in every hook.
@@ -79,6 +80,10 @@ func ruleOutages() []ruleOutage {
 			place: "inet other c 1", text: "tcp dport 80 limit rate 1/second counter drop", says: "counter went from 0 to 1 packets"},
 		{name: "one of two that do not count", do: append(inet("limit rate 1/second drop", "forward priority 0"),
 			"router: nft add rule inet other c drop"), says: "it was one of these 2: "},
+		{name: "netdev family", do: []string{"router: nft add table netdev n",
+			"router: nft add chain netdev n c { type filter hook ingress device eth0 priority 0 ; }",
+			"router: nft add rule netdev n c tcp dport 8080 counter drop"},
+			place: "netdev n c 1", text: "tcp dport 8080 counter drop", in: "the ingress hook of device eth0 in router"},
 		{name: "bridge family", from: "app", to: web, do: []string{"router: nft add table bridge b",
 			"router: nft add chain bridge b c { type filter hook forward priority 0 ; }", "router: nft add rule bridge b c tcp dport 80 counter drop"},
 			cause: path.CauseBridgeFilter, place: "bridge b c 1", text: "tcp dport 80 counter drop"},
@@ -140,6 +145,9 @@ func (o *ruleOutage) check(t *testing.T, d *lab.Demo) {
 	}
 	if place != o.place || text != o.text {
 		t.Errorf("rule %s: %s\nwant %s: %s\n%s\n%s", place, text, o.place, o.text, v.Summary, strings.Join(v.Evidence, "\n"))
+	}
+	if !strings.Contains(v.Summary, o.in) {
+		t.Errorf("summary %q lacks %q", v.Summary, o.in)
 	}
 	if all := strings.Join(v.Evidence, "\n"); !strings.Contains(all, o.says) {
 		t.Errorf("evidence lacks %q:\n%s", o.says, all)

@@ -47,8 +47,12 @@ func explainFirewallDrop(a *analysis, e *end) *finding {
 	if hook != "" {
 		f.where.Stage = hook
 	}
-	f.says = fmt.Sprintf("%s was dropped%s in %s%s", a.subject(e), a.byRule(e, f, r), a.hookPlace(e, e.drop),
-		a.wayThrough(e))
+	by, place := a.byRule(e, f, r), a.hookPlace(e, e.drop)+a.wayThrough(e)
+	if r.isDeviceHook() {
+		f.where.Stage = path.StageDevice
+		place = fmt.Sprintf("the %s hook of device %s in %s", r.one().Base.Hook, e.drop.Device, a.place(e.drop))
+	}
+	f.says = fmt.Sprintf("%s was dropped%s in %s", a.subject(e), by, place)
 	if e.drop.Outer != nil {
 		f.evidence = append(f.evidence, fmt.Sprintf("what was dropped is the VXLAN packet that carried "+
 			"it: %s to %s, VNI %d", e.drop.Outer.Src, e.drop.Outer.Dst, e.drop.Outer.VNI))

@@ -70,9 +70,14 @@ func (a *analysis) askRules(e *end, h *path.Hop) *ruling {
 	switch stage := e.hook(); {
 	case stage != "":
 		v := visitOf(e.pkt, stage, h)
-		a.walk(r, a.packet(&v))
+		if v.enter != nil || a.walkDevice(r, &v) != firewall.No {
+			a.walk(r, a.packet(&v))
+		}
 	case isBridgeHookDrop(h):
-		a.walkBridge(r, e.pkt, h)
+		v := visitOf(e.pkt, path.StageBridge, h)
+		if a.walkDevice(r, &v) != firewall.No {
+			a.walkBridge(r, e.pkt, h)
+		}
 	default:
 		return nil
 	}
@@ -106,6 +111,33 @@ func (a *analysis) walk(r *ruling, p *firewall.Packet) firewall.Truth {
 	r.list = append(r.list, firewall.Discarding(w.Candidates)...)
 	r.whole, r.passed = r.whole && !w.Bounded, w.Passed
 	return w.Passed
+}
+
+// walkDevice adds the candidates of the hook of the device itself, which comes before those of IP when a
+// packet was received, and after them when it is sent. It is not watched: a packet that was not seen
+// entering another hook may have been dropped there.
+func (a *analysis) walkDevice(r *ruling, v *visit) firewall.Truth {
+	var last *path.Hop
+	for i := range v.pkt.Hops {
+		if h := &v.pkt.Hops[i]; h != v.end && onPath(h) && hopTime(h) <= hopTime(v.end) {
+			last = h
+		}
+	}
+	p := a.packet(v)
+	if p == nil || last == nil || !sameSpace(last, v.end) {
+		return firewall.Maybe
+	}
+	p.Hook, p.In, p.Out, p.CT, p.Translated = firewall.Ingress, v.end.Device, "", nil, nil
+	if last.Action != path.ActionReceive {
+		p.Hook, p.In, p.Out = firewall.Egress, "", v.end.Device
+	}
+	return a.walk(r, p)
+}
+
+// isDeviceHook reports whether the rule or policy that discarded the packet is of a device's own hook.
+func (r *ruling) isDeviceHook() bool {
+	c := r.one()
+	return c != nil && (c.Base.Hook == firewall.Ingress || c.Base.Hook == firewall.Egress)
 }
 
 // isBridgeHookDrop reports whether a hook of the bridge family discarded the packet. Those hooks are

@@ -40,8 +40,11 @@ func described(m *expect.Missing) string {
 		return m.Sentence
 	}
 	text := fmt.Sprintf("%s (table %s)", m.Rule, m.Table)
-	if m.Backend == firewall.NFTables {
+	switch {
+	case m.Backend == firewall.NFTables:
 		text = fmt.Sprintf("%s (table %s %s, chain %s)", m.Rule, m.Family, m.Table, m.Chain)
+	case m.Family == firewall.FamilyIP6:
+		text = fmt.Sprintf("%s (table %s of ip6tables)", m.Rule, m.Table)
 	}
 	if m.Stale != "" {
 		text += ", instead of one that leads to " + m.Stale

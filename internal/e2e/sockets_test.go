@@ -440,3 +440,30 @@ func TestHostNetwork(t *testing.T) {
 		t.Errorf("warnings: %v", r.verdicts[0].Warnings)
 	}
 }
+
+// TestStaleEntryOfReplaced: an entry leads to the address of a container that was replaced. Engines
+// remove such entries when they remove the container, so it is put back.
+func TestStaleEntryOfReplaced(t *testing.T) {
+	const port, from = 5355, 44446
+	h := spare(t, noProxy)
+	n := h.network(t)
+	us := h.runs(t, "us", "udp :5355", "--network", n.Name, "-p", "5355:5355/udp")
+	old := us.addr(n).Next().Next() // nobody's
+	flow := &netlink.ConntrackFlow{
+		FamilyType: unix.AF_INET, TimeOut: 60,
+		Forward: netlink.IPTuple{SrcIP: shared.OutsideAddr.AsSlice(), DstIP: h.Addr.AsSlice(), SrcPort: from, DstPort: port,
+			Protocol: unix.IPPROTO_UDP},
+		Reverse: netlink.IPTuple{SrcIP: old.AsSlice(), DstIP: shared.OutsideAddr.AsSlice(), SrcPort: port, DstPort: from,
+			Protocol: unix.IPPROTO_UDP},
+	}
+	h.inside(t, func() error { return netlink.ConntrackCreate(netlink.ConntrackTable, unix.AF_INET, flow) })
+	chat := startChatter(t, netip.AddrPortFrom(h.Addr, port), from)
+	r, v := h.watchDatagrams(t, us.Name+":5355", from)
+	if v.Outcome == path.Delivered || v.Cause != path.CauseConntrackStale || !strings.Contains(v.Summary, old.String()) {
+		t.Errorf("want %s that leads to %s\n%s", path.CauseConntrackStale, old, lastVerdict(r))
+	}
+	h.forgetFlows(t, unix.IPPROTO_UDP, port)
+	if !eventually(10*time.Second, func() bool { _, answers := chat.counts(); return answers > 0 }) {
+		t.Fatal("no answer after the entry was removed")
+	}
+}

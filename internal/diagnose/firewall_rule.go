@@ -115,7 +115,7 @@ func ownerSentence(o firewall.Owner, c *firewall.Candidate) string {
 	}
 	switch {
 	case o == firewall.OwnerDocker && c.IsPolicy():
-		return "Docker sets this policy; what its rules do not accept is dropped"
+		return "Docker sets this policy when it turns forwarding on; what no rule accepts is dropped"
 	case o == firewall.OwnerDocker:
 		return "the rule is one of Docker's own"
 	case o == firewall.OwnerDockerUser && c.Chain.Name == "DOCKER-USER":

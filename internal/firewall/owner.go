@@ -187,8 +187,11 @@ func (r *Ruleset) DockerBridges() map[string]bool {
 		}
 		for _, c := range t.Chains {
 			for _, q := range c.Rules {
-				if f := strings.Fields(q.Text); leadsToDocker(q) && flag(f, "-o") != "" {
-					bridges[flag(f, "-o")] = true
+				if !leadsToDocker(q) {
+					continue
+				}
+				if dev := flag(strings.Fields(q.Text), "-o"); dev != "" {
+					bridges[dev] = true
 				}
 			}
 		}
@@ -231,12 +234,7 @@ func (r *Ruleset) isDockerForm(q *Rule) bool {
 		form = append(form, w)
 	}
 	text := strings.Join(form, " ")
-	for _, known := range dockerForms() {
-		if text == known.text || known.open && strings.HasPrefix(text, known.text) {
-			return !known.local || len(bridges) > 0
-		}
-	}
-	return known && isBridgeForm(text)
+	return known && isBridgeForm(text) || len(bridges) > 0 && isPortForm(text)
 }
 
 // isDefaultBridge reports whether Docker names its bridges so unless it is told otherwise.
@@ -268,19 +266,14 @@ func isBridgeForm(text string) bool {
 	return false
 }
 
-// dockerForm is a rule of Docker's that names no bridge.
-type dockerForm struct {
-	text  string
-	open  bool // more words may follow
-	local bool // counts only where Docker has bridges
-}
-
-func dockerForms() []dockerForm {
-	var out []dockerForm
+// isPortForm recognises what Docker writes for a published port without naming a bridge; others may
+// write the same, so it counts only where Docker has bridges.
+func isPortForm(text string) bool {
 	for _, proto := range []string{"tcp", "udp", "sctp"} {
-		out = append(out,
-			dockerForm{text: "-A POSTROUTING -s N -d N -p " + proto + " -m " + proto + " --dport N -j MASQUERADE", local: true},
-			dockerForm{text: "-A PREROUTING -d N ! -i lo -p " + proto + " -m " + proto + " --dport N -j DROP", local: true})
+		match := " -p " + proto + " -m " + proto + " --dport N"
+		if text == "-A POSTROUTING -s N -d N"+match+" -j MASQUERADE" || text == "-A PREROUTING -d N ! -i lo"+match+" -j DROP" {
+			return true
+		}
 	}
-	return out
+	return false
 }

@@ -15,17 +15,17 @@
 #include <bpf/bpf_tracing.h>
 
 /* Out of line, so that the miss carries neither its stack nor its registers. */
-static __noinline int report(struct sk_buff *skb, __u32 l3, struct net_device *dev, __u8 hook)
+OUT_OF_LINE int report(struct sk_buff *skb, __u32 l3, struct net_device *dev, __u8 hook)
 {
-	struct packet p;
+	PACKET(p, hook);
 	struct event *e;
 
-	if (!confirm(skb, l3, &p) || !in_detail(&p))
+	if (!p || !confirm(skb, l3, p) || !in_detail(p))
 		return 0;
 	e = event_new(hook, EVENT_PLAIN);
 	if (!e)
 		return 0;
-	fill_packet(e, skb, &p);
+	fill_packet(e, skb, p);
 	fill_dev(e, dev);
 	e->in_ifindex = skb->skb_iif;
 	event_send(e);

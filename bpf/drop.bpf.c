@@ -37,17 +37,17 @@ static __always_inline bool wanted(struct sk_buff *skb)
 	return now && is_current(now, skb);
 }
 
-static __noinline int report(struct sk_buff *skb, void *location, __u32 reason, struct sock *rx_sk)
+OUT_OF_LINE int report(struct sk_buff *skb, void *location, __u32 reason, struct sock *rx_sk)
 {
-	struct packet p;
+	PACKET(p, HOOK_DROP);
 	struct event *e;
 
-	if (!confirm(skb, skb->network_header, &p) && !inside_hook(skb, &p))
+	if (!p || (!confirm(skb, skb->network_header, p) && !inside_hook(skb, p)))
 		return 0;
 	e = event_new_ct(HOOK_DROP, skb);
 	if (!e)
 		return 0;
-	fill_skb(e, skb, &p);
+	fill_skb(e, skb, p);
 	e->location = (__u64)location;
 	e->reason = reason;
 	if (rx_sk)
@@ -58,6 +58,7 @@ static __noinline int report(struct sk_buff *skb, void *location, __u32 reason, 
 	return 0;
 }
 
+#ifndef INLINE_PARSER /* kernels that need that form pass no reason */
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(kfree_skb_socket, struct sk_buff *skb, void *location, __u32 reason,
 	     struct sock *rx_sk)
@@ -70,6 +71,7 @@ int BPF_PROG(kfree_skb_reason, struct sk_buff *skb, void *location, __u32 reason
 {
 	return wanted(skb) ? report(skb, location, reason, NULL) : 0;
 }
+#endif
 
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(kfree_skb_plain, struct sk_buff *skb, void *location)

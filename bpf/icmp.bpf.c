@@ -12,15 +12,15 @@
 SEC("tp_btf/icmp_send")
 int BPF_PROG(icmp_send, struct sk_buff *skb, int type, int code)
 {
-	struct packet p;
+	PACKET(p, HOOK_ICMP_SEND);
 	struct event *e;
 
-	if (!candidate(skb, skb->network_header) || !confirm(skb, skb->network_header, &p))
+	if (!p || !candidate(skb, skb->network_header) || !confirm(skb, skb->network_header, p))
 		return 0;
 	e = event_new(HOOK_ICMP_SEND, EVENT_PLAIN);
 	if (!e)
 		return 0;
-	fill_skb(e, skb, &p);
+	fill_skb(e, skb, p);
 	e->pkt.icmp_type = type;
 	e->pkt.icmp_code = code;
 	event_send(e);

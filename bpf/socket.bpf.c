@@ -52,17 +52,17 @@ int BPF_PROG(inet_sock_set_state, struct sock *sk, int old_state, int new_state)
 }
 
 /* A segment that reached its socket has no device any more: the socket tells the namespace. */
-static __noinline int reset_of_packet(const struct sock *sk, struct sk_buff *skb, __u32 reason)
+OUT_OF_LINE int reset_of_packet(const struct sock *sk, struct sk_buff *skb, __u32 reason)
 {
-	struct packet p;
+	PACKET(p, HOOK_TCP_RESET);
 	struct event *e;
 
-	if (!candidate(skb, skb->network_header) || !confirm(skb, skb->network_header, &p))
+	if (!p || !candidate(skb, skb->network_header) || !confirm(skb, skb->network_header, p))
 		return 0;
 	e = event_new(HOOK_TCP_RESET, EVENT_PLAIN);
 	if (!e)
 		return 0;
-	fill_skb(e, skb, &p);
+	fill_skb(e, skb, p);
 	e->reason = reason;
 	if (!e->netns)
 		e->netns = sock_netns(sk);
@@ -89,11 +89,13 @@ static __always_inline int reset_of_sock(const struct sock *sk, __u32 reason)
 }
 
 /* skb is the packet that is answered, NULL when a socket resets by itself. Reason since 6.9. */
+#ifndef INLINE_PARSER /* kernels that need that form pass no reason */
 SEC("tp_btf/tcp_send_reset")
 int BPF_PROG(tcp_send_reset_reason, struct sock *sk, struct sk_buff *skb, __u32 reason)
 {
 	return skb ? reset_of_packet(sk, skb, reason) : reset_of_sock(sk, reason);
 }
+#endif
 
 SEC("tp_btf/tcp_send_reset")
 int BPF_PROG(tcp_send_reset_plain, struct sock *sk, struct sk_buff *skb)
@@ -122,17 +124,17 @@ int BPF_PROG(tcp_retransmit_skb, struct sock *sk, struct sk_buff *skb)
 	return 0;
 }
 
-static __noinline int report_read(struct sk_buff *skb)
+OUT_OF_LINE int report_read(struct sk_buff *skb)
 {
-	struct packet p;
+	PACKET(p, HOOK_SOCKET_READ);
 	struct event *e;
 
-	if (!confirm(skb, skb->network_header, &p) || !in_detail(&p))
+	if (!p || !confirm(skb, skb->network_header, p) || !in_detail(p))
 		return 0;
 	e = event_new(HOOK_SOCKET_READ, EVENT_PLAIN);
 	if (!e)
 		return 0;
-	fill_skb(e, skb, &p);
+	fill_skb(e, skb, p);
 	e->ifindex = 0; /* skb->dev is not a device any more once it was queued */
 	e->dev[0] = 0;
 	e->netns = task_netns();

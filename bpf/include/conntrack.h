@@ -59,7 +59,7 @@ static __always_inline void read_ct_tuple(struct tuple *to, struct nf_conn *ct, 
 }
 
 /* Fills in what an entry says and returns its address; the record has to be EVENT_TRACKED. */
-static __noinline __u64 fill_ct(struct event *e, struct nf_conn *ct, __u64 info)
+OUT_OF_LINE __u64 fill_ct(struct event *e, struct nf_conn *ct, __u64 info)
 {
 	e->ct_info = info & 7;
 	e->ct_status = PEEK(ct, status);
@@ -88,7 +88,7 @@ static __always_inline unsigned long ct_status(struct nf_conn *ct)
 	return ct ? PEEK(ct, status) : 0;
 }
 
-static __noinline int ct_ours(struct nf_conn *ct)
+OUT_OF_LINE int ct_ours(struct nf_conn *ct)
 {
 	struct tuple t = {};
 

@@ -120,7 +120,7 @@ static __always_inline bool is_endpoint(const __u32 *addr, __u16 port, __u8 prot
  * The exact look-up: an end that is watched, or a tuple that is followed. The key is a copy: before
  * 6.2 a map takes no argument of a global function as key or value.
  */
-__noinline int ours(const struct tuple *t)
+CHECKED_ONCE int ours(const struct tuple *t)
 {
 	const struct mark *source, *dest;
 	struct tuple key;

@@ -27,7 +27,7 @@ static __always_inline struct tuple inverse(const struct tuple *t)
  * Follows a tuple that translation produced, and its inverse, so that the reply is caught at the
  * first device it touches. Both ends are marked: which of them is the known one is not known here.
  */
-__noinline int follow(const struct tuple *t)
+CHECKED_ONCE int follow(const struct tuple *t)
 {
 	struct tuple key, back;
 	__u32 one = 1;

@@ -69,15 +69,15 @@ static __always_inline void remember_delivery(struct sk_buff *skb, struct curren
 	now->time = bpf_ktime_get_ns();
 }
 
-static __noinline int report_enter(struct sk_buff *skb, const struct nf_hook_state *state)
+OUT_OF_LINE int report_enter(struct sk_buff *skb, const struct nf_hook_state *state)
 {
-	struct packet p;
+	PACKET(p, HOOK_NF_ENTER);
 
-	if (!confirm(skb, skb->network_header, &p))
+	if (!p || !confirm(skb, skb->network_header, p))
 		return 0;
-	remember(skb, state, &p);
-	if (in_detail(&p))
-		emit_hook(skb, state, &p, HOOK_NF_ENTER);
+	remember(skb, state, p);
+	if (in_detail(p))
+		emit_hook(skb, state, p, HOOK_NF_ENTER);
 	return 0;
 }
 
@@ -124,18 +124,18 @@ static __always_inline bool leaves(struct sk_buff *skb, const struct nf_hook_sta
 	return !(ct_status(ct) & IPS_CONFIRMED) && ct_ours(ct) && take(skb, p);
 }
 
-static __noinline int report_leave(struct sk_buff *skb, const struct nf_hook_state *state)
+OUT_OF_LINE int report_leave(struct sk_buff *skb, const struct nf_hook_state *state)
 {
 	struct current *now = get_current();
-	struct packet p;
+	PACKET(p, HOOK_NF_LEAVE);
 
-	if (!now || !leaves(skb, state, now, &p))
+	if (!now || !p || !leaves(skb, state, now, p))
 		return 0;
 	now->skb = 0;
-	if (in_detail(&p))
-		emit_hook(skb, state, &p, HOOK_NF_LEAVE);
-	if (state->hook == NF_LOCAL_IN && p.tuple.proto == IPPROTO_UDP)
-		remember_delivery(skb, now, state, &p);
+	if (in_detail(p))
+		emit_hook(skb, state, p, HOOK_NF_LEAVE);
+	if (state->hook == NF_LOCAL_IN && p->tuple.proto == IPPROTO_UDP)
+		remember_delivery(skb, now, state, p);
 	return 0;
 }
 

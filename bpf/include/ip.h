@@ -3,7 +3,7 @@
 #ifndef PATHTRACE_IP_H
 #define PATHTRACE_IP_H
 
-#include "maps.h"
+#include "room.h"
 #include "compat.h"
 #include <bpf/bpf_endian.h>
 
@@ -29,9 +29,8 @@
 #define MAX_EXTENSION_HEADERS 4
 
 /*
- * The linear part of a packet: offsets count from skb->head. The parser's functions are global, so
- * that the verifier checks each once on its own instead of once per path through its callers; they
- * can be given plain memory only (5.12), hence this copy of what they need of the skb.
+ * The linear part of a packet: offsets count from skb->head. The parser's functions are global, which
+ * can be given plain memory only (room.h), hence this copy of what they need of the skb.
  */
 struct cursor {
 	__u64 head; /* address */
@@ -40,20 +39,6 @@ struct cursor {
 	__u32 length; /* of the packet from l3 on */
 	__u16 protocol; /* skb->protocol, host order */
 	__u16 vlan; /* a tag beside the packet */
-};
-
-/* What an IP header says, of either version. */
-struct inet {
-	__u32 saddr[4];
-	__u32 daddr[4];
-	__u32 l4; /* offset of the transport header */
-	__u32 id;
-	__u32 length; /* of the whole packet as the header says; 0 for a jumbo or GSO packet */
-	__u32 header; /* bytes before the transport header */
-	__u8 proto;
-	__u8 ttl;
-	__u8 fragment; /* 0 none, 1 first, 2 later */
-	__u8 pad[5];
 };
 
 /* Reads size bytes at an offset; to has room for whole double words. */
@@ -144,7 +129,7 @@ static __always_inline bool parse_ipv6(const struct cursor *c, const __u8 *h, __
 }
 
 /* Parses the IP header at offset `at`; the version nibble decides. */
-__noinline int parse_ip(const struct cursor *c, __u32 at, struct inet *ip)
+CHECKED_ONCE int parse_ip(const struct cursor *c, __u32 at, struct inet *ip)
 {
 	HEADER(h, 40);
 

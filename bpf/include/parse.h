@@ -13,7 +13,7 @@
  * The packet that an ICMP error quotes becomes the tuple; the error's own ends become outer. ip is
  * used up: one structure serves both headers, the stack is small.
  */
-__noinline int parse_quoted(const struct cursor *c, struct inet *ip, struct packet *p)
+CHECKED_ONCE int parse_quoted(const struct cursor *c, struct inet *ip, struct packet *p)
 {
 	__u8 type, code, ttl;
 	__u32 length;
@@ -48,7 +48,7 @@ static __always_inline bool is_vxlan_port(__u16 port)
 }
 
 /* The frame inside a VXLAN packet (RFC 7348, 5) becomes the tuple, the UDP ends become outer; ip is used up. */
-__noinline int parse_vxlan(const struct cursor *c, struct inet *ip, struct packet *p)
+CHECKED_ONCE int parse_vxlan(const struct cursor *c, struct inet *ip, struct packet *p)
 {
 	HEADER(h, 8);
 	HEADER(type, 2);
@@ -76,28 +76,28 @@ __noinline int parse_vxlan(const struct cursor *c, struct inet *ip, struct packe
 }
 
 /* Fills p; non-zero if the packet holds something that can be followed. */
-__noinline int parse_frame(const struct cursor *c, struct packet *p)
+CHECKED_ONCE int parse_frame(const struct cursor *c, struct packet *p)
 {
-	struct inet ip;
 	__u32 at;
+	INET(ip, p);
 
 	if (!c || !p)
 		return 0;
 	__builtin_memset(p, 0, sizeof(*p));
 	at = skip_vlan(c, c->l3, c->protocol);
-	if (!at || !parse_ip(c, at, &ip))
+	if (!at || !parse_ip(c, at, ip))
 		return 0;
 	if (at != c->l3 || c->vlan)
 		p->flags |= EV_VLAN;
 	p->length = c->length - (at - c->l3);
-	if (!parse_payload(c, &ip, p))
+	if (!parse_payload(c, ip, p))
 		return 0;
 	if (p->flags & EV_ICMP_ERROR)
-		return parse_quoted(c, &ip, p);
-	if (ip.fragment == 1)
-		remember_fragment(&ip, p);
-	if (ip.proto == IPPROTO_UDP && !ip.fragment && is_vxlan_port(p->tuple.dport))
-		return parse_vxlan(c, &ip, p);
+		return parse_quoted(c, ip, p);
+	if (ip->fragment == 1)
+		remember_fragment(ip, p);
+	if (ip->proto == IPPROTO_UDP && !ip->fragment && is_vxlan_port(p->tuple.dport))
+		return parse_vxlan(c, ip, p);
 	return 1;
 }
 
@@ -157,7 +157,7 @@ static __always_inline bool parse_plain_v6(const void *header, struct packet *p)
  * tags, and long enough. 0 sends the packet the long way, whatever p holds by then. Neither of the two
  * is called by the other: a call's stack counts as long as it lasts, and all of them have 512 bytes.
  */
-static __noinline int parse_plain(struct sk_buff *skb, __u32 l3, struct packet *p)
+OUT_OF_LINE int parse_plain(struct sk_buff *skb, __u32 l3, struct packet *p)
 {
 	const void *header = skb->head + l3;
 	__be16 proto = skb->protocol;
@@ -171,7 +171,7 @@ static __noinline int parse_plain(struct sk_buff *skb, __u32 l3, struct packet *
 	return proto == bpf_htons(ETH_P_IPV6) && l3 + 56 <= skb->tail && parse_plain_v6(header, p);
 }
 
-static __noinline int parse_odd(struct sk_buff *skb, __u32 l3, struct packet *p)
+OUT_OF_LINE int parse_odd(struct sk_buff *skb, __u32 l3, struct packet *p)
 {
 	struct cursor c = {
 		.head = (__u64)skb->head,

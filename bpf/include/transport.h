@@ -100,7 +100,7 @@ static __always_inline bool parse_icmp(const struct cursor *c, const struct inet
 }
 
 /* Later fragments have no transport header: the first one told their tuple. */
-__noinline int parse_fragment(const struct inet *ip, struct packet *p)
+CHECKED_ONCE int parse_fragment(const struct inet *ip, struct packet *p)
 {
 	struct fragment_key key = {};
 	struct tuple *t;
@@ -121,7 +121,7 @@ __noinline int parse_fragment(const struct inet *ip, struct packet *p)
 	return 1;
 }
 
-__noinline int remember_fragment(const struct inet *ip, const struct packet *p)
+CHECKED_ONCE int remember_fragment(const struct inet *ip, const struct packet *p)
 {
 	struct fragment_key key = {};
 	struct tuple value;
@@ -137,7 +137,7 @@ __noinline int remember_fragment(const struct inet *ip, const struct packet *p)
 }
 
 /* Transport header of a packet whose IP header is known: fills tuple, sequence, flags. */
-__noinline int parse_transport(const struct cursor *c, const struct inet *ip, struct packet *p)
+CHECKED_ONCE int parse_transport(const struct cursor *c, const struct inet *ip, struct packet *p)
 {
 	if (!c || !ip || !p)
 		return 0;

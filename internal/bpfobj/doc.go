@@ -15,4 +15,8 @@ package bpfobj
 //go:generate go tool bpf2go -target amd64,arm64 -output-stem route -no-global-types Route ../../bpf/route.bpf.c -- -I../../bpf
 //go:generate go tool bpf2go -target amd64,arm64 -output-stem netfilter -no-global-types Netfilter ../../bpf/netfilter.bpf.c -- -I../../bpf
 //go:generate go tool bpf2go -target amd64,arm64 -output-stem function -no-global-types Function ../../bpf/function.bpf.c -- -I../../bpf
+//go:generate go tool bpf2go -target amd64,arm64 -output-stem device_inline -no-global-types DeviceInline ../../bpf/device.bpf.c -- -I../../bpf -DINLINE_PARSER
+//go:generate go tool bpf2go -target amd64,arm64 -output-stem drop_inline -no-global-types DropInline ../../bpf/drop.bpf.c -- -I../../bpf -DINLINE_PARSER
+//go:generate go tool bpf2go -target amd64,arm64 -output-stem socket_inline -no-global-types SocketInline ../../bpf/socket.bpf.c -- -I../../bpf -DINLINE_PARSER
+//go:generate go tool bpf2go -target amd64,arm64 -output-stem function_inline -no-global-types FunctionInline ../../bpf/function.bpf.c -- -I../../bpf -DINLINE_PARSER
 //go:generate go tool bpf2go -target amd64,arm64 -output-stem empty -no-global-types Empty ../../bpf/empty.bpf.c -- -I../../bpf

@@ -26,6 +26,7 @@ type Facts struct {
 	reasons map[uint32]string // nil until asked for
 	resets  map[uint32]string
 	symbols *symbolTable
+	memory  *bool // nil until asked for
 }
 
 // Load reads the kernel's type information. It returns ErrNoBTF if there is none.

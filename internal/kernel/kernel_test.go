@@ -1,8 +1,10 @@
 package kernel
 
 import (
+	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestParseSymbols(t *testing.T) {
@@ -68,4 +70,20 @@ func TestRunningKernel(t *testing.T) {
 	if got := f.DropReason(0xfffffff0); got != "reason 4294967280" {
 		t.Errorf("DropReason(unknown) = %q, want its number", got)
 	}
+}
+
+// TestTakesMemory: the machines that the tests run on have it, unless they are made to be older.
+func TestTakesMemory(t *testing.T) {
+	f, err := Load()
+	if err != nil || os.Geteuid() != 0 {
+		t.Skipf("no kernel type information (%v), or no root", err)
+	}
+	start := time.Now()
+	got := f.TakesMemory()
+	took := time.Since(start)
+	// check_mem_reg is what 5.12 added to the verifier; later compilers may have inlined it.
+	if f.HasFunction("check_mem_reg") && !got {
+		t.Error("TakesMemory() = false on a kernel with check_mem_reg")
+	}
+	t.Logf("%v in %v", got, took)
 }

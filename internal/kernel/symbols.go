@@ -27,6 +27,12 @@ func (f *Facts) Symbol(addr uint64) string {
 	return f.symbols.find(addr)
 }
 
+// HasSymbol reports whether the kernel has a function of that name, if this process may know addresses.
+func (f *Facts) HasSymbol(name string) bool {
+	f.WarmSymbols()
+	return slices.Contains(f.symbols.names, name)
+}
+
 // WarmSymbols reads the symbol table, so that the first Symbol does not pay for it.
 func (f *Facts) WarmSymbols() { f.Symbol(0) }
 

@@ -127,7 +127,10 @@ func (s *Set) loadTogether(cfg Config, members []*choice) map[*choice]error {
 
 // loadFamily loads the named programs of an object.
 func (s *Set) loadFamily(cfg Config, family string, programs []string) error {
-	spec := s.specs[family].Copy() // it may have to be loaded again, with other programs
+	spec, err := s.spec(family)
+	if err != nil {
+		return fmt.Errorf("read BPF object %s: %w", family, err)
+	}
 	keep := map[string]bool{}
 	for _, p := range programs {
 		keep[p] = true
@@ -163,4 +166,12 @@ func (s *Set) loadFamily(cfg Config, family string, programs []string) error {
 		s.programs[p] = coll.DetachProgram(p)
 	}
 	return nil
+}
+
+// spec returns an object to be changed and loaded. It may have to be loaded again, with other programs.
+func (s *Set) spec(family string) (*ebpf.CollectionSpec, error) {
+	if read := inlineFamilies()[family]; read != nil {
+		return read()
+	}
+	return s.specs[family].Copy(), nil
 }

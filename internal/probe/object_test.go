@@ -39,6 +39,9 @@ func TestTableNamesEveryProgram(t *testing.T) {
 		for _, v := range h.Variants {
 			load := families()[v.Family]
 			if load == nil {
+				load = inlineFamilies()[v.Family]
+			}
+			if load == nil {
 				t.Fatalf("hook %s: object %q is not known", h.Name, v.Family)
 			}
 			spec, err := load()

@@ -139,7 +139,7 @@ func stackHooks() []Hook {
 // tracepoint makes the variant for a BTF tracepoint; args is the number of arguments it must pass,
 // 0 for any.
 func tracepoint(family, name, program string, args int) []Variant {
-	return []Variant{{
+	v := Variant{
 		Kind: KindTracepoint, Family: family, Programs: []string{program},
 		Fits: func(f *kernel.Facts) (bool, string) {
 			n, ok := f.TracepointArgs(name)
@@ -151,34 +151,64 @@ func tracepoint(family, name, program string, args int) []Variant {
 			}
 			return true, ""
 		},
-	}}
+	}
+	if args > 2 { // reasons came later than global functions that take memory
+		return []Variant{v}
+	}
+	return withInline(v)
 }
 
-// netfilterVariants prefers one probe of nf_hook_slow, which sees every namespace; register_ftrace_direct
-// is what BPF trampolines on kernel functions need.
+// trampolines is the function that BPF trampolines on kernel functions need.
+const trampolines = "register_ftrace_direct"
+
+// netfilterVariants prefers one probe of nf_hook_slow, which sees every namespace.
 func netfilterVariants() []Variant {
-	return []Variant{
-		{
-			Kind: KindFunction, Family: "function",
-			Programs: []string{"nf_hook_slow_enter", "nf_hook_slow_leave"},
-			Fits: func(f *kernel.Facts) (bool, string) {
-				if !f.HasFunction("nf_hook_slow") || !f.HasFunction("register_ftrace_direct") {
-					return false, "functions cannot be probed on this kernel"
-				}
-				return true, ""
-			},
-		},
-		{
-			Kind: KindNetfilter, Family: "netfilter",
-			Programs: []string{"netfilter_enter", "netfilter_leave"},
-			Fits: func(f *kernel.Facts) (bool, string) {
-				if !f.HasType("bpf_nf_link") && !f.HasType("bpf_nf_ctx") {
-					return false, "netfilter links need Linux 6.4"
-				}
-				return true, ""
-			},
+	function := Variant{
+		Kind: KindFunction, Family: "function",
+		Programs: []string{"nf_hook_slow_enter", "nf_hook_slow_leave"},
+		Fits: func(f *kernel.Facts) (bool, string) {
+			// Older BTF describes only functions that can be probed themselves.
+			direct := f.HasFunction(trampolines) || f.HasSymbol(trampolines)
+			if !f.HasFunction("nf_hook_slow") || !direct {
+				return false, "functions cannot be probed on this kernel"
+			}
+			return true, ""
 		},
 	}
+	return append(withInline(function), Variant{
+		Kind: KindNetfilter, Family: "netfilter",
+		Programs: []string{"netfilter_enter", "netfilter_leave"},
+		Fits: func(f *kernel.Facts) (bool, string) {
+			if !f.HasType("bpf_nf_link") && !f.HasType("bpf_nf_ctx") {
+				return false, "netfilter links need Linux 6.4"
+			}
+			return true, ""
+		},
+	})
+}
+
+// withInline adds, where there is one, the object whose parser is inlined, for kernels whose global
+// BPF functions take no memory (bpf/include/room.h). Each fits only where the other does not.
+func withInline(v Variant) []Variant {
+	name := v.Family + inlineSuffix
+	if inlineFamilies()[name] == nil {
+		return []Variant{v}
+	}
+	offered, inline := v.Fits, v
+	v.Fits = func(f *kernel.Facts) (bool, string) {
+		if ok, reason := offered(f); !ok {
+			return false, reason
+		}
+		return f.TakesMemory(), "global BPF functions take no memory on this kernel"
+	}
+	inline.Family = name
+	inline.Fits = func(f *kernel.Facts) (bool, string) {
+		if ok, reason := offered(f); !ok {
+			return false, reason
+		}
+		return !f.TakesMemory(), "the parser need not be inlined"
+	}
+	return []Variant{v, inline}
 }
 
 // families maps an object's name to its loader.
@@ -192,5 +222,18 @@ func families() map[string]func() (*ebpf.CollectionSpec, error) {
 		"route":     bpfobj.LoadRoute,
 		"netfilter": bpfobj.LoadNetfilter,
 		"function":  bpfobj.LoadFunction,
+	}
+}
+
+// inlineSuffix marks the second form of a family.
+const inlineSuffix = "_inline"
+
+// inlineFamilies are read only where they are needed.
+func inlineFamilies() map[string]func() (*ebpf.CollectionSpec, error) {
+	return map[string]func() (*ebpf.CollectionSpec, error){
+		"device" + inlineSuffix:   bpfobj.LoadDeviceInline,
+		"drop" + inlineSuffix:     bpfobj.LoadDropInline,
+		"socket" + inlineSuffix:   bpfobj.LoadSocketInline,
+		"function" + inlineSuffix: bpfobj.LoadFunctionInline,
 	}
 }

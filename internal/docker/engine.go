@@ -177,10 +177,7 @@ func (e *engine) sync(ctx context.Context, cli *client.Client, pid int) error {
 		return err
 	})
 	group.Go(func() error {
-		var err error
-		if about, err = cli.Info(ctx); err != nil {
-			e.log.Debug("ask the engine about itself", "error", err) // names do without
-		}
+		about = e.about(ctx, cli)
 		return nil
 	})
 	group.Go(func() error {
@@ -208,6 +205,15 @@ func (e *engine) sync(ctx context.Context, cli *client.Client, pid int) error {
 	info.Settings = e.locate.settings(pid, version)
 	e.replace(info, raw, nets)
 	return nil
+}
+
+// about asks the engine about itself; names do without an answer.
+func (e *engine) about(ctx context.Context, cli *client.Client) system.Info {
+	info, err := cli.Info(ctx)
+	if err != nil {
+		e.log.Debug("ask the engine about itself", "error", err)
+	}
+	return info
 }
 
 // inspect asks for containers, some at a time. One that vanished meanwhile is nil.

@@ -72,7 +72,7 @@ func (h *Host) network(id string) *Network {
 	return nil
 }
 
-// on lists the running containers of a network that have a namespace of their own.
+// on lists the running containers of a network.
 func (h *Host) on(networkID string) []*Container {
 	var out []*Container
 	for _, c := range h.Containers {

@@ -80,7 +80,7 @@ func (s *scene) quickVerdict(t *testing.T, rule string) {
 	if waited > briefTimeout+time.Second {
 		t.Errorf("the verdict came %v after the probe, which waited %v", waited, briefTimeout)
 	}
-	settle(t, "", o.wrong(s, r), r)
+	right(t, o.wrong(s, r), r)
 }
 
 // killed ends pathtrace by kill -9 at several moments and checks that nothing is left.

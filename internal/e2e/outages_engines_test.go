@@ -39,6 +39,19 @@ func TestOutages29(t *testing.T) { firewallOutagesOn(t, docker29) }
 // TestOutages29Iptables makes them on Docker 29 with its iptables backend.
 func TestOutages29Iptables(t *testing.T) { firewallOutagesOn(t, docker29Iptables) }
 
+// TestFirewallVariants makes outages beyond the list, with both kinds of iptables.
+func TestFirewallVariants(t *testing.T) {
+	for _, kind := range []string{plain, legacy} {
+		t.Run(kind, func(t *testing.T) {
+			h, peer := spare(t, kind), spare(t, noProxy)
+			s := newScene(t, h, peer, kind)
+			for _, o := range firewallVariants() {
+				t.Run(o.name, func(t *testing.T) { s.outage(t, o.of(kind)) })
+			}
+		})
+	}
+}
+
 func firewallOutagesOn(t *testing.T, kind string) {
 	h, peer := spare(t, kind), spare(t, noProxy)
 	newScene(t, peer, h, noProxy)

@@ -15,8 +15,8 @@ import (
 )
 
 // outage is something that is broken, and what pathtrace must say of it. In its texts HOST and PEER
-// are the addresses of the two hosts, OUTSIDE the namespace outside, ELSEWHERE an address that is in
-// use nowhere, WEB the address of the container web, SUBNET that of its network.
+// are the addresses of the two hosts, OUTSIDE the namespace outside, OUTSIDEADDR its address and
+// OUTSIDENET the subnet, ELSEWHERE an address that is in use nowhere, WEB the address of the container web, SUBNET that of its network.
 type outage struct {
 	name, what string
 
@@ -37,8 +37,6 @@ type outage struct {
 	// only, if set, are the kinds of engines on which there is such an outage; on changes the row for a kind of engine.
 	only []string
 	on   map[string]func(*outage)
-	// gap says what is not explained yet, by kind of engine or "" for all: the row must then fail.
-	gap map[string]string
 }
 
 // of is the row for a kind of engine.
@@ -56,9 +54,6 @@ type answer struct {
 	causes   []path.Cause
 	warnings []path.Cause
 }
-
-// always is a gap whatever the engine.
-func always(text string) map[string]string { return map[string]string{"": text} }
 
 // as makes an answer of one outcome and a cause.
 func as(o path.Outcome, causes ...path.Cause) answer {
@@ -105,7 +100,8 @@ func (s *scene) container(t *testing.T, name, command string, flags ...string) *
 // say puts the scene's values into a text of the table.
 func (s *scene) say(text string) string {
 	return strings.NewReplacer(
-		"HOST", s.h.Addr.String(), "PEER", s.peer.Addr.String(), "OUTSIDE", shared.Outside,
+		"HOST", s.h.Addr.String(), "PEER", s.peer.Addr.String(), "OUTSIDEADDR", shared.OutsideAddr.String(),
+		"OUTSIDENET", netip.PrefixFrom(shared.OutsideAddr, 24).Masked().String(), "OUTSIDE", shared.Outside,
 		"ELSEWHERE", shared.Elsewhere.Addr().String(), "WEB", s.addr.String(),
 		"SUBNET", sceneSubnet.String(),
 	).Replace(text)
@@ -203,21 +199,16 @@ func (s *scene) outage(t *testing.T, o *outage) (took timing) {
 		took.verdict = r.verdicts[0]
 		t.Logf("%s: %s\n%s\n%s%s", o.name, o.what, strings.Join(r.args, " "), text.stdout, text.stderr)
 		wrong := append(o.wrong(s, r), o.wrongText(r, text)...)
-		settle(t, o.gap[s.kind]+o.gap[""], wrong, r)
+		right(t, wrong, r)
 	})
 	s.healthy(t, o, "after the undo")
 	return took
 }
 
-// settle ends a test by what is wrong. With a gap, something must be.
-func settle(t *testing.T, gap string, wrong []string, r *result) {
+// right fails the test if anything is wrong.
+func right(t *testing.T, wrong []string, r *result) {
 	t.Helper()
-	switch {
-	case gap != "" && len(wrong) == 0:
-		t.Errorf("this is explained now: remove the gap (%s)", gap)
-	case gap != "":
-		t.Skipf("%s: %s", gap, strings.Join(wrong, "; "))
-	case len(wrong) > 0:
+	if len(wrong) > 0 {
 		t.Errorf("%s\n%s", strings.Join(wrong, "\n"), lastVerdict(r))
 	}
 }

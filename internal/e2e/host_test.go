@@ -28,8 +28,15 @@ func (c *container) saveRules(t *testing.T) {
 
 func saveRules(t *testing.T, h *host, namespace string) {
 	t.Helper()
-	saved := inNetNS(t, namespace, "sh", "-c", h.tool("iptables-save")+" 2>/dev/null") // it warns of legacy tables
-	t.Cleanup(func() { feed(t, namespace, saved, h.tool("iptables-restore"), "-w") })
+	ns, err := netns.Open(namespace)
+	check(t, err)
+	defer ns.Close()
+	var saved strings.Builder
+	cmd := exec.Command(h.tool("iptables-save"))
+	cmd.Stdout = &saved // without its warnings
+	check(t, netns.Do(ns, cmd.Start))
+	check(t, cmd.Wait())
+	t.Cleanup(func() { feed(t, namespace, saved.String(), h.tool("iptables-restore"), "-w") })
 }
 
 // feed runs a tool of the machine in a namespace with text as its standard input.

@@ -31,13 +31,13 @@ func firewallOutages() []*outage {
 	return []*outage{
 		{
 			name: "a1", what: "nat flushed", with: rules, do: []string{"host iptables -w -t nat -F"},
-			from: "OUTSIDE", to: "HOST:8080", right: warned(path.CauseNATMissing, rulesMissing),
+			from: "OUTSIDE", to: "HOST:8080", right: warned(path.CauseNATMissing),
 			on: map[string]func(*outage){
 				docker29: func(o *outage) { o.with, o.do = table, flush("nat-prerouting-and-output") },
 			},
 		}, {
 			name: "a1b", what: "nat flushed, from a container", with: rules, do: []string{"host iptables -w -t nat -F"},
-			from: "cli", to: "PEER:8080", right: answer{outcomes: failed, causes: []path.Cause{masqueradeMissing, rulesMissing}},
+			from: "cli", to: "PEER:8080", right: answer{outcomes: failed, causes: []path.Cause{masqueradeMissing}},
 			on: map[string]func(*outage){
 				docker29: func(o *outage) { o.with, o.do = table, []string{"host nft flush table ip docker-bridges"} },
 			},
@@ -53,7 +53,7 @@ func firewallOutages() []*outage {
 			},
 		}, {
 			name: "a5", what: "nat flushed, no userland proxy", with: rules, do: []string{"host iptables -w -t nat -F"},
-			from: "OUTSIDE", to: "HOST:8080", right: as(path.Misdelivered, path.CauseNATMissing, rulesMissing),
+			from: "OUTSIDE", to: "HOST:8080", right: as(path.Misdelivered, path.CauseNATMissing),
 			on: map[string]func(*outage){
 				docker29: func(o *outage) {
 					o.with, o.do = table, flush("nat-prerouting-and-output")

@@ -81,13 +81,14 @@ func (s *session) flowConfig() flow.Config {
 	return cfg
 }
 
-// start reports that everything is attached and begins to collect.
+// start reports that everything is attached and begins to collect. What is read of the time before the
+// trace is read after that report and before the first event is taken, which waits in the buffer.
 func (s *session) start() {
+	s.traceRules()
+	s.t.cfg.OnStart(s.t.meta())
 	s.queues = s.queueBaseline()
 	s.sampleCounters()
 	go s.collector.run()
-	s.traceRules()
-	s.t.cfg.OnStart(s.t.meta())
 	go s.t.facts.WarmSymbols() // takes a processor for a while, so not before
 }
 

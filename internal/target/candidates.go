@@ -332,7 +332,7 @@ func (w *world) containerIn(inode uint32) (thing, bool) {
 
 // byHostName asks the resolver, after everything else.
 func (n *Names) byHostName(ctx context.Context, w *world, name string) (thing, error) {
-	unknown := &UnknownError{Name: name, Suggestions: w.similar(name), Known: w.known()}
+	unknown := &UnknownError{Name: name, Suggestions: w.similar(name), Known: w.known(), Silent: w.silent()}
 	if n.opts.Resolver == nil || strings.Contains(name, "/") {
 		return thing{}, unknown
 	}

@@ -23,6 +23,8 @@ type UnknownError struct {
 	Name string
 	// Suggestions are names that look alike, best first; Known are names there are, some of them.
 	Suggestions, Known []string
+	// Silent are the addresses of engines that do not answer: what only they know has no name.
+	Silent []string
 	// Reason says why a look-up as a host name or address found nothing; empty if there was none.
 	Reason string
 }
@@ -41,6 +43,10 @@ func (e *UnknownError) Error() string {
 		fmt.Fprintf(&b, ": there are %s", strings.Join(e.Known, ", "))
 	default:
 		b.WriteString(": no container and no named namespace was found")
+	}
+	if len(e.Silent) > 0 {
+		fmt.Fprintf(&b, "; the Docker engine at %s does not answer, so its containers are not known",
+			strings.Join(e.Silent, " and at "))
 	}
 	return b.String()
 }

@@ -2,7 +2,9 @@ package target
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -199,4 +201,14 @@ func distance(a, b string) int {
 		before, prev, row = prev, row, before
 	}
 	return prev[len(b)]
+}
+
+// silent lists the engines that are there and do not answer.
+func (w *world) silent() (hosts []string) {
+	for _, e := range w.engines {
+		if e.Err != nil && !errors.Is(e.Err, fs.ErrNotExist) {
+			hosts = append(hosts, e.Host)
+		}
+	}
+	return hosts
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"strings"
@@ -183,6 +184,24 @@ func TestWithoutDocker(t *testing.T) {
 	var unknown *UnknownError
 	if _, err := n.Target(context.Background(), "underlya:80", ""); !errors.As(err, &unknown) || unknown.Suggestions[0] != "underlay" {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestSilentEngine: a name that only an engine can know is not said to be nobody's while that engine
+// does not answer.
+func TestSilentEngine(t *testing.T) {
+	for _, test := range []struct {
+		why  error
+		says bool
+	}{{context.DeadlineExceeded, true}, {fs.ErrNotExist, false}, {nil, false}} {
+		opts := fixtureOptions()
+		engines := opts.Docker.(fakeDocker)
+		engines.engines = []docker.Engine{{Host: "unix:///one", Err: test.why, Alive: test.why == nil}}
+		opts.Docker = engines
+		_, err := New(opts).Target(context.Background(), "nobody:80", "")
+		if err == nil || strings.Contains(err.Error(), "unix:///one does not answer") != test.says {
+			t.Errorf("engine %v: got %v", test.why, err)
+		}
 	}
 }
 

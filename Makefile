@@ -18,7 +18,7 @@ PURE  = ./tracer/path ./internal/wire ./internal/flow ./internal/diagnose ./inte
 E2E   = $(GO) test -tags e2e -count=1 -timeout 25m ./internal/e2e/...
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-short e2e bench generate check-generated fmt lint race clean install dist
+.PHONY: help build demo test test-short test-kernels e2e bench generate check-generated fmt lint race clean install dist
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -38,6 +38,9 @@ test: ## test everything this machine can, installing what is missing (root)
 
 test-short: ## run the quick tests; those that need root are skipped without it
 	$(GO) test -short ./...
+
+test-kernels: ## run the tests that build their own network on Linux 5.10, 6.1 and 6.12, emulated (root, amd64)
+	scripts/kernels.sh
 
 e2e: ## run the tests against a Docker engine that they start themselves (root)
 	$(E2E)

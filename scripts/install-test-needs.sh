@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside Go: the tools whose rules and traffic pathtrace has to explain,
-# and a Docker engine, which the end-to-end tests start themselves.
+# a Docker engine, which the end-to-end tests start themselves, and what emulates other kernels.
 set -euo pipefail
 
 exec "$(dirname "$0")/apt-need.sh" iptables:iptables iptables-legacy:iptables \
 	ebtables:iptables nft:nftables ip:iproute2 tc:iproute2 \
-	iperf3:iperf3 tcpdump:tcpdump busybox:busybox-static dockerd:docker.io curl:curl
+	iperf3:iperf3 tcpdump:tcpdump busybox:busybox-static dockerd:docker.io curl:curl \
+	qemu-system-x86_64:qemu-system-x86 cpio:cpio depmod:kmod xz:xz-utils

@@ -159,10 +159,24 @@ func (a *analysis) closedPort(e *end) *path.Hop {
 		return e.reset
 	case e.icmp != nil && a.p.Proto == path.UDP && a.icmpOf(e.icmp) == icmpPortUnreachable:
 		return e.icmp
-	case e.drop != nil && e.drop.Reason == "NO_SOCKET" && a.cameBack(e):
+	case e.drop != nil && isNoSocket(e.drop) && a.cameBack(e):
 		return e.drop
 	}
 	return nil
+}
+
+// isNoSocket reports whether a packet was dropped for want of a socket. Kernels without drop reasons
+// (before 5.17) give the function only, which drops what is malformed as well: a refusal beside it, which
+// the callers look for, tells them apart.
+func isNoSocket(h *path.Hop) bool {
+	if h.Reason != "" {
+		return h.Reason == "NO_SOCKET"
+	}
+	switch h.Function {
+	case "tcp_v4_rcv", "tcp_v6_rcv", "udp_rcv", "udpv6_rcv", "__udp4_lib_rcv", "__udp6_lib_rcv":
+		return true
+	}
+	return false
 }
 
 // cameBack reports whether the refusal itself was seen on its way, or by the probe.

@@ -102,6 +102,9 @@ func (w *want) forEnd(a *analysis, e *end) {
 		w.counters(h.NetNS)
 		w.routes(h.NetNS, a.p.Source.Addr())
 	}
+	if h := e.last; h != nil && e.drop == nil && h.Stage == path.StageDevice && h.Action == path.ActionReceive {
+		w.routes(h.NetNS, a.p.Source.Addr()) // whether it was meant for the stack there, its links tell
+	}
 	for _, h := range []*path.Hop{e.drop, e.reset, e.icmp, e.last} {
 		if h == nil || h.NetNS == 0 {
 			continue
@@ -155,7 +158,7 @@ func (w *want) forDrop(a *analysis, e *end) {
 	case e.hook() != "" && !isRuleFunction(h.Function):
 		sysctl("net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max")
 		w.counters(h.NetNS)
-	case h.Reason == "SOCKET_RCVBUFF", isUDPQueue(h), h.Reason == "NO_SOCKET":
+	case h.Reason == "SOCKET_RCVBUFF", isUDPQueue(h), isNoSocket(h):
 		w.listeners(h.NetNS)
 		w.counters(h.NetNS)
 	}

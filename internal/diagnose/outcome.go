@@ -182,7 +182,7 @@ func (a *analysis) answered(e *end) bool {
 		return true
 	case e.drop == nil:
 		return e.answered()
-	case e.rst != nil && (e.drop.Reason == "NO_SOCKET" || a.resetFrom(e) != nil):
+	case e.rst != nil && (isNoSocket(e.drop) || a.resetFrom(e) != nil):
 		return true
 	case e.err != nil:
 		h := firstHop(e.err)

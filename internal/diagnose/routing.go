@@ -247,11 +247,17 @@ func (a *analysis) reached(e *end) *path.Hop {
 			return e.last
 		}
 	case path.StageDevice, path.StagePrerouting:
-		if in && e.last.Action != path.ActionTransmit && e.last.Action != path.ActionQueue {
+		if (in || !known && a.isOwn(e.last)) && e.last.Action != path.ActionTransmit && e.last.Action != path.ActionQueue {
 			return e.last
 		}
 	}
 	return nil
+}
+
+// isOwn reports whether a packet had the address of a device of the namespace it was in, which settles
+// that it was meant for the stack there. Without functions in its hooks nothing else shows it.
+func (a *analysis) isOwn(h *path.Hop) bool {
+	return a.carriedBy(h.NetNS, h.DstAddr.Addr()) != nil
 }
 
 // routeRemedy says how to look at the routes and how to restore a container's default route.

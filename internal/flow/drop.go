@@ -68,7 +68,7 @@ func (r *recorder) drop() {
 	if r.b.open && s == r.b.openStage {
 		r.inOpenHook()
 	}
-	r.base.copied = reason == "OTHERHOST" || isTap(l.function)
+	r.base.copied = reason == "OTHERHOST" || isTap(l.function) || r.isTakenEcho(l.function, reason)
 	r.base.noise = r.base.copied || isNoiseReason(reason) || r.isTCPNoise(s, l.function, reason)
 	r.b.freed = true
 	if r.t.skbs[r.e.Skb].packet == r.p {
@@ -85,6 +85,13 @@ func (r *recorder) drop() {
 // left after raw sockets took their clones (ping_rcv, of an echo reply).
 func isTap(function string) bool {
 	return function == "packet_rcv" || function == "tpacket_rcv" || function == "ping_rcv"
+}
+
+// isTakenEcho reports whether the function discards an echo reply after raw sockets took their clones of
+// it, where the compiler put ping_rcv into its caller.
+func (r *recorder) isTakenEcho(function, reason string) bool {
+	return (function == "icmp_rcv" || function == "icmpv6_rcv") && (reason == "" || reason == "NO_SOCKET") &&
+		r.p.dir == reply && !r.p.fp.icmpError
 }
 
 // inOpenHook gives the hop the place of the open hook: skb->dev may be in another namespace.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -25,6 +26,15 @@ func NeedsRoot(t testing.TB) {
 		t.Fatal("network namespaces need root, and CI must not skip this test")
 	}
 	t.Skip("network namespaces need root")
+}
+
+// Patience stretches a time that a test waits by the factor in the environment variable PATIENCE, for
+// machines that are slow, such as emulated ones.
+func Patience(d time.Duration) time.Duration {
+	if n, err := strconv.Atoi(os.Getenv("PATIENCE")); err == nil && n > 1 {
+		return d * time.Duration(n)
+	}
+	return d
 }
 
 // New returns an empty lab that is closed with the test.

@@ -15,6 +15,9 @@ import (
 const (
 	// tick is how often time passes for the tracker when no events come.
 	tick = 20 * time.Millisecond
+	// pause is how long the collector waits when nothing is followed: then the first event wakes it.
+	// Each of its own wake-ups keeps Go's scheduler busy for a moment, which costs the traffic of others.
+	pause = time.Second
 	// rest is how long the collector lets events gather once it has taken all: an event that finds it
 	// waiting has to wake it, which costs the traffic several times what the event costs. The kernel's
 	// buffer holds what comes meanwhile many times over.
@@ -58,7 +61,7 @@ func (c *collector) run() {
 	defer close(c.done)
 	var e wire.Event
 	for !c.stop.Load() {
-		c.reader.SetDeadline(time.Now().Add(tick))
+		c.setDeadline()
 		before := c.events.Load()
 		if !c.take(&e, batch) {
 			return
@@ -78,6 +81,18 @@ func (c *collector) run() {
 		continue
 	}
 	c.tracker.Flush()
+}
+
+// setDeadline bounds the next wait for an event.
+func (c *collector) setDeadline() {
+	if !c.tracker.Idle() {
+		c.reader.SetDeadline(time.Now().Add(tick))
+		return
+	}
+	if _, err := c.reader.Sleep(time.Now().Add(pause)); err != nil && c.err == nil {
+		c.err = err
+		c.reader.SetDeadline(time.Now().Add(tick))
+	}
 }
 
 // answer answers a question about the flows as they are now.
@@ -149,6 +164,7 @@ func (c *collector) points() map[string]uint64 {
 // finish ends run after everything that is in the buffer was taken, and waits for it.
 func (c *collector) finish() {
 	c.stop.Store(true)
+	_ = c.reader.Flush() // fails if the reader is closed: then nothing waits
 	<-c.done
 }
 

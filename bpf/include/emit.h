@@ -23,16 +23,23 @@ static __always_inline struct event *event_new(__u8 hook, const __u64 size)
 
 /*
  * Waking the reader for each record would cost more than the record. It looks by itself every few
- * milliseconds; the record that fills the buffer to WAKE_BYTES wakes it at once.
+ * milliseconds while it follows something; the record that fills the buffer to WAKE_BYTES wakes it at
+ * once, and so does the first one after it went to sleep.
  */
 #define WAKE_BYTES (512 << 10)
 
+static __always_inline bool wakes_reader(void)
+{
+	if (reader_sleeps) {
+		reader_sleeps = 0;
+		return true;
+	}
+	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) - WAKE_BYTES < sizeof(struct event);
+}
+
 static __always_inline void event_send(struct event *e)
 {
-	__u64 filled = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
-	bool crosses = filled - WAKE_BYTES < sizeof(*e);
-
-	bpf_ringbuf_submit(e, crosses ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	bpf_ringbuf_submit(e, wakes_reader() ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 }
 
 static __always_inline void fill_dev(struct event *e, struct net_device *dev)

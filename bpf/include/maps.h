@@ -70,6 +70,9 @@ struct mark {
 
 struct mark marks[MARKS_SIZE] SEC(".data.marks");
 
+/* Set by the reader before it sleeps for long: the first record then wakes it. */
+__u32 reader_sleeps SEC(".data.marks");
+
 /* Ends that make a packet ours whoever is at the other end. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -145,6 +145,7 @@ const (
 	DeviceProgNetifReceiveSkb = "netif_receive_skb"
 	DeviceVarConfig           = "config"
 	DeviceVarMarks            = "marks"
+	DeviceVarReaderSleeps     = "reader_sleeps"
 )
 
 // LoadDevice returns the embedded CollectionSpec for Device.
@@ -210,8 +211,9 @@ type DeviceMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DeviceVariableSpecs struct {
-	Config *ebpf.VariableSpec `ebpf:"config"`
-	Marks  *ebpf.VariableSpec `ebpf:"marks"`
+	Config       *ebpf.VariableSpec `ebpf:"config"`
+	Marks        *ebpf.VariableSpec `ebpf:"marks"`
+	ReaderSleeps *ebpf.VariableSpec `ebpf:"reader_sleeps"`
 }
 
 // DeviceObjects contains all objects after they have been loaded into the kernel.
@@ -257,8 +259,9 @@ func (m *DeviceMaps) Close() error {
 //
 // It can be passed to LoadDeviceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DeviceVariables struct {
-	Config *ebpf.Variable `ebpf:"config"`
-	Marks  *ebpf.Variable `ebpf:"marks"`
+	Config       *ebpf.Variable `ebpf:"config"`
+	Marks        *ebpf.Variable `ebpf:"marks"`
+	ReaderSleeps *ebpf.Variable `ebpf:"reader_sleeps"`
 }
 
 // DevicePrograms contains all programs after they have been loaded into the kernel.

@@ -29,6 +29,7 @@ const (
 	DeviceInlineProgNetifReceiveSkb = "netif_receive_skb"
 	DeviceInlineVarConfig           = "config"
 	DeviceInlineVarMarks            = "marks"
+	DeviceInlineVarReaderSleeps     = "reader_sleeps"
 )
 
 // LoadDeviceInline returns the embedded CollectionSpec for DeviceInline.
@@ -96,8 +97,9 @@ type DeviceInlineMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DeviceInlineVariableSpecs struct {
-	Config *ebpf.VariableSpec `ebpf:"config"`
-	Marks  *ebpf.VariableSpec `ebpf:"marks"`
+	Config       *ebpf.VariableSpec `ebpf:"config"`
+	Marks        *ebpf.VariableSpec `ebpf:"marks"`
+	ReaderSleeps *ebpf.VariableSpec `ebpf:"reader_sleeps"`
 }
 
 // DeviceInlineObjects contains all objects after they have been loaded into the kernel.
@@ -147,8 +149,9 @@ func (m *DeviceInlineMaps) Close() error {
 //
 // It can be passed to LoadDeviceInlineObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DeviceInlineVariables struct {
-	Config *ebpf.Variable `ebpf:"config"`
-	Marks  *ebpf.Variable `ebpf:"marks"`
+	Config       *ebpf.Variable `ebpf:"config"`
+	Marks        *ebpf.Variable `ebpf:"marks"`
+	ReaderSleeps *ebpf.Variable `ebpf:"reader_sleeps"`
 }
 
 // DeviceInlinePrograms contains all programs after they have been loaded into the kernel.

@@ -27,6 +27,7 @@ const (
 	DropProgKfreeSkbSocket = "kfree_skb_socket"
 	DropVarConfig          = "config"
 	DropVarMarks           = "marks"
+	DropVarReaderSleeps    = "reader_sleeps"
 )
 
 // LoadDrop returns the embedded CollectionSpec for Drop.
@@ -92,8 +93,9 @@ type DropMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DropVariableSpecs struct {
-	Config *ebpf.VariableSpec `ebpf:"config"`
-	Marks  *ebpf.VariableSpec `ebpf:"marks"`
+	Config       *ebpf.VariableSpec `ebpf:"config"`
+	Marks        *ebpf.VariableSpec `ebpf:"marks"`
+	ReaderSleeps *ebpf.VariableSpec `ebpf:"reader_sleeps"`
 }
 
 // DropObjects contains all objects after they have been loaded into the kernel.
@@ -139,8 +141,9 @@ func (m *DropMaps) Close() error {
 //
 // It can be passed to LoadDropObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DropVariables struct {
-	Config *ebpf.Variable `ebpf:"config"`
-	Marks  *ebpf.Variable `ebpf:"marks"`
+	Config       *ebpf.Variable `ebpf:"config"`
+	Marks        *ebpf.Variable `ebpf:"marks"`
+	ReaderSleeps *ebpf.Variable `ebpf:"reader_sleeps"`
 }
 
 // DropPrograms contains all programs after they have been loaded into the kernel.

@@ -27,6 +27,7 @@ const (
 	DropInlineProgKfreeSkbPlain = "kfree_skb_plain"
 	DropInlineVarConfig         = "config"
 	DropInlineVarMarks          = "marks"
+	DropInlineVarReaderSleeps   = "reader_sleeps"
 )
 
 // LoadDropInline returns the embedded CollectionSpec for DropInline.
@@ -92,8 +93,9 @@ type DropInlineMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DropInlineVariableSpecs struct {
-	Config *ebpf.VariableSpec `ebpf:"config"`
-	Marks  *ebpf.VariableSpec `ebpf:"marks"`
+	Config       *ebpf.VariableSpec `ebpf:"config"`
+	Marks        *ebpf.VariableSpec `ebpf:"marks"`
+	ReaderSleeps *ebpf.VariableSpec `ebpf:"reader_sleeps"`
 }
 
 // DropInlineObjects contains all objects after they have been loaded into the kernel.
@@ -143,8 +145,9 @@ func (m *DropInlineMaps) Close() error {
 //
 // It can be passed to LoadDropInlineObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DropInlineVariables struct {
-	Config *ebpf.Variable `ebpf:"config"`
-	Marks  *ebpf.Variable `ebpf:"marks"`
+	Config       *ebpf.Variable `ebpf:"config"`
+	Marks        *ebpf.Variable `ebpf:"marks"`
+	ReaderSleeps *ebpf.Variable `ebpf:"reader_sleeps"`
 }
 
 // DropInlinePrograms contains all programs after they have been loaded into the kernel.

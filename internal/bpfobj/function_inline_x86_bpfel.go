@@ -28,6 +28,7 @@ const (
 	FunctionInlineProgNfHookSlowLeave = "nf_hook_slow_leave"
 	FunctionInlineVarConfig           = "config"
 	FunctionInlineVarMarks            = "marks"
+	FunctionInlineVarReaderSleeps     = "reader_sleeps"
 )
 
 // LoadFunctionInline returns the embedded CollectionSpec for FunctionInline.
@@ -94,8 +95,9 @@ type FunctionInlineMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FunctionInlineVariableSpecs struct {
-	Config *ebpf.VariableSpec `ebpf:"config"`
-	Marks  *ebpf.VariableSpec `ebpf:"marks"`
+	Config       *ebpf.VariableSpec `ebpf:"config"`
+	Marks        *ebpf.VariableSpec `ebpf:"marks"`
+	ReaderSleeps *ebpf.VariableSpec `ebpf:"reader_sleeps"`
 }
 
 // FunctionInlineObjects contains all objects after they have been loaded into the kernel.
@@ -145,8 +147,9 @@ func (m *FunctionInlineMaps) Close() error {
 //
 // It can be passed to LoadFunctionInlineObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FunctionInlineVariables struct {
-	Config *ebpf.Variable `ebpf:"config"`
-	Marks  *ebpf.Variable `ebpf:"marks"`
+	Config       *ebpf.Variable `ebpf:"config"`
+	Marks        *ebpf.Variable `ebpf:"marks"`
+	ReaderSleeps *ebpf.Variable `ebpf:"reader_sleeps"`
 }
 
 // FunctionInlinePrograms contains all programs after they have been loaded into the kernel.

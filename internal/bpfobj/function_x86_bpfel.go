@@ -26,6 +26,7 @@ const (
 	FunctionProgNfHookSlowLeave = "nf_hook_slow_leave"
 	FunctionVarConfig           = "config"
 	FunctionVarMarks            = "marks"
+	FunctionVarReaderSleeps     = "reader_sleeps"
 )
 
 // LoadFunction returns the embedded CollectionSpec for Function.
@@ -90,8 +91,9 @@ type FunctionMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FunctionVariableSpecs struct {
-	Config *ebpf.VariableSpec `ebpf:"config"`
-	Marks  *ebpf.VariableSpec `ebpf:"marks"`
+	Config       *ebpf.VariableSpec `ebpf:"config"`
+	Marks        *ebpf.VariableSpec `ebpf:"marks"`
+	ReaderSleeps *ebpf.VariableSpec `ebpf:"reader_sleeps"`
 }
 
 // FunctionObjects contains all objects after they have been loaded into the kernel.
@@ -137,8 +139,9 @@ func (m *FunctionMaps) Close() error {
 //
 // It can be passed to LoadFunctionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FunctionVariables struct {
-	Config *ebpf.Variable `ebpf:"config"`
-	Marks  *ebpf.Variable `ebpf:"marks"`
+	Config       *ebpf.Variable `ebpf:"config"`
+	Marks        *ebpf.Variable `ebpf:"marks"`
+	ReaderSleeps *ebpf.Variable `ebpf:"reader_sleeps"`
 }
 
 // FunctionPrograms contains all programs after they have been loaded into the kernel.

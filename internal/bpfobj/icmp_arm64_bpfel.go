@@ -25,6 +25,7 @@ const (
 	ICMPProgIcmpSend     = "icmp_send"
 	ICMPVarConfig        = "config"
 	ICMPVarMarks         = "marks"
+	ICMPVarReaderSleeps  = "reader_sleeps"
 )
 
 // LoadICMP returns the embedded CollectionSpec for ICMP.
@@ -88,8 +89,9 @@ type ICMPMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ICMPVariableSpecs struct {
-	Config *ebpf.VariableSpec `ebpf:"config"`
-	Marks  *ebpf.VariableSpec `ebpf:"marks"`
+	Config       *ebpf.VariableSpec `ebpf:"config"`
+	Marks        *ebpf.VariableSpec `ebpf:"marks"`
+	ReaderSleeps *ebpf.VariableSpec `ebpf:"reader_sleeps"`
 }
 
 // ICMPObjects contains all objects after they have been loaded into the kernel.
@@ -135,8 +137,9 @@ func (m *ICMPMaps) Close() error {
 //
 // It can be passed to LoadICMPObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ICMPVariables struct {
-	Config *ebpf.Variable `ebpf:"config"`
-	Marks  *ebpf.Variable `ebpf:"marks"`
+	Config       *ebpf.Variable `ebpf:"config"`
+	Marks        *ebpf.Variable `ebpf:"marks"`
+	ReaderSleeps *ebpf.Variable `ebpf:"reader_sleeps"`
 }
 
 // ICMPPrograms contains all programs after they have been loaded into the kernel.

@@ -26,6 +26,7 @@ const (
 	NetfilterProgNetfilterLeave = "netfilter_leave"
 	NetfilterVarConfig          = "config"
 	NetfilterVarMarks           = "marks"
+	NetfilterVarReaderSleeps    = "reader_sleeps"
 )
 
 // LoadNetfilter returns the embedded CollectionSpec for Netfilter.
@@ -90,8 +91,9 @@ type NetfilterMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetfilterVariableSpecs struct {
-	Config *ebpf.VariableSpec `ebpf:"config"`
-	Marks  *ebpf.VariableSpec `ebpf:"marks"`
+	Config       *ebpf.VariableSpec `ebpf:"config"`
+	Marks        *ebpf.VariableSpec `ebpf:"marks"`
+	ReaderSleeps *ebpf.VariableSpec `ebpf:"reader_sleeps"`
 }
 
 // NetfilterObjects contains all objects after they have been loaded into the kernel.
@@ -137,8 +139,9 @@ func (m *NetfilterMaps) Close() error {
 //
 // It can be passed to LoadNetfilterObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetfilterVariables struct {
-	Config *ebpf.Variable `ebpf:"config"`
-	Marks  *ebpf.Variable `ebpf:"marks"`
+	Config       *ebpf.Variable `ebpf:"config"`
+	Marks        *ebpf.Variable `ebpf:"marks"`
+	ReaderSleeps *ebpf.Variable `ebpf:"reader_sleeps"`
 }
 
 // NetfilterPrograms contains all programs after they have been loaded into the kernel.

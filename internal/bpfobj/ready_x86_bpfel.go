@@ -25,6 +25,7 @@ const (
 	ReadyProgSkDataReady  = "sk_data_ready"
 	ReadyVarConfig        = "config"
 	ReadyVarMarks         = "marks"
+	ReadyVarReaderSleeps  = "reader_sleeps"
 )
 
 // LoadReady returns the embedded CollectionSpec for Ready.
@@ -88,8 +89,9 @@ type ReadyMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ReadyVariableSpecs struct {
-	Config *ebpf.VariableSpec `ebpf:"config"`
-	Marks  *ebpf.VariableSpec `ebpf:"marks"`
+	Config       *ebpf.VariableSpec `ebpf:"config"`
+	Marks        *ebpf.VariableSpec `ebpf:"marks"`
+	ReaderSleeps *ebpf.VariableSpec `ebpf:"reader_sleeps"`
 }
 
 // ReadyObjects contains all objects after they have been loaded into the kernel.
@@ -135,8 +137,9 @@ func (m *ReadyMaps) Close() error {
 //
 // It can be passed to LoadReadyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ReadyVariables struct {
-	Config *ebpf.Variable `ebpf:"config"`
-	Marks  *ebpf.Variable `ebpf:"marks"`
+	Config       *ebpf.Variable `ebpf:"config"`
+	Marks        *ebpf.Variable `ebpf:"marks"`
+	ReaderSleeps *ebpf.Variable `ebpf:"reader_sleeps"`
 }
 
 // ReadyPrograms contains all programs after they have been loaded into the kernel.

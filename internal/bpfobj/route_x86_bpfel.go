@@ -26,6 +26,7 @@ const (
 	RouteProgFibTableLookup  = "fib_table_lookup"
 	RouteVarConfig           = "config"
 	RouteVarMarks            = "marks"
+	RouteVarReaderSleeps     = "reader_sleeps"
 )
 
 // LoadRoute returns the embedded CollectionSpec for Route.
@@ -90,8 +91,9 @@ type RouteMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type RouteVariableSpecs struct {
-	Config *ebpf.VariableSpec `ebpf:"config"`
-	Marks  *ebpf.VariableSpec `ebpf:"marks"`
+	Config       *ebpf.VariableSpec `ebpf:"config"`
+	Marks        *ebpf.VariableSpec `ebpf:"marks"`
+	ReaderSleeps *ebpf.VariableSpec `ebpf:"reader_sleeps"`
 }
 
 // RouteObjects contains all objects after they have been loaded into the kernel.
@@ -137,8 +139,9 @@ func (m *RouteMaps) Close() error {
 //
 // It can be passed to LoadRouteObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RouteVariables struct {
-	Config *ebpf.Variable `ebpf:"config"`
-	Marks  *ebpf.Variable `ebpf:"marks"`
+	Config       *ebpf.Variable `ebpf:"config"`
+	Marks        *ebpf.Variable `ebpf:"marks"`
+	ReaderSleeps *ebpf.Variable `ebpf:"reader_sleeps"`
 }
 
 // RoutePrograms contains all programs after they have been loaded into the kernel.

@@ -30,6 +30,7 @@ const (
 	SocketInlineProgTcpSendResetPlain    = "tcp_send_reset_plain"
 	SocketInlineVarConfig                = "config"
 	SocketInlineVarMarks                 = "marks"
+	SocketInlineVarReaderSleeps          = "reader_sleeps"
 )
 
 // LoadSocketInline returns the embedded CollectionSpec for SocketInline.
@@ -98,8 +99,9 @@ type SocketInlineMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SocketInlineVariableSpecs struct {
-	Config *ebpf.VariableSpec `ebpf:"config"`
-	Marks  *ebpf.VariableSpec `ebpf:"marks"`
+	Config       *ebpf.VariableSpec `ebpf:"config"`
+	Marks        *ebpf.VariableSpec `ebpf:"marks"`
+	ReaderSleeps *ebpf.VariableSpec `ebpf:"reader_sleeps"`
 }
 
 // SocketInlineObjects contains all objects after they have been loaded into the kernel.
@@ -149,8 +151,9 @@ func (m *SocketInlineMaps) Close() error {
 //
 // It can be passed to LoadSocketInlineObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SocketInlineVariables struct {
-	Config *ebpf.Variable `ebpf:"config"`
-	Marks  *ebpf.Variable `ebpf:"marks"`
+	Config       *ebpf.Variable `ebpf:"config"`
+	Marks        *ebpf.Variable `ebpf:"marks"`
+	ReaderSleeps *ebpf.Variable `ebpf:"reader_sleeps"`
 }
 
 // SocketInlinePrograms contains all programs after they have been loaded into the kernel.

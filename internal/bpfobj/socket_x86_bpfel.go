@@ -29,6 +29,7 @@ const (
 	SocketProgTcpSendResetReason   = "tcp_send_reset_reason"
 	SocketVarConfig                = "config"
 	SocketVarMarks                 = "marks"
+	SocketVarReaderSleeps          = "reader_sleeps"
 )
 
 // LoadSocket returns the embedded CollectionSpec for Socket.
@@ -96,8 +97,9 @@ type SocketMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SocketVariableSpecs struct {
-	Config *ebpf.VariableSpec `ebpf:"config"`
-	Marks  *ebpf.VariableSpec `ebpf:"marks"`
+	Config       *ebpf.VariableSpec `ebpf:"config"`
+	Marks        *ebpf.VariableSpec `ebpf:"marks"`
+	ReaderSleeps *ebpf.VariableSpec `ebpf:"reader_sleeps"`
 }
 
 // SocketObjects contains all objects after they have been loaded into the kernel.
@@ -143,8 +145,9 @@ func (m *SocketMaps) Close() error {
 //
 // It can be passed to LoadSocketObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SocketVariables struct {
-	Config *ebpf.Variable `ebpf:"config"`
-	Marks  *ebpf.Variable `ebpf:"marks"`
+	Config       *ebpf.Variable `ebpf:"config"`
+	Marks        *ebpf.Variable `ebpf:"marks"`
+	ReaderSleeps *ebpf.Variable `ebpf:"reader_sleeps"`
 }
 
 // SocketPrograms contains all programs after they have been loaded into the kernel.

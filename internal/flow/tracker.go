@@ -105,6 +105,17 @@ func (t *Tracker) Flush() {
 // Stats returns the counts so far.
 func (t *Tracker) Stats() Stats { return t.stats }
 
+// Idle reports whether the tracker waits for nothing: no flow is open and no event is held back, so
+// that time may pass without Expire.
+func (t *Tracker) Idle() bool {
+	for i := range t.lists {
+		if t.lists[i].n > 0 {
+			return false
+		}
+	}
+	return len(t.queue.order) == t.queue.first && len(t.settle.items) == t.settle.first
+}
+
 // handle uses one event, in the order of time.
 func (t *Tracker) handle(e *wire.Event) {
 	t.now = max(t.now, e.Time)

@@ -18,6 +18,9 @@ const (
 	markBytes = 2
 )
 
+// sleepsOffset is where reader_sleeps stands, behind the marks.
+const sleepsOffset = marksSize * markBytes
+
 // The bytes of a mark.
 const (
 	endpointMark = iota

@@ -394,3 +394,49 @@ func TestLoadWithoutOne(t *testing.T) {
 		}
 	}
 }
+
+// TestSleep: the first event wakes a reader that sleeps, Flush does, and what is there already keeps it
+// awake.
+func TestSleep(t *testing.T) {
+	l := labtest.New(t, lab.Options{})
+	ns := labtest.Namespace(t, l, "a")
+	s := load(t, Config{})
+	r, err := s.Reader()
+	labtest.Must(t, err)
+	t.Cleanup(func() { r.Close() })
+	a, b := open(t, ns, "127.0.0.1:0"), open(t, ns, "127.0.0.1:0")
+	labtest.Must(t, s.Watch(Endpoint{Addr: b.addr(), Proto: wire.ProtoUDP}))
+	const long = 10 * time.Second
+	sleep := func(want bool) {
+		t.Helper()
+		if got, err := r.Sleep(time.Now().Add(long)); err != nil || got != want {
+			t.Fatalf("Sleep: %v, %v, want %v", got, err, want)
+		}
+	}
+	read := func() error {
+		t.Helper()
+		var e wire.Event
+		start := time.Now()
+		err := r.Read(&e)
+		if took := time.Since(start); took > long/2 {
+			t.Errorf("woken after %v", took)
+		}
+		return err
+	}
+	sleep(true)
+	go func() {
+		time.Sleep(50 * time.Millisecond)
+		a.send(t, b)
+	}()
+	labtest.Must(t, read())
+	sleep(false) // the packet's other events
+	drain(t, r, ns.Inode)
+	sleep(true)
+	go func() {
+		time.Sleep(50 * time.Millisecond)
+		_ = r.Flush() // what it does is seen below
+	}()
+	if err := read(); !IsTimeout(err) {
+		t.Errorf("Read after Flush: %v", err)
+	}
+}

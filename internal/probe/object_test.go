@@ -177,8 +177,13 @@ func TestLostSlots(t *testing.T) {
 			t.Errorf("slot %d has no name", slot)
 		}
 	}
-	if got, want := spec.Maps[marksMap].ValueSize, uint32(marksSize*markBytes); got != want {
+	if got, want := spec.Maps[marksMap].ValueSize, uint32(sleepsOffset+4); got != want {
 		t.Errorf("map marks: %d bytes, want %d", got, want)
+	}
+	for name, want := range map[string]uint32{"marks": 0, "reader_sleeps": sleepsOffset} {
+		if got := spec.Variables[name].Offset; got != want {
+			t.Errorf("%s: offset %d, want %d", name, got, want)
+		}
 	}
 }
 

@@ -1,9 +1,11 @@
 package probe
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -19,6 +21,8 @@ var ErrClosed = ringbuf.ErrClosed
 type Reader struct {
 	ring   *ringbuf.Reader
 	record ringbuf.Record
+	marks  *ebpf.Memory
+	fence  atomic.Uint32
 }
 
 // Reader opens the ring buffer.
@@ -27,7 +31,7 @@ func (s *Set) Reader() (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open ring buffer: %w", err)
 	}
-	return &Reader{ring: ring}, nil
+	return &Reader{ring: ring, marks: s.marks}, nil
 }
 
 // Read fills e with the next event. It blocks until one comes, until the deadline given to
@@ -40,13 +44,41 @@ func (r *Reader) Read(e *wire.Event) error {
 	return wire.Decode(r.record.RawSample, e)
 }
 
-// SetDeadline bounds the wait of Read.
+// SetDeadline bounds the wait of Read. Events wake a waiting Read only in bulk: the deadline is when it
+// looks for single ones.
 func (r *Reader) SetDeadline(t time.Time) { r.ring.SetDeadline(t) }
 
-// IsTimeout reports whether err is that of a passed deadline.
-func IsTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+// Sleep lets the next Read wait until the deadline, or until the first event, which wakes it. It
+// reports false, and only sets the deadline, if there is an event already.
+func (r *Reader) Sleep(deadline time.Time) (bool, error) {
+	r.ring.SetDeadline(deadline)
+	if err := r.setSleeps(1); err != nil {
+		return false, err
+	}
+	// An event from before the kernel saw the flag does not wake: it has to be seen here. The atomic
+	// operation keeps the reading behind the writing.
+	r.fence.Add(1)
+	if r.ring.AvailableBytes() == 0 {
+		return true, nil
+	}
+	return false, r.setSleeps(0)
+}
 
-// Flush makes a blocked Read return what is left, then ErrFlushed.
+// setSleeps writes reader_sleeps of bpf/include/maps.h.
+func (r *Reader) setSleeps(flag uint32) error {
+	_, err := r.marks.WriteAt(binary.NativeEndian.AppendUint32(nil, flag), sleepsOffset)
+	if err != nil {
+		return fmt.Errorf("tell the kernel that the reader sleeps: %w", err)
+	}
+	return nil
+}
+
+// IsTimeout reports whether err is that of a passed deadline, or of Flush.
+func IsTimeout(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, ringbuf.ErrFlushed)
+}
+
+// Flush makes a blocked Read return what is left, then an error that IsTimeout knows.
 func (r *Reader) Flush() error { return r.ring.Flush() }
 
 // Available returns the number of bytes waiting in the ring buffer.

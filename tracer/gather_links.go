@@ -40,6 +40,7 @@ func (s *session) readWay(f *diagnose.Facts, want diagnose.LinkWant) {
 		s.readPrograms(f, q)
 	}
 	f.Subnets = s.subnets()
+	s.readTunnels(f, want)
 }
 
 // readOwners finds who has an address, and, if there are several, how they are connected.
@@ -275,7 +276,7 @@ func (s *session) subnets() []diagnose.Subnet {
 	for _, n := range s.t.engines.Networks() {
 		for _, p := range n.Subnets {
 			out = append(out, diagnose.Subnet{Network: n.Name, Prefix: p, Bridge: n.Bridge,
-				HostNetNS: s.hostNetNS(n.Engine), Taken: slices.Concat(taken[n.ID], n.Gateways)})
+				HostNetNS: s.hostNetNS(n.Engine), Encrypted: n.Encrypted, Peers: n.Peers, Taken: slices.Concat(taken[n.ID], n.Gateways)})
 		}
 	}
 	return out

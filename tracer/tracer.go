@@ -75,16 +75,18 @@ func (t *Tracer) open(ctx context.Context) error {
 	}
 	// Loading programs and reading names do not depend on each other.
 	group, gctx := errgroup.WithContext(ctx)
-	group.Go(t.openKernel)
-	group.Go(func() error { return t.openNames(gctx) })
+	ports := make(chan []uint16, 1)
+	group.Go(func() error { return t.openKernel(ports) })
+	group.Go(func() error { return t.openNames(gctx, ports) })
 	if err := group.Wait(); err != nil {
 		return err
 	}
 	return t.attachNamespaces()
 }
 
-// openKernel reads the kernel's types while what does not need them is prepared.
-func (t *Tracer) openKernel() error {
+// openKernel reads the kernel's types while what does not need them is prepared. The UDP ports of
+// VXLAN come in by ports.
+func (t *Tracer) openKernel(ports <-chan []uint16) error {
 	cfg := probe.Config{
 		// One probe is a handful of packets: all of them tell more and cost nothing.
 		AllPackets: t.cfg.AllPackets || t.cfg.Source != "",
@@ -102,18 +104,15 @@ func (t *Tracer) openKernel() error {
 	if prepared := group.Wait(); err != nil || prepared != nil {
 		return cmp.Or(err, prepared)
 	}
-	cfg.Facts = t.facts
+	cfg.Facts, cfg.VXLANPorts = t.facts, <-ports
 	return t.set.Load(cfg)
 }
 
-func (t *Tracer) openNames(ctx context.Context) error {
-	var err error
-	if t.topo, err = topo.New(topo.Options{Log: t.cfg.Log}); err != nil {
-		return fmt.Errorf("read network namespaces: %w", err)
-	}
-	if err := t.addNamespaces(); err != nil {
+func (t *Tracer) openNames(ctx context.Context, ports chan<- []uint16) error {
+	if err := t.openTopology(ports); err != nil {
 		return err
 	}
+	var err error
 	patience, cancel := context.WithTimeout(ctx, dockerPatience)
 	defer cancel()
 	t.engines, err = docker.Connect(patience, docker.Options{
@@ -135,6 +134,20 @@ func (t *Tracer) openNames(ctx context.Context) error {
 		return err
 	}
 	return sourceErr
+}
+
+// openTopology reads the namespaces, and says which UDP ports are VXLAN's.
+func (t *Tracer) openTopology(ports chan<- []uint16) error {
+	defer close(ports)
+	var err error
+	if t.topo, err = topo.New(topo.Options{Log: t.cfg.Log}); err != nil {
+		return fmt.Errorf("read network namespaces: %w", err)
+	}
+	if err := t.addNamespaces(); err != nil {
+		return err
+	}
+	ports <- t.vxlanPorts()
+	return nil
 }
 
 // addNamespaces makes the configured namespaces known.
@@ -174,7 +187,7 @@ func (t *Tracer) pathNamespaces() []uint32 {
 	add(t.target.NetNS...)
 	for _, ns := range t.topo.Namespaces() {
 		if ns.Kind == topo.KindHidden {
-			add(ns.Inode)
+			add(ns.Inode, t.labels.underlay(ns.Inode))
 		}
 	}
 	add(t.given...)

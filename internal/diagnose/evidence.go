@@ -41,7 +41,9 @@ func (a *analysis) evidence(e *end, f finding) []string {
 		a.addReturn(add, e.err, "an ICMP error ("+a.icmpOf(icmpHop(e.err)).meaning()+")")
 	}
 	if f.outcome != path.Delivered {
-		a.addNoise(add)
+		if at := e.at(); at == nil || at.Outer == nil { // else it got through whatever it was flooded on
+			a.addNoise(add)
+		}
 		a.addProbe(add)
 	}
 	a.addGaps(add, f.outcome)

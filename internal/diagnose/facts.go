@@ -37,6 +37,9 @@ type Facts struct {
 	Owners []Owner
 	// Subnets are those of the engines' networks.
 	Subnets []Subnet
+	// VXLANs are the VXLAN devices of the namespaces that Docker keeps for its overlays, and of those
+	// on the way; nil if not read.
+	VXLANs []VXLAN
 }
 
 // Probe is what came of the probe.
@@ -167,6 +170,10 @@ type Namespace struct {
 	Table  []TableRoute
 	// Tracked holds the entries of connection tracking that were asked for and found.
 	Tracked []Tracked
+	// FDB holds the forwarding entries of its VXLAN devices.
+	FDB []FDBEntry
+	// IPsec is what it demands and has for encryption; nil if not read.
+	IPsec *IPsec
 	// NATPorts is how many ports the source translation of the flow has in use towards the target's
 	// end, this flow not counted; 0 if not counted.
 	NATPorts int

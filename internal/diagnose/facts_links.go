@@ -66,6 +66,10 @@ type Subnet struct {
 	// Bridge is the network's bridge device in the namespaces HostNetNS; "" for other drivers.
 	Bridge    string
 	HostNetNS []uint32
+	// Encrypted is set on an overlay with IPsec; Peers are the hosts that take part in an overlay, by
+	// the address they announce.
+	Encrypted bool
+	Peers     []netip.Addr
 	// Taken lists the addresses of the network's containers and its gateways.
 	Taken []netip.Addr
 }

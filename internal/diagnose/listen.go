@@ -147,8 +147,8 @@ func (a *analysis) closedPort(e *end) *path.Hop {
 	if e.direction() != path.Request || e.phase != phaseRequest || e.hook() != "" || e.held != "" {
 		return nil
 	}
-	if e.drop != nil && !hasString(noSocketReasons(), e.drop.Reason) {
-		return nil
+	if e.drop != nil && (e.drop.Outer != nil || !hasString(noSocketReasons(), e.drop.Reason)) {
+		return nil // not in a tunnel: there the port is the tunnel's
 	}
 	switch {
 	case e.reset != nil && a.p.Proto == path.TCP:

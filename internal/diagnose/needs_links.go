@@ -21,6 +21,10 @@ type LinkWant struct {
 	Queues, Tables []uint32
 	// Owners lists addresses whose owners are wanted, whichever namespace they are in.
 	Owners []netip.Addr
+	// Tunnels asks for the VXLAN devices of all overlays.
+	Tunnels bool
+	// IPsec lists namespaces whose policies and states are wanted.
+	IPsec []uint32
 }
 
 // DeviceQuery names a device by its index, or by its name if the index is not known.
@@ -69,6 +73,7 @@ func (w *want) forLinks(a *analysis, e *end) {
 		w.owners(a.nextHop(e, h))
 	}
 	w.linkSysctls(a, e)
+	w.tunnel(e, h)
 }
 
 // linkSysctls asks for the settings that decide whether a source is accepted, whether loopback
@@ -113,7 +118,7 @@ func (w *LinkWant) sort() {
 		slices.Sort(list)
 		return slices.Compact(list)
 	}
-	w.Way, w.Queues, w.Tables = spaces(w.Way), spaces(w.Queues), spaces(w.Tables)
+	w.Way, w.Queues, w.Tables, w.IPsec = spaces(w.Way), spaces(w.Queues), spaces(w.Tables), spaces(w.IPsec)
 	slices.SortFunc(w.Owners, netip.Addr.Compare)
 	w.Owners = slices.Compact(w.Owners)
 	slices.SortFunc(w.Devices, func(x, y DeviceQuery) int {

@@ -36,6 +36,9 @@ func explainNeighbour(a *analysis, e *end) *finding {
 	case h == nil:
 		h = e.last
 	}
+	if explainOverlayMisrouted(a, e) != nil || explainOverlayPeer(a, e) != nil {
+		return nil // which says so, and why
+	}
 	hop := a.nextHop(e, h)
 	if f := a.ownerUnplugged(e, h, hop); f != nil {
 		return f

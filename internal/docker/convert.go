@@ -205,6 +205,11 @@ func convertNetwork(engine int, in network.Summary) *Network {
 	if in.Driver == "overlay" {
 		_, n.Encrypted = in.Options["encrypted"]
 	}
+	for _, peer := range in.Peers {
+		if addr := parseAddr(peer.IP); addr.IsValid() {
+			n.Peers = append(n.Peers, addr)
+		}
+	}
 	n.MTU, _ = strconv.Atoi(in.Options["com.docker.network.driver.mtu"])
 	for _, vni := range strings.Split(in.Options["com.docker.network.driver.overlay.vxlanid_list"], ",") {
 		if v, err := strconv.ParseUint(strings.TrimSpace(vni), 10, 24); err == nil {

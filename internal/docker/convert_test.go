@@ -138,8 +138,9 @@ func TestConvertNetwork(t *testing.T) {
 			Network{ID: "1", Name: "x", Driver: "bridge", Bridge: "br0", Internal: true, MTU: 1400}},
 		{"default", `{"Id":"1","Name":"bridge","Driver":"bridge"}`,
 			Network{ID: "1", Name: "bridge", Driver: "bridge", Bridge: "docker0", ICC: true}},
-		{"overlay", `{"Id":"abcdefghijklm","Name":"ov","Driver":"overlay","Scope":"swarm","Attachable":true,"Options":{"com.docker.network.driver.overlay.vxlanid_list":"4097, 4098","encrypted":""}}`,
-			Network{ID: "abcdefghijklm", Name: "ov", Driver: "overlay", Scope: "swarm", Attachable: true, ICC: true, Encrypted: true, VNIs: []uint32{4097, 4098}}},
+		{"overlay", `{"Id":"abcdefghijklm","Name":"ov","Driver":"overlay","Scope":"swarm","Attachable":true,"Options":{"com.docker.network.driver.overlay.vxlanid_list":"4097, 4098","encrypted":""},"Peers":[{"Name":"a","IP":"192.0.2.1"},{"Name":"b","IP":""}]}`,
+			Network{ID: "abcdefghijklm", Name: "ov", Driver: "overlay", Scope: "swarm", Attachable: true, ICC: true, Encrypted: true, VNIs: []uint32{4097, 4098},
+				Peers: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}},
 		{"macvlan", `{"Id":"1","Name":"m","Driver":"macvlan","Options":{"parent":"eth0"}}`,
 			Network{ID: "1", Name: "m", Driver: "macvlan", Parent: "eth0", ICC: true}},
 	}

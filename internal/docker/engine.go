@@ -168,7 +168,7 @@ func (e *engine) sync(ctx context.Context, cli *client.Client, pid int) error {
 	var about system.Info
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		nets, err = cli.NetworkList(ctx, network.ListOptions{})
+		nets, err = e.networkList(ctx, cli)
 		return err
 	})
 	group.Go(func() error {
@@ -205,6 +205,29 @@ func (e *engine) sync(ctx context.Context, cli *client.Client, pid int) error {
 	info.Settings = e.locate.settings(pid, version)
 	e.replace(info, raw, nets)
 	return nil
+}
+
+// networkList lists the networks. Only an inspection tells which hosts take part in an overlay.
+func (e *engine) networkList(ctx context.Context, cli *client.Client) ([]network.Summary, error) {
+	list, err := cli.NetworkList(ctx, network.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	for i := range list {
+		if list[i].Driver != "overlay" {
+			continue
+		}
+		group.Go(func() error {
+			// One that has just gone, or that is not in use here, has no peers.
+			if in, err := cli.NetworkInspect(ctx, list[i].ID, network.InspectOptions{}); err == nil {
+				list[i].Peers = in.Peers
+			}
+			return nil
+		})
+	}
+	return list, group.Wait()
 }
 
 // about asks the engine about itself; names do without an answer.

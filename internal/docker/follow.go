@@ -85,7 +85,7 @@ func (e *engine) refresh(ctx context.Context, cli *client.Client, batch dirty) e
 	}
 	var nets []network.Summary
 	if batch.networks {
-		if nets, err = cli.NetworkList(ctx, network.ListOptions{}); err != nil {
+		if nets, err = e.networkList(ctx, cli); err != nil {
 			return fmt.Errorf("list networks: %w", err)
 		}
 	}

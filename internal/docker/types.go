@@ -128,6 +128,9 @@ type Network struct {
 	Encrypted bool
 	// VNIs of an overlay network, one per subnet.
 	VNIs []uint32
+	// Peers are the hosts that take part in an overlay network, by the address they announce to each
+	// other. It is that of their tunnels, too, unless the swarm has a data path address of its own.
+	Peers []netip.Addr
 	// MTU in bytes, 0 if not set on the network.
 	MTU int
 	// Parent is the parent device of a macvlan or ipvlan network.

@@ -49,6 +49,7 @@ func (t *Tracker) record(p *packet, index uint8, e *wire.Event) {
 	if r.base.netns == 0 {
 		r.base.netns = r.b.netns
 	}
+	r.underlay()
 	r.tunnel()
 	r.ends()
 	switch e.Hook {
@@ -96,6 +97,16 @@ func (r *recorder) add(s stageID, a actionID, x *extra) {
 	}
 	r.t.keep(r.p, h)
 	r.b.stage = s
+}
+
+// underlay gives a tunnel's packet in OUTPUT the device that it is to leave by: its skb->dev is still
+// that of the tunnel, which may be in another namespace than the hook.
+func (r *recorder) underlay() {
+	e := r.e
+	hook := e.Hook == wire.NetfilterEnter || e.Hook == wire.NetfilterLeave
+	if hook && e.Has(wire.FlagEncapsulated) && e.NFHook == wire.NFOutput && e.OutIfindex != 0 {
+		r.base.ifindex, r.base.dev = e.OutIfindex, 0
+	}
 }
 
 // tunnel notes that the packet entered or left a tunnel. Packets that come out of a device inside

@@ -2,6 +2,7 @@ package render
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -35,6 +36,8 @@ func placeText(h *path.Hop, severalHosts bool) string {
 			return "host " + h.Host
 		}
 		return "host"
+	case h.Network != "" && strings.HasPrefix(h.Namespace, "overlay "): // the one Docker keeps for it
+		return h.Namespace
 	case h.Namespace != "":
 		text = "netns " + h.Namespace
 	case h.NetNS != 0:

@@ -86,7 +86,7 @@ func parseLink(netns uint32, msg []byte) (linkState, error) {
 		s.nsid = int(int32(a.NetNsID))
 	}
 	if v, ok := link.(*netlink.Vxlan); ok {
-		s.VNI, s.VXLANPort = uint32(v.VxlanId), uint16(v.Port)
+		s.VNI, s.VXLANPort, s.VXLANProxy = uint32(v.VxlanId), uint16(v.Port), v.Proxy
 	}
 	return s, nil
 }

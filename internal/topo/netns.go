@@ -69,9 +69,11 @@ type Link struct {
 	HardwareAddr string
 	// Addrs are the addresses of the device with their prefix length; not to be modified.
 	Addrs []netip.Prefix
-	// VNI and VXLANPort are valid iff Kind is vxlan.
-	VNI       uint32
-	VXLANPort uint16
+	// VNI, VXLANPort and VXLANProxy are valid iff Kind is vxlan. With VXLANProxy the device answers
+	// ARP and neighbour discovery itself, from its neighbour entries.
+	VNI        uint32
+	VXLANPort  uint16
+	VXLANProxy bool
 	// BridgePortState is disabled, listening, learning, forwarding or blocking; empty for a link
 	// that is no bridge port.
 	BridgePortState string

@@ -143,6 +143,10 @@ const (
 	CauseNATExhausted     Cause = "nat-exhausted"
 	CauseNameNotResolved  Cause = "name-not-resolved"
 
+	CauseOverlayPeerUnreachable Cause = "overlay-peer-unreachable"
+	CauseOverlayMisrouted       Cause = "overlay-misrouted"
+	CauseEncryptionFailed       Cause = "encryption-failed"
+
 	CauseLostInTransit   Cause = "lost-in-transit"
 	CauseUnexplainedDrop Cause = "unexplained-drop"
 )

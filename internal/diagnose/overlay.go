@@ -258,7 +258,7 @@ func explainOverlayPeer(a *analysis, e *end) *finding {
 	f.remedy = []string{
 		a.inUnderlay(e, h, "ping -c 3 "+to.String()),
 		fmt.Sprintf("tcpdump -ni any udp port %d and host %s  # on %s: do the packets arrive?", vtep.Port(), hostOf(h.Outer.Src), to),
-		fmt.Sprintf("pathtrace --to %s  # on %s, while it is asked again: where does it end there?", text(h.DstAddr.Addr()), to),
+		fmt.Sprintf("pathtrace --to %s  # on %s, while it is asked again: where does it end there?", either(address(h.DstAddr), "TARGET"), to),
 		fmt.Sprintf("permit UDP port %d between the hosts", vtep.Port()),
 	}
 	return f

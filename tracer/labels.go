@@ -35,6 +35,7 @@ type deviceKey struct{ netns, ifindex uint32 }
 // device is what is said of a network device.
 type device struct {
 	name, kind, network, bridge string
+	mtu                         uint32
 }
 
 func newLabels(t *topo.Topology, engines *docker.Engines, given []uint32) *labels {
@@ -186,7 +187,7 @@ func (l *labels) lookUp(netns, ifindex uint32, seen string) device {
 	if !ok {
 		return device{name: seen}
 	}
-	d := device{name: link.Name, kind: link.Kind}
+	d := device{name: link.Name, kind: link.Kind, mtu: link.MTU}
 	if master, ok := l.topo.Link(netns, link.Master); ok && link.Master != 0 && master.Kind == "bridge" {
 		d.bridge = master.Name
 	}
@@ -324,7 +325,7 @@ func (l *labels) hop(h *path.Hop) {
 		h.Container, h.Project, h.Service = c.Name, c.Project, c.Service
 	}
 	d := l.device(h.NetNS, h.Ifindex, h.Device)
-	h.Device, h.DeviceKind, h.Network, h.Bridge = d.name, d.kind, d.network, d.bridge
+	h.Device, h.DeviceKind, h.Network, h.Bridge, h.DeviceMTU = d.name, d.kind, d.network, d.bridge, d.mtu
 	if h.InIfindex != 0 && h.InDevice == "" {
 		h.InDevice = l.device(h.NetNS, h.InIfindex, "").name
 	}

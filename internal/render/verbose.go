@@ -1,6 +1,7 @@
 package render
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -84,7 +85,11 @@ func writeHop(out *printer, p *path.Path, pkt *path.Packet, i int, c hookColumns
 		{pad(shorten(namespaceText(h), c.namespace), c.namespace) + "  ", cyan},
 		{pad(shorten(deviceColumn(h), c.device), c.device) + "  ", plain},
 	}
-	rest := hopRest(p, pkt, h, true)
+	var before *path.Hop
+	if i > 0 {
+		before = &pkt.Hops[i-1]
+	}
+	rest := hopRest(p, pkt, before, h, true)
 	what, width := hookText(h), 0
 	for _, s := range left {
 		width += columns(s.text)
@@ -94,8 +99,8 @@ func writeHop(out *printer, p *path.Path, pkt *path.Packet, i int, c hookColumns
 		return
 	}
 	out.line(append(left, span{what, hopStyle(h)})...)
-	same := i > 0 && h.Src == pkt.Hops[i-1].Src && h.Dst == pkt.Hops[i-1].Dst
-	if rest = hopRest(p, pkt, h, !same); rest != "" {
+	same := before != nil && h.Src == before.Src && h.Dst == before.Dst
+	if rest = hopRest(p, pkt, before, h, !same); rest != "" {
 		out.paragraph(rest, plain, span{strings.Repeat(" ", 2+hookOffset+2), plain})
 	}
 }
@@ -103,8 +108,9 @@ func writeHop(out *printer, p *path.Path, pkt *path.Packet, i int, c hookColumns
 // deviceColumn names the device of a hop, else one that a netfilter hook was given.
 func deviceColumn(h *path.Hop) string { return first(h.Device, h.InDevice, h.OutDevice) }
 
-// hopRest returns the addresses, if wanted, and what is special about a hop.
-func hopRest(p *path.Path, pkt *path.Packet, h *path.Hop, ends bool) string {
+// hopRest returns the addresses, if wanted, and what is special about a hop; before is the one before it,
+// or nil.
+func hopRest(p *path.Path, pkt *path.Packet, before, h *path.Hop, ends bool) string {
 	var parts []string
 	if ends && h.Src+h.Dst != "" {
 		parts = append(parts, h.Src+" → "+h.Dst)
@@ -123,6 +129,7 @@ func hopRest(p *path.Path, pkt *path.Packet, h *path.Hop, ends bool) string {
 	if o := h.Outer; o != nil {
 		add("in", "VXLAN "+strconv.FormatUint(uint64(o.VNI), 10)+" "+o.Src+" → "+o.Dst)
 	}
+	add("MTU", tunnelMTU(before, h))
 	if h.PrevSrc != h.Src {
 		add("source was", h.PrevSrc)
 	}
@@ -144,6 +151,22 @@ func hopRest(p *path.Path, pkt *path.Packet, h *path.Hop, ends bool) string {
 		add("", "harmless")
 	}
 	return strings.Join(parts, ", ")
+}
+
+// tunnelMTU tells the MTU inside and outside of a tunnel where a packet enters or leaves it.
+func tunnelMTU(before, h *path.Hop) string {
+	if before == nil || before.DeviceMTU == 0 || h.DeviceMTU == 0 {
+		return ""
+	}
+	inside, outside := before.DeviceMTU, h.DeviceMTU
+	switch h.Action {
+	case path.ActionDecapsulate:
+		inside, outside = outside, inside
+	case path.ActionEncapsulate:
+	default:
+		return ""
+	}
+	return fmt.Sprintf("%d inside, %d outside", inside, outside)
 }
 
 // hopStyle returns the colour of a hop.

@@ -359,7 +359,7 @@ func TestBridgeAndVXLAN(t *testing.T) {
 	veth(t, a, "port", a, "eth0")
 	in(t, a, func(h *netlink.Handle) error {
 		br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
-		vx := &netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: "vx0"}, VxlanId: 4097, Port: 4789}
+		vx := &netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: "vx0"}, VxlanId: 4097, Port: 4789, Proxy: true}
 		if err := errors.Join(h.LinkAdd(br), h.LinkAdd(vx)); err != nil {
 			return err
 		}
@@ -385,7 +385,7 @@ func TestBridgeAndVXLAN(t *testing.T) {
 	br, _ := topo.LinkByName(netns, "br0")
 	vx, _ := topo.LinkByName(netns, "vx0")
 	port, _ := topo.LinkByName(netns, "port")
-	if br.Kind != "bridge" || vx.Kind != "vxlan" || vx.VNI != 4097 || vx.VXLANPort != 4789 || vx.Alias != "overlay" {
+	if br.Kind != "bridge" || vx.Kind != "vxlan" || vx.VNI != 4097 || vx.VXLANPort != 4789 || !vx.VXLANProxy || vx.Alias != "overlay" {
 		t.Errorf("got %+v and %+v", br, vx)
 	}
 	if port.Master != br.Index || port.BridgePortState == "" || port.PeerNetNS != netns {

@@ -81,15 +81,26 @@ func (s *session) flowConfig() flow.Config {
 	return cfg
 }
 
-// start reports that everything is attached and begins to collect. What is read of the time before the
-// trace is read after that report and before the first event is taken, which waits in the buffer.
+// start reports that everything is attached and begins to collect. What was before the trace is read
+// before that report where traffic may come at once, and after it where the probe is still to be sent;
+// events wait in the buffer meanwhile.
 func (s *session) start() {
 	s.traceRules()
-	s.t.cfg.OnStart(s.t.meta())
-	s.queues = s.queueBaseline()
-	s.sampleCounters()
+	if s.t.cfg.Source == "" {
+		s.readBaseline()
+		s.t.cfg.OnStart(s.t.meta())
+	} else {
+		s.t.cfg.OnStart(s.t.meta())
+		s.readBaseline()
+	}
 	go s.collector.run()
 	go s.t.facts.WarmSymbols() // takes a processor for a while, so not before
+}
+
+// readBaseline reads the counters that are compared with those after a flow.
+func (s *session) readBaseline() {
+	s.queues = s.queueBaseline()
+	s.sampleCounters()
 }
 
 // newNamespace attaches to a namespace that a packet of the trace went through, so that the next one

@@ -36,7 +36,9 @@ func vtepOf(h *path.Hop) (dst netip.AddrPort, ok bool) {
 func explainOverlayMisrouted(a *analysis, e *end) *finding {
 	for _, explain := range []explainer{unknownVNI, noTunnelSocket, noForwarding, noProxyEntry, wrongEndpoint} {
 		if f := explain(a, e); f != nil {
-			f.cause = path.CauseOverlayMisrouted
+			if f.cause == "" {
+				f.cause = path.CauseOverlayMisrouted
+			}
 			return f
 		}
 	}
@@ -126,7 +128,8 @@ func noForwarding(a *analysis, e *end) *finding {
 	f.says = fmt.Sprintf("%s got no further than %s in %s: it knows no tunnel endpoint for %s", a.subject(e),
 		h.Device, a.place(h), of)
 	f.evidence = a.listFDB(h.NetNS)
-	f.remedy = []string{a.command(h, "bridge fdb show dev "+quote(h.Device))}
+	a.forgotten(e, f, addr)
+	f.remedy = append(f.remedy, a.command(h, "bridge fdb show dev "+quote(h.Device)))
 	if right, _ := a.farHost(e); len(right) == 1 && mac != "" {
 		f.remedy = append(f.remedy, a.command(h, fmt.Sprintf("bridge fdb replace %s dev %s dst %s self permanent",
 			mac, quote(h.Device), right[0])))
@@ -170,13 +173,31 @@ func noProxyEntry(a *analysis, e *end) *finding {
 		}
 	}
 	f.evidence = append(f.evidence, fmt.Sprintf("%s in %s answers for %s", v.Device, at, orNothing(known)))
-	f.remedy = []string{a.commandIn(v.NetNS, "", "ip neigh show dev "+quote(v.Device))}
+	a.forgotten(e, f, addr)
+	f.remedy = append(f.remedy, a.commandIn(v.NetNS, "", "ip neigh show dev "+quote(v.Device)))
 	if mac := a.ownerMAC(addr); mac != "" {
 		f.remedy = append(f.remedy, a.commandIn(v.NetNS, "", fmt.Sprintf("ip neigh replace %s lladdr %s dev %s nud permanent",
 			addr, mac, quote(v.Device))))
 	}
 	f.remedy = append(f.remedy, a.announce(e), gossip)
 	return f
+}
+
+// forgotten adds that the sender's host has lost contact with the receiver's: Docker then takes away the
+// entries of its containers. The peer is what fails then, not what is known of it.
+func (a *analysis) forgotten(e *end, f *finding, addr netip.Addr) {
+	network := a.overlay(addr)
+	if network == nil {
+		return
+	}
+	right, name := a.farHost(e)
+	if len(right) > 0 && !slices.ContainsFunc(right, func(r netip.Addr) bool { return slices.Contains(network.Peers, r) }) {
+		f.cause = path.CauseOverlayPeerUnreachable
+		f.says += fmt.Sprintf(", since its host has no contact with that of %s, %s", name, joinAddrs(right))
+		f.remedy = append(f.remedy, "ping -c 3 "+right[0].String())
+	}
+	f.evidence = append(f.evidence, fmt.Sprintf("hosts that take part in overlay %s, as this host was told: %s", network.Network,
+		joinAddrs(network.Peers)))
 }
 
 // wrongEndpoint: the packet went to a host that is not that of the receiver, or none of the network's.

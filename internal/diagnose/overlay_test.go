@@ -264,6 +264,12 @@ func TestOverlayProxy(t *testing.T) {
 			f.Owners = []Owner{{Addr: ip("10.0.1.4"), NetNS: nsWeb, MAC: o2MAC, PeerNetNS: nsPeerOverlay}}
 		}), outcome: path.Lost, cause: path.CauseOverlayMisrouted, summary: summary,
 			remedy: "ip neigh replace 10.0.1.4 lladdr 02:42:0a:00:01:04 dev vxlan0 nud permanent"},
+		{name: "the hosts have lost contact", flow: asks, facts: forgot(func(f *Facts) {
+			twoEngines(f)
+			f.Subnets[0].Peers = f.Subnets[0].Peers[:1]
+		}), outcome: path.Lost, cause: path.CauseOverlayPeerUnreachable,
+			summary: summary + ", since its host has no contact with that of web, 10.99.0.12",
+			remedy:  "ping -c 3 10.99.0.12", evidence: "hosts that take part in overlay ov, as this host was told: 10.99.0.11"},
 		{name: "an address that nobody is known to have", flow: asks, facts: forgot(func(f *Facts) { f.Target.Label = "10.0.1.4" }),
 			outcome: path.Lost, cause: path.CauseNeighbourUnresolved, summary: nobody},
 		{name: "a container of the same host", flow: asks, facts: forgot(func(f *Facts) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/pathtrace/pathtrace/internal/firewall"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
@@ -111,7 +112,9 @@ func explainFirewallReject(a *analysis, e *end) *finding {
 	case e.icmp != nil:
 		with = "an ICMP error"
 	default:
-		return nil
+		if with = a.rejection(e); with == "" {
+			return nil
+		}
 	}
 	at := e.at()
 	f := &finding{
@@ -123,6 +126,22 @@ func explainFirewallReject(a *analysis, e *end) *finding {
 		a.hookPlace(e, at), a.wayThrough(e))
 	f.cause = path.CauseFirewallReject
 	return f
+}
+
+// rejection names the ICMP error that came back for a packet which a rule rejected, "" if none did.
+// Where the kernel sending it is not seen (icmp_send), the rule tells what the packet on its way does not.
+func (a *analysis) rejection(e *end) string {
+	if e.drop == nil || e.err == nil {
+		return ""
+	}
+	if c := a.ruling(e).one(); c == nil || c.Verdict.Kind != firewall.Reject {
+		return ""
+	}
+	m := a.icmpOf(icmpHop(e.err))
+	if !m.isError() || m == icmpTooBig {
+		return ""
+	}
+	return "an ICMP error (" + m.meaning() + ")"
 }
 
 // resetFrom returns the RST that the place of the drop sent itself, or nil. A reset that came later,

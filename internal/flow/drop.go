@@ -68,8 +68,8 @@ func (r *recorder) drop() {
 	if r.b.open && s == r.b.openStage {
 		r.inOpenHook()
 	}
-	r.base.copied = reason == "OTHERHOST" || isTap(l.function) || r.isTakenEcho(l.function, reason)
-	r.base.noise = r.base.copied || isNoiseReason(reason) || r.isTCPNoise(s, l.function, reason)
+	r.base.copied = r.isOtherHost(l.function, reason) || isTap(l.function) || r.isTakenEcho(l.function, reason)
+	r.base.noise = r.base.copied || isNoiseReason(reason) || isPart(l.function, reason) || r.isTCPNoise(s, l.function, reason)
 	r.b.freed = true
 	if r.t.skbs[r.e.Skb].packet == r.p {
 		delete(r.t.skbs, r.e.Skb)
@@ -85,6 +85,20 @@ func (r *recorder) drop() {
 // left after raw sockets took their clones (ping_rcv, of an echo reply).
 func isTap(function string) bool {
 	return function == "packet_rcv" || function == "tpacket_rcv" || function == "ping_rcv"
+}
+
+// isOtherHost reports whether a frame that was for another host was discarded. Kernels without drop
+// reasons say so by the packet's type.
+func (r *recorder) isOtherHost(function, reason string) bool {
+	const otherHost = 3 // PACKET_OTHERHOST, include/uapi/linux/if_packet.h
+	ip := function == "ip_rcv_core" || function == "ip6_rcv_core" || function == "ipv6_rcv"
+	return reason == "OTHERHOST" || reason == "" && ip && r.e.PktType == otherHost
+}
+
+// isPart reports whether a part of a reassembled packet was freed with the whole, which older
+// kernels (6.1) report like a drop.
+func isPart(function, reason string) bool {
+	return function == "skb_release_data" && (reason == "" || reason == "NOT_SPECIFIED")
 }
 
 // isTakenEcho reports whether the function discards an echo reply after raw sockets took their clones of

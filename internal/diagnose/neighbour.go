@@ -45,13 +45,9 @@ func explainNeighbour(a *analysis, e *end) *finding {
 	}
 	f := &finding{cause: path.CauseNeighbourUnresolved, where: whereOf(h, e.direction())}
 	f.where.Stage = path.StageNeighbour
-	question := "ARP"
-	if hop.Is6() {
-		question = "neighbour discovery"
-	}
 	dev := a.outDevice(e, h)
 	f.says = fmt.Sprintf("%s got no further than %s: nobody answered %s for %s%s",
-		a.subject(e), a.place(h), question, text(hop), dev.on())
+		a.subject(e), a.place(h), question(hop), text(hop), dev.on())
 	if h.Outer != nil {
 		f.evidence = append(f.evidence, fmt.Sprintf("it was on its way to the tunnel endpoint %s",
 			h.Outer.Dst))
@@ -67,6 +63,14 @@ func explainNeighbour(a *analysis, e *end) *finding {
 	f.remedy = append(f.remedy, fmt.Sprintf("check that the owner of %s runs and is connected to the same"+
 		" link", text(hop)))
 	return f
+}
+
+// question names the protocol that asks for the MAC address of addr.
+func question(addr netip.Addr) string {
+	if addr.Is6() {
+		return "neighbour discovery"
+	}
+	return "ARP"
 }
 
 // waitsForMAC reports whether a packet without a drop is known to wait for a MAC address.

@@ -144,14 +144,9 @@ const gossip = "permit TCP and UDP port 7946 between the hosts: by it they tell 
 // noProxyEntry: the VXLAN device has to answer for the containers of other hosts, and has no entry for
 // this one. An address that nothing but the asker claims to exist may as well not exist.
 func noProxyEntry(a *analysis, e *end) *finding {
-	h := e.drop
-	switch {
-	case h != nil && (h.Outer != nil || !isNeighbourDrop(h)):
+	h := a.waitsAt(e)
+	if h == nil || h.Outer != nil {
 		return nil
-	case h == nil && (e.reset != nil || e.rst != nil || e.held != "" || !a.waitsForMAC(e)):
-		return nil
-	case h == nil:
-		h = e.last
 	}
 	addr := a.nextHop(e, h)
 	v := a.proxyFor(h)
@@ -161,18 +156,12 @@ func noProxyEntry(a *analysis, e *end) *finding {
 	at := a.spaceName(v.NetNS)
 	f := &finding{where: whereOf(h, e.direction())}
 	f.where.Stage = path.StageNeighbour
-	f.says = fmt.Sprintf("%s got no further than %s: %s in %s, which answers ARP for the containers of other"+
-		" hosts, has no entry for %s", a.subject(e), a.place(h), v.Device, at, text(addr))
+	f.says = fmt.Sprintf("%s got no further than %s: %s in %s, which answers %s for the containers of other"+
+		" hosts, has no entry for %s", a.subject(e), a.place(h), v.Device, at, question(addr), text(addr))
 	if n := a.neighbour(h.NetNS, addr); n != nil {
 		f.evidence = append(f.evidence, fmt.Sprintf("the neighbour entry of %s in %s is %s", addr, a.place(h), n.State))
 	}
-	var known []string
-	for _, n := range a.space(v.NetNS).Neighbours {
-		if n.Ifindex == v.Ifindex && n.MAC != "" {
-			known = append(known, n.Addr.String())
-		}
-	}
-	f.evidence = append(f.evidence, fmt.Sprintf("%s in %s answers for %s", v.Device, at, orNothing(known)))
+	f.evidence = append(f.evidence, a.answersFor(v))
 	a.forgotten(e, f, addr)
 	f.remedy = append(f.remedy, a.commandIn(v.NetNS, "", "ip neigh show dev "+quote(v.Device)))
 	if mac := a.ownerMAC(addr); mac != "" {
@@ -181,6 +170,32 @@ func noProxyEntry(a *analysis, e *end) *finding {
 	}
 	f.remedy = append(f.remedy, a.announce(e), gossip)
 	return f
+}
+
+// waitsAt returns where a packet waits for a MAC address, or gave up waiting; nil if it does not.
+func (a *analysis) waitsAt(e *end) *path.Hop {
+	switch {
+	case e.drop != nil && isNeighbourDrop(e.drop):
+		return e.drop
+	case e.drop != nil, e.reset != nil, e.rst != nil, e.held != "", !a.waitsForMAC(e):
+		return nil
+	}
+	return e.last
+}
+
+// answersFor says for which addresses a VXLAN device answers.
+func (a *analysis) answersFor(v *VXLAN) string {
+	var known []string
+	for _, n := range a.space(v.NetNS).Neighbours {
+		if n.Ifindex == v.Ifindex && n.MAC != "" {
+			known = append(known, n.Addr.String())
+		}
+	}
+	list := "nobody"
+	if len(known) > 0 {
+		list = strings.Join(known, ", ")
+	}
+	return fmt.Sprintf("%s in %s answers for %s", v.Device, a.spaceName(v.NetNS), list)
 }
 
 // forgotten adds that the sender's host has lost contact with the receiver's: Docker then takes away the
@@ -238,72 +253,4 @@ func wrongEndpoint(a *analysis, e *end) *finding {
 	}
 	f.remedy = append(f.remedy, a.announce(e), gossip)
 	return f
-}
-
-// explainOverlayPeer: the packet left for the tunnel's other end, and nothing is known of it since.
-func explainOverlayPeer(a *analysis, e *end) *finding {
-	h := e.last
-	vtep, ok := vtepOf(h)
-	if !ok || e.held != "" || e.reset != nil || e.rst != nil || a.icmpOf(e.icmp) == icmpTooBig {
-		return nil
-	}
-	to := vtep.Addr()
-	f := &finding{cause: path.CauseOverlayPeerUnreachable, where: whereOf(h, e.direction())}
-	switch {
-	case e.drop != nil && !isNeighbourDrop(e.drop):
-		return nil
-	case e.drop != nil || a.waitsForMAC(e):
-		if a.nextHop(e, h) != to {
-			return nil // the way to the peer fails, not the peer
-		}
-		f.where.Stage = path.StageNeighbour
-		f.says = fmt.Sprintf("%s was encapsulated in VXLAN %d for %s, and nobody answers ARP for that address%s",
-			a.subject(e), h.Outer.VNI, to, a.outDevice(e, h).on())
-		if n := a.neighbour(h.NetNS, to); n != nil {
-			f.evidence = append(f.evidence, fmt.Sprintf("the neighbour entry of %s in %s is %s", to, a.place(h), n.State))
-		}
-	default:
-		f.outcome = path.Lost
-		through := ""
-		if h.Action == path.ActionTransmit {
-			through = " through " + h.Device + " of " + a.place(h)
-		}
-		f.says = fmt.Sprintf("%s was encapsulated in VXLAN %d and sent to tunnel endpoint %s%s, and nothing came back%s",
-			a.subject(e), h.Outer.VNI, to, through, a.within())
-	}
-	if e.icmp != nil {
-		f.evidence = append(f.evidence, fmt.Sprintf("%s answered the VXLAN packet with an ICMP error (%s)", a.place(e.icmp),
-			a.icmpOf(e.icmp).meaning()))
-	}
-	f.evidence = append(f.evidence, a.peerFacts(h, to)...)
-	f.remedy = []string{
-		a.inUnderlay(e, h, "ping -c 3 "+to.String()),
-		fmt.Sprintf("tcpdump -ni any udp port %d and host %s  # on %s: do the packets arrive?", vtep.Port(), hostOf(h.Outer.Src), to),
-		fmt.Sprintf("pathtrace --to %s  # on %s, while it is asked again: where does it end there?", either(address(h.DstAddr), "TARGET"), to),
-		fmt.Sprintf("permit UDP port %d between the hosts", vtep.Port()),
-	}
-	return f
-}
-
-// peerFacts says what is known of the tunnel endpoint.
-func (a *analysis) peerFacts(h *path.Hop, to netip.Addr) []string {
-	if n := a.overlay(h.DstAddr.Addr()); n != nil && slices.Contains(n.Peers, to) {
-		return []string{fmt.Sprintf("%s takes part in overlay %s, as this host was told", to, n.Network)}
-	}
-	return nil
-}
-
-func orNothing(list []string) string {
-	if len(list) == 0 {
-		return "nobody"
-	}
-	return strings.Join(list, ", ")
-}
-
-func joinAddrs(list []netip.Addr) string {
-	words := make([]string, len(list))
-	for i, addr := range list {
-		words[i] = addr.String()
-	}
-	return strings.Join(words, ", ")
 }

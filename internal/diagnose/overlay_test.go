@@ -142,6 +142,14 @@ func TestOverlayPeer(t *testing.T) {
 			summary: "lost: the request from cli got no further than host: nobody answered ARP for 10.99.0.1 on eth0",
 		},
 		{
+			name: "it got there", flow: tunnelled(vtepTwo, func(f *testFlow, in hopOption) []path.Hop {
+				return append(left(f, in), f.hop(nsPeer, path.StageInput, path.ActionLeave, "eth0", in, named("peer")))
+			}),
+			facts:   overlayFacts(func(f *Facts) { f.Owners = []Owner{{Addr: ip(vtepTwo), NetNS: nsPeer}} }),
+			outcome: path.Lost, cause: path.CauseLostInTransit,
+			summary: "lost: the request from cli was last seen passing the INPUT hook (netfilter) of peer, and nothing came back within 1 s",
+		},
+		{
 			name: "the data path is not the swarm's", flow: tunnelled("192.0.2.12", left), facts: overlayFacts(func(f *Facts) {
 				f.Subnets[0].Peers = []netip.Addr{ip("10.88.0.11"), ip("10.88.0.12")}
 			}),

@@ -156,7 +156,8 @@ userland() {
 }
 
 # Runs the tests on one kernel, on one processor: an emulated one may stand still for milliseconds, in
-# which another one's events overtake it, and the machines share those of this one. The machine's console goes to NAME.log.
+# which another one's events overtake it, and the machines share those of this one. The console goes to
+# NAME.log.
 run() {
 	local name=$1 work=$2 start=$SECONDS accel="tcg,thread=multi" cpu=max
 	if [ "${KERNELS_KVM:-}" = 1 ]; then # not by itself: KVM inside a virtual machine often fails

@@ -235,6 +235,9 @@ func (a *analysis) reached(e *end) *path.Hop {
 	if e.deliver != nil {
 		return e.deliver
 	}
+	if e.last.Outer != nil {
+		return nil // what arrived is the tunnel's packet
+	}
 	in, known := a.inTarget(e.last.NetNS)
 	switch e.last.Stage {
 	case path.StageInput, path.StageTCP, path.StageUDP, path.StageICMP, path.StageSocket:

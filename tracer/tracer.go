@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +23,10 @@ import (
 
 // dockerPatience bounds the first reading of the engines: names are wanted, but not at any price.
 const dockerPatience = 2 * time.Second
+
+// namesPatience bounds the waiting for an engine where a name may be one that only it knows: one that is
+// busy with many containers takes seconds for the list of them.
+const namesPatience = 10 * time.Second
 
 // Tracer is an opened trace. It is used once, by one goroutine.
 type Tracer struct {
@@ -126,6 +131,21 @@ func (t *Tracer) openNames(ctx context.Context, ports chan<- []uint16) error {
 		Docker: t.engines, Topology: t.topo, Resolver: askerResolver{t}, PreferIPv6: t.cfg.PreferIPv6,
 		Preferred: t.given,
 	})
+	err = t.findNames(ctx)
+	var unknown *target.UnknownError
+	if pending := t.engines.Pending(); errors.As(err, &unknown) && len(pending) > 0 {
+		t.cfg.OnNote(fmt.Sprintf("%q may be a name that only Docker knows: waiting for the engine at %s",
+			unknown.Name, strings.Join(pending, " and at ")))
+		await, done := context.WithTimeout(ctx, namesPatience)
+		defer done()
+		t.engines.Await(await)
+		err = t.findNames(ctx)
+	}
+	return err
+}
+
+// findNames finds the source and the target.
+func (t *Tracer) findNames(ctx context.Context) (err error) {
 	var sourceErr error
 	if t.cfg.Source != "" { // first, as it decides what a host name means
 		t.source, sourceErr = t.names.Source(ctx, t.cfg.Source)

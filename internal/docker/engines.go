@@ -103,6 +103,29 @@ func (e *Engines) awaitFirst(ctx context.Context) {
 	}
 }
 
+// Pending lists the addresses of the engines that have not answered yet, nor refused to.
+func (e *Engines) Pending() (hosts []string) {
+	for _, en := range e.engines {
+		select {
+		case <-en.tried:
+		default:
+			hosts = append(hosts, en.addr.label())
+		}
+	}
+	return hosts
+}
+
+// Await waits until each engine was tried once, or until ctx ends.
+func (e *Engines) Await(ctx context.Context) {
+	for _, en := range e.engines {
+		select {
+		case <-en.tried:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // Close ends following and releases the connections. It is idempotent.
 func (e *Engines) Close() error {
 	e.cancel()

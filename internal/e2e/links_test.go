@@ -37,6 +37,7 @@ func TestIsolatedPorts(t *testing.T) {
 		Says: []string{"both isolated"}}, client.Name, web.Name+":80", brief...)
 	h.probe(t, want{Outcome: path.Delivered}, shared.Outside, web.published("80/tcp").String())
 	h.do(t, "bridge", "link", "set", "dev", client.veth(), "isolated", "off")
+	client.do("ip", "neigh", "flush", "dev", "eth0") // the kernel waits a second before it asks anew
 	h.probe(t, want{Outcome: path.Delivered}, client.Name, web.Name+":80")
 }
 

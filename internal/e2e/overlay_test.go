@@ -51,7 +51,8 @@ func (h *host) leave(t *testing.T) {
 func (s *swarm) overlay(t *testing.T, flags ...string) (*network, string) {
 	t.Helper()
 	n := &network{h: s.one, Name: unique("ov")}
-	subnet := fmt.Sprintf("10.214.%d.0/24", serial.Add(1)) // not the one that every swarm begins with
+	number := serial.Add(1)
+	subnet := fmt.Sprintf("10.%d.%d.0/24", 214+number/256, number%256) // not the one that every swarm begins with
 	id := s.one.must(t, append(append([]string{"network", "create", "-d", "overlay", "--attachable", "--subnet", subnet}, flags...), n.Name)...)
 	t.Cleanup(func() { _ = s.one.docker("network", "rm", n.Name) })
 	return n, id

@@ -3,10 +3,13 @@ package docker
 import (
 	"cmp"
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -103,23 +106,35 @@ func (e *Engines) awaitFirst(ctx context.Context) {
 	}
 }
 
-// Pending lists the addresses of the engines that have not answered yet, nor refused to.
+// Pending lists the addresses of the engines that are there and have not answered yet: not those that
+// do not run, may not be asked, or are elsewhere.
 func (e *Engines) Pending() (hosts []string) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
 	for _, en := range e.engines {
-		select {
-		case <-en.tried:
-		default:
+		if !en.info.Alive && !isFinal(en.info.Err) {
 			hosts = append(hosts, en.addr.label())
 		}
 	}
 	return hosts
 }
 
-// Await waits until each engine was tried once, or until ctx ends.
+// isFinal reports whether an engine that failed so will not answer a moment later.
+func isFinal(err error) bool {
+	for _, final := range []error{errElsewhere, fs.ErrNotExist, fs.ErrPermission, syscall.ECONNREFUSED} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	return false
+}
+
+// Await waits until no engine is pending, or until ctx ends.
 func (e *Engines) Await(ctx context.Context) {
-	for _, en := range e.engines {
+	const look = 20 * time.Millisecond
+	for len(e.Pending()) > 0 {
 		select {
-		case <-en.tried:
+		case <-time.After(look):
 		case <-ctx.Done():
 			return
 		}

@@ -27,7 +27,7 @@ func TestShare(t *testing.T) {
 		_, err = conn.Write([]byte("share"))
 		labtest.Must(t, err)
 		t.Cleanup(func() { _ = conn.Close() }) // the answer finds it open
-		time.Sleep(5 * time.Millisecond) // one after the other, as clients come
+		time.Sleep(5 * time.Millisecond)       // one after the other, as clients come
 	}
 	outcomes := map[path.Outcome]int{}
 	for _, f := range w.wait(t).flows {

@@ -137,7 +137,15 @@ func TestMacvlan(t *testing.T) {
 			return f
 		}
 	}
+	givenUp := func() *testFlow {
+		f := waiting()
+		f.addError(path.Reply, f.hop(nsHost, path.StageOutput, path.ActionEnter, "", icmp(3, 1)))
+		return f
+	}
 	runCases(t, []verdictCase{
+		{name: "macvlan, given up", flow: givenUp, facts: macvlan("macvlan"), outcome: path.Dropped, cause: path.CauseMacvlanHostIsolation,
+			summary: "dropped: the request from host got no further than host: a host does not reach its own macvlan container over the " +
+				"device below it (eth0), nor the container its host"},
 		{name: "macvlan", flow: waiting, facts: macvlan("macvlan"), outcome: path.Lost, cause: path.CauseMacvlanHostIsolation,
 			summary: "lost: the request from host got no further than host: a host does not reach its own macvlan container over the " +
 				"device below it (eth0), nor the container its host",

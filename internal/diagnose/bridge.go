@@ -89,7 +89,7 @@ func (a *analysis) lastLeg(e *end) (*path.Hop, netip.Addr) {
 			return h, a.nextHop(e, s)
 		}
 		return h, h.DstAddr.Addr()
-	case h != nil || e.last == nil || e.deliver != nil || e.answered():
+	case h != nil || e.last == nil || e.deliver != nil || e.answered() && !a.gaveUpAsking(e):
 		return nil, netip.Addr{}
 	}
 	if a.waitsForMAC(e) {

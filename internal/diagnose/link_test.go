@@ -59,6 +59,14 @@ func TestNeighbour(t *testing.T) {
 			evidence: "the neighbour entry of 172.18.0.2 in host is INCOMPLETE",
 		},
 		{
+			name: "given up, its drop not seen yet", flow: func() *testFlow {
+				f := waiting()
+				f.addError(path.Reply, f.hop(nsHost, path.StageOutput, path.ActionEnter, "", icmp(3, 1)))
+				return f
+			}, facts: entry("FAILED"), outcome: path.Dropped, cause: path.CauseNeighbourUnresolved,
+			summary: "dropped: " + got + "172.18.0.2 on br-app",
+		},
+		{
 			name: "resolved", flow: waiting, facts: entry("REACHABLE"),
 			outcome: path.Lost, cause: path.CauseLostInTransit,
 			summary: "lost: the request from 10.99.0.1 was last seen passing the POSTROUTING hook (netfilter) of " +

@@ -91,6 +91,17 @@ func (a *analysis) waitsForMAC(e *end) bool {
 		pr.RoundTrip >= arpGivesUp && e.direction() == path.Request && e.last.Outer == nil
 }
 
+// gaveUpAsking reports whether the packet's own kernel answered it with an ICMP error because nobody
+// told a MAC address; the packet's drop follows that error, and may not have been seen yet.
+func (a *analysis) gaveUpAsking(e *end) bool {
+	if e.drop != nil || e.rst != nil || e.err == nil || !a.waitsForMAC(e) {
+		return false
+	}
+	h := firstHop(e.err)
+	return h != nil && h.NetNS != 0 && h.NetNS == e.last.NetNS &&
+		a.icmpOf(icmpHop(e.err)) == icmpHostUnreachable
+}
+
 func isUnresolved(state string) bool {
 	switch strings.ToUpper(state) {
 	case "INCOMPLETE", "FAILED":

@@ -161,7 +161,7 @@ func (a *analysis) deliveredIn() uint32 {
 // outcomeOf returns how a flow ended whose decisive packet ended at e.
 func (a *analysis) outcomeOf(e *end) path.Outcome {
 	if e.direction() == path.Request && e.phase != phaseData {
-		if e.drop != nil && isNeighbourDrop(e.drop) {
+		if e.drop != nil && isNeighbourDrop(e.drop) || a.gaveUpAsking(e) {
 			return path.Dropped
 		}
 		if a.answered(e) || a.probeRefused() {

@@ -15,7 +15,7 @@ BUILD = CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags "-s -w -X m
 BPF   = bpf/*.bpf.c bpf/include/*.h
 # Packages that need neither root nor namespaces.
 PURE  = ./tracer/path ./internal/wire ./internal/flow ./internal/diagnose ./internal/render ./internal/target
-E2E   = $(GO) test -tags e2e -count=1 -timeout 25m ./internal/e2e/...
+E2E   = TEST_FORMAT=testname scripts/test.sh ./internal/e2e/... -tags e2e -count=1 -timeout 25m
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-short test-kernels e2e bench generate check-generated fmt lint race clean install dist
@@ -33,7 +33,7 @@ demo: build ## trace two connections through a network of namespaces (root; no D
 
 test: ## test everything this machine can, installing what is missing (root)
 	scripts/install-test-needs.sh
-	$(GO) test -count=1 ./...
+	scripts/test.sh ./... -count=1 -timeout 20m
 	$(E2E)
 
 test-short: ## run the quick tests; those that need root are skipped without it

@@ -82,7 +82,7 @@ func (s *session) sendProbe(ctx context.Context, dialed target.Dialed) (Result, 
 	} else {
 		time.Sleep(settle / 3)
 	}
-	s.finish()
+	s.collector.finish()
 	if result.Kind == prober.NamespaceVanished {
 		t.cfg.OnNote(fmt.Sprintf("the namespace of %s vanished while the probe was on its way", t.source.Label))
 	}

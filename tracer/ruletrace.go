@@ -39,6 +39,9 @@ func newRuleTrace(t *topo.Topology, ends []netip.AddrPort, proto func(netip.Addr
 	return r
 }
 
+// traceTable names this process's table, which several may have in one namespace.
+func traceTable() string { return fmt.Sprintf("pathtrace-%d", os.Getpid()) }
+
 // open adds the trace table to a namespace, once.
 func (r *ruleTrace) open(inode uint32) error {
 	if r == nil || !r.claim(inode) {
@@ -46,7 +49,7 @@ func (r *ruleTrace) open(inode uint32) error {
 	}
 	var tr *nftrace.Trace
 	err := r.topo.InNamespace(inode, func() (err error) {
-		tr, err = nftrace.Open(fmt.Sprintf("pathtrace-%d", os.Getpid()), r.ends)
+		tr, err = nftrace.Open(traceTable(), r.ends)
 		return err
 	})
 	if err != nil {
@@ -76,7 +79,7 @@ func (r *ruleTrace) claim(inode uint32) bool {
 }
 
 func (r *ruleTrace) read(inode uint32, tr *nftrace.Trace) {
-	own := fmt.Sprintf("pathtrace-%d", os.Getpid())
+	own := traceTable()
 	err := tr.Read(func(s nftrace.Step) {
 		if s.Table == own {
 			return

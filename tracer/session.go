@@ -165,11 +165,6 @@ func (s *session) noTraffic(why *target.DialError) {
 	s.decide(&path.Path{Proto: s.t.currentTarget().Proto, Server: s.dialed.AddrPort}, v)
 }
 
-// finish stops collecting; every flow is decided then.
-func (s *session) finish() {
-	s.collector.finish()
-}
-
 // close ends the session and counts.
 func (s *session) close() (Result, error) {
 	s.collector.finish()

@@ -39,7 +39,7 @@ func (t *Tracer) runWatch(ctx context.Context) (Result, error) {
 	s.start()
 	s.rules.prepare(s.firewalled(), 0)
 	s.watch(ctx, changed)
-	s.finish()
+	s.collector.finish()
 	if s.decided == 0 {
 		s.noTraffic(nil)
 	}

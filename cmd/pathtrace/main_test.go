@@ -71,7 +71,10 @@ func TestUsageErrors(t *testing.T) {
 	}{
 		{"web:80", `unknown command "web:80": a target is given with --to, as in pathtrace --to web:80`},
 		{"--to web:80 --from cli extra", `unknown command "extra"`},
-		{"demo extra", `unknown command "extra"`},
+		{"--to web:80 --timeout 5", `--timeout takes a time with its unit, such as 2s or 500ms, got "5"`},
+		{"--to web:80 --count x", `--count takes a number, got "x"`},
+		{"demo extra", `demo takes no arguments, got "extra"`},
+		{"doctor web", `doctor takes no arguments, got "web": a target is given with --to, as in pathtrace doctor --to web`},
 		{"--frm cli --to web:80", "unknown flag: --frm"},
 		{"-x", "unknown shorthand flag"},
 		{"--to web:80 --count x", "--count"},

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pathtrace/pathtrace/internal/render"
 	"github.com/pathtrace/pathtrace/tracer"
@@ -66,14 +67,37 @@ type streams struct {
 func newRoot(s *streams) *cobra.Command {
 	cmd := newTrace(s)
 	cmd.AddCommand(newDoctor(s), newHooks(s), newDemo(s))
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{plainFlagError(err)} })
 	return cmd
 }
 
+// plainFlagError says what a flag expects in place of what its parser met.
+func plainFlagError(err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	flag := invalid.GetFlag()
+	switch flag.Value.Type() {
+	case "duration":
+		return fmt.Errorf("--%s takes a time with its unit, such as 2s or 500ms, got %q", flag.Name, invalid.GetValue())
+	case "int", "uint", "uint16", "uint32", "int64", "uint64":
+		return fmt.Errorf("--%s takes a number, got %q", flag.Name, invalid.GetValue())
+	}
+	return err
+}
+
 // noArguments refuses arguments with a sentence that says what was meant.
-func noArguments(_ *cobra.Command, args []string) error {
+func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
+	}
+	if cmd.HasParent() {
+		if cmd.Flags().Lookup("to") == nil {
+			return usageError{fmt.Errorf("%s takes no arguments, got %q", cmd.Name(), args[0])}
+		}
+		return usageError{fmt.Errorf("%s takes no arguments, got %q: a target is given with --to, as in %s --to %s",
+			cmd.Name(), args[0], cmd.CommandPath(), args[0])}
 	}
 	return usageError{fmt.Errorf("unknown command %q: a target is given with --to, as in pathtrace --to %s",
 		args[0], args[0])}

@@ -132,7 +132,14 @@ func restore(h *Host, list []expect.Missing) []string {
 			out = append(out, enter(h.NS, m.Command))
 		}
 	}
-	return append(out, "systemctl restart docker  # puts all of Docker's rules back; "+h.restartEffect())
+	out = append(out, "systemctl restart docker  # puts all of Docker's rules back; "+h.restartEffect())
+	for _, m := range list {
+		by := enter(h.NS, m.Command)
+		if h.Engine.LiveRestore && m.OutlivesRestart() && byHand(m) && !slices.Contains(out, by) {
+			out = append(out, by+"  # with live-restore a restart may leave this out")
+		}
+	}
+	return out
 }
 
 // restartEffect is what a restart of the engine does to the containers.

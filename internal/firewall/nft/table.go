@@ -20,30 +20,11 @@ const (
 	chainPolicyDrop = 0
 )
 
-// familyOf names an NFPROTO_*.
-func familyOf(nfproto uint8) firewall.Family {
-	switch nfproto {
-	case unix.NFPROTO_IPV4:
-		return firewall.FamilyIP
-	case unix.NFPROTO_IPV6:
-		return firewall.FamilyIP6
-	case unix.NFPROTO_INET:
-		return firewall.FamilyInet
-	case unix.NFPROTO_BRIDGE:
-		return firewall.FamilyBridge
-	case unix.NFPROTO_ARP:
-		return firewall.FamilyARP
-	case unix.NFPROTO_NETDEV:
-		return firewall.FamilyNetdev
-	}
-	return firewall.Family(fmt.Sprintf("family %d", nfproto))
-}
-
 func (f *ruleset) addTable(family uint8, a nfnl.Attrs) error {
 	flags := a.U32(unix.NFTA_TABLE_FLAGS)
 	t := &firewall.Table{
 		Backend: firewall.NFTables,
-		Family:  familyOf(family),
+		Family:  nfnl.Family(family),
 		Name:    a.Str(unix.NFTA_TABLE_NAME),
 		Dormant: flags&unix.NFT_TABLE_F_DORMANT != 0,
 	}

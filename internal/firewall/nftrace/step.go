@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/internal/firewall/nfnl"
 )
 
 // Kind says what a step tells.
@@ -50,7 +51,7 @@ func decode(data []byte) (Step, error) {
 	if len(data) < 4 {
 		return Step{}, fmt.Errorf("decode trace message: %d bytes", len(data))
 	}
-	s := Step{Family: familyOf(data[0])}
+	s := Step{Family: nfnl.Family(data[0])}
 	ad, err := netlink.NewAttributeDecoder(data[4:])
 	if err != nil {
 		return Step{}, fmt.Errorf("decode trace message: %w", err)
@@ -126,24 +127,6 @@ func verdictOf(code int32) firewall.VerdictKind {
 		return firewall.Queue
 	}
 	return firewall.Unknown
-}
-
-func familyOf(nfproto byte) firewall.Family {
-	switch nfproto {
-	case unix.NFPROTO_IPV4:
-		return firewall.FamilyIP
-	case unix.NFPROTO_IPV6:
-		return firewall.FamilyIP6
-	case unix.NFPROTO_INET:
-		return firewall.FamilyInet
-	case unix.NFPROTO_BRIDGE:
-		return firewall.FamilyBridge
-	case unix.NFPROTO_ARP:
-		return firewall.FamilyARP
-	case unix.NFPROTO_NETDEV:
-		return firewall.FamilyNetdev
-	}
-	return ""
 }
 
 // header reads as much of the headers as there is; the kernel cuts them at 40 and 20 bytes.

@@ -24,6 +24,27 @@ static __always_inline bool inside_hook(struct sk_buff *skb, const struct packet
 	       now->ip_id == p->ip_id;
 }
 
+/* A packet in mid-connection is not reported on its way: where it was dropped is said with the drop. */
+static __always_inline void fill_hook(struct event *e, struct sk_buff *skb, const struct packet *p)
+{
+	const struct current *now;
+
+	if (!inside_hook(skb, p))
+		return;
+	now = get_current();
+	if (!now || now->time)
+		return;
+	e->pkt.flags |= EV_IN_HOOK;
+	e->nf_hook = now->nf_hook;
+	if (e->netns != now->netns) { /* skb->dev is not of here */
+		e->netns = now->netns;
+		e->ifindex = 0;
+		__builtin_memset(e->dev, 0, sizeof(e->dev));
+	}
+	e->in_ifindex = now->in_ifindex;
+	e->out_ifindex = now->out_ifindex;
+}
+
 /* Where endpoints are watched, the translated end is one of them: only a probe needs the second look. */
 static __always_inline bool wanted(struct sk_buff *skb)
 {
@@ -48,6 +69,7 @@ OUT_OF_LINE int report(struct sk_buff *skb, void *location, __u32 reason, struct
 	if (!e)
 		return 0;
 	fill_skb(e, skb, p);
+	fill_hook(e, skb, p);
 	e->location = (__u64)location;
 	e->reason = reason;
 	if (rx_sk)

@@ -138,11 +138,7 @@ func (o *ruleOutage) check(t *testing.T, d *lab.Demo) {
 	}
 	v := probe(t, d.Lab, from, to, func(c *tracer.Config) { c.Proto = o.proto }).flows[0].Verdict
 	checkVerdict(t, v, outcome, cause)
-	place, text := "", ""
-	if v.Where != nil && v.Where.Rule != nil {
-		r := v.Where.Rule
-		place, text = strings.Join([]string{r.Family, r.Table, r.Chain, strconv.Itoa(r.Number)}, " "), r.Text
-	}
+	place, text := ruleOf(v)
 	if place != o.place || text != o.text {
 		t.Errorf("rule %s: %s\nwant %s: %s\n%s\n%s", place, text, o.place, o.text, v.Summary, strings.Join(v.Evidence, "\n"))
 	}
@@ -152,6 +148,15 @@ func (o *ruleOutage) check(t *testing.T, d *lab.Demo) {
 	if all := strings.Join(v.Evidence, "\n"); !strings.Contains(all, o.says) {
 		t.Errorf("evidence lacks %q:\n%s", o.says, all)
 	}
+}
+
+// ruleOf returns the place and the text of the rule that a verdict names; "" if it names none.
+func ruleOf(v path.Verdict) (place, text string) {
+	if v.Where == nil || v.Where.Rule == nil {
+		return "", ""
+	}
+	r := v.Where.Rule
+	return strings.Join([]string{r.Family, r.Table, r.Chain, strconv.Itoa(r.Number)}, " "), r.Text
 }
 
 // TestTranslationRules: the steps of NAT name the rules that made them.

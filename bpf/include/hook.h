@@ -44,10 +44,13 @@ static __always_inline void emit_hook(struct sk_buff *skb, const struct nf_hook_
 static __always_inline void remember(struct sk_buff *skb, const struct nf_hook_state *state,
 				     const struct packet *p)
 {
+	const struct net_device *in = PEEK(state, in), *out = PEEK(state, out);
 	struct current *now = get_current();
 
 	if (!now)
 		return;
+	now->in_ifindex = PEEK(in, ifindex);
+	now->out_ifindex = PEEK(out, ifindex);
 	now->skb = (__u64)skb;
 	now->head = (__u64)skb->head;
 	now->seq = p->seq;

@@ -47,6 +47,8 @@ struct current {
 	__u16 ip_id;
 	__u8 nf_hook;
 	__u8 pad[5];
+	__u32 in_ifindex;
+	__u32 out_ifindex;
 	__u64 time; /* of leaving LOCAL_IN, 0 otherwise */
 	struct packet pkt;
 };

@@ -14,16 +14,18 @@ import (
 )
 
 type DeviceCurrent struct {
-	_      structs.HostLayout
-	Skb    uint64
-	Head   uint64
-	Seq    uint32
-	Netns  uint32
-	IpId   uint16
-	NfHook uint8
-	Pad    [5]uint8
-	Time   uint64
-	Pkt    struct {
+	_          structs.HostLayout
+	Skb        uint64
+	Head       uint64
+	Seq        uint32
+	Netns      uint32
+	IpId       uint16
+	NfHook     uint8
+	Pad        [5]uint8
+	InIfindex  uint32
+	OutIfindex uint32
+	Time       uint64
+	Pkt        struct {
 		_        structs.HostLayout
 		Tuple    DeviceTuple
 		Outer    DeviceTuple

@@ -65,8 +65,11 @@ func (r *recorder) drop() {
 	reason := r.t.cfg.Namer.DropReason(r.e.Reason)
 	s := r.dropStage(&l, reason)
 	r.base.symbol = symbol
-	if r.b.open && s == r.b.openStage {
+	switch {
+	case r.b.open && s == r.b.openStage:
 		r.inOpenHook()
+	case r.inUnseenHook(s):
+		r.base.in, r.base.out = r.e.InIfindex, r.e.OutIfindex
 	}
 	r.base.copied = r.isOtherHost(l.function, reason) || isTap(l.function) || r.isTakenEcho(l.function, reason)
 	r.base.noise = r.base.copied || isNoiseReason(reason) || isPart(l.function, reason) || r.isTCPNoise(s, l.function, reason)
@@ -137,10 +140,18 @@ func (r *recorder) dropStage(l *location, reason string) stageID {
 	switch {
 	case r.b.open && (netfilter || l.stage == stageDevice):
 		return r.b.openStage
+	case netfilter && r.e.Flags&wire.FlagInHook != 0:
+		return stageHook + stageID(r.e.NFHook)
 	case netfilter:
 		return r.guessHook(l.function)
 	}
 	return l.stage
+}
+
+// inUnseenHook reports whether the drop tells its hook, which reported nothing of the packet before:
+// segments in mid-connection are not reported on their way.
+func (r *recorder) inUnseenHook(s stageID) bool {
+	return r.e.Flags&wire.FlagInHook != 0 && s == stageHook+stageID(r.e.NFHook)
 }
 
 // guessHook returns the stage of a drop by netfilter outside the hooks that were seen: of the

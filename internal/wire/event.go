@@ -89,6 +89,8 @@ const (
 	FlagGSO
 	// FlagCloned: the skb shares its data with a clone.
 	FlagCloned
+	// FlagInHook: the drop happened inside the netfilter hook NFHook, between InIfindex and OutIfindex.
+	FlagInHook
 )
 
 // Event is one observation, decoded. Fields say when they are valid; else they are zero.

@@ -110,6 +110,6 @@ func TCPFlagString(flags uint8) string {
 }
 
 // eventFlagNames are the names of the Flag bits from bit 0 on, as the text form writes them.
-func eventFlagNames() [9]string {
-	return [9]string{"icmperror", "encap", "fragment", "truncated", "tracked", "bridgenf", "vlan", "gso", "cloned"}
+func eventFlagNames() [10]string {
+	return [10]string{"icmperror", "encap", "fragment", "truncated", "tracked", "bridgenf", "vlan", "gso", "cloned", "inhook"}
 }

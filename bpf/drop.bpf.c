@@ -16,24 +16,16 @@
 /*
  * Dropped inside a hook after it was translated there: the tuple is not known yet, the packet is.
  */
-static __always_inline bool inside_hook(struct sk_buff *skb, const struct packet *p)
+static __always_inline bool inside_hook(const struct current *now, struct sk_buff *skb,
+					const struct packet *p)
 {
-	const struct current *now = get_current();
-
 	return now && is_current(now, skb) && now->head == (__u64)skb->head && now->seq == p->seq &&
 	       now->ip_id == p->ip_id;
 }
 
 /* A packet in mid-connection is not reported on its way: where it was dropped is said with the drop. */
-static __always_inline void fill_hook(struct event *e, struct sk_buff *skb, const struct packet *p)
+static __always_inline void fill_hook(struct event *e, const struct current *now)
 {
-	const struct current *now;
-
-	if (!inside_hook(skb, p))
-		return;
-	now = get_current();
-	if (!now || now->time)
-		return;
 	e->pkt.flags |= EV_IN_HOOK;
 	e->nf_hook = now->nf_hook;
 	if (e->netns != now->netns) { /* skb->dev is not of here */
@@ -60,16 +52,18 @@ static __always_inline bool wanted(struct sk_buff *skb)
 
 OUT_OF_LINE int report(struct sk_buff *skb, void *location, __u32 reason, struct sock *rx_sk)
 {
+	const struct current *now = get_current();
 	PACKET(p, HOOK_DROP);
 	struct event *e;
 
-	if (!p || (!confirm(skb, skb->network_header, p) && !inside_hook(skb, p)))
+	if (!p || (!confirm(skb, skb->network_header, p) && !inside_hook(now, skb, p)))
 		return 0;
 	e = event_new_ct(HOOK_DROP, skb);
 	if (!e)
 		return 0;
 	fill_skb(e, skb, p);
-	fill_hook(e, skb, p);
+	if (inside_hook(now, skb, p) && !now->time)
+		fill_hook(e, now);
 	e->location = (__u64)location;
 	e->reason = reason;
 	if (rx_sk)

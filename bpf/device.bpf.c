@@ -22,10 +22,10 @@ OUT_OF_LINE int report(struct sk_buff *skb, __u32 l3, struct net_device *dev, __
 
 	if (!p || !confirm(skb, l3, p) || !in_detail(p))
 		return 0;
-	e = event_new(hook, EVENT_PLAIN);
+	e = event_new_packet(hook, EVENT_PLAIN);
 	if (!e)
 		return 0;
-	fill_packet(e, skb, p);
+	fill_packet(e, skb, p, l3);
 	fill_dev(e, dev);
 	e->in_ifindex = skb->skb_iif;
 	event_send(e);

@@ -17,7 +17,7 @@ int BPF_PROG(icmp_send, struct sk_buff *skb, int type, int code)
 
 	if (!p || !candidate(skb, skb->network_header) || !confirm(skb, skb->network_header, p))
 		return 0;
-	e = event_new(HOOK_ICMP_SEND, EVENT_PLAIN);
+	e = event_new_packet(HOOK_ICMP_SEND, EVENT_PLAIN);
 	if (!e)
 		return 0;
 	fill_skb(e, skb, p);

@@ -59,7 +59,7 @@ OUT_OF_LINE int reset_of_packet(const struct sock *sk, struct sk_buff *skb, __u3
 
 	if (!p || !candidate(skb, skb->network_header) || !confirm(skb, skb->network_header, p))
 		return 0;
-	e = event_new(HOOK_TCP_RESET, EVENT_PLAIN);
+	e = event_new_packet(HOOK_TCP_RESET, EVENT_PLAIN);
 	if (!e)
 		return 0;
 	fill_skb(e, skb, p);
@@ -131,7 +131,7 @@ OUT_OF_LINE int report_read(struct sk_buff *skb)
 
 	if (!p || !confirm(skb, skb->network_header, p) || !in_detail(p))
 		return 0;
-	e = event_new(HOOK_SOCKET_READ, EVENT_PLAIN);
+	e = event_new_packet(HOOK_SOCKET_READ, EVENT_PLAIN);
 	if (!e)
 		return 0;
 	fill_skb(e, skb, p);

@@ -75,8 +75,8 @@ static __always_inline struct event *event_new_ct(__u8 hook, struct sk_buff *skb
 	struct event *e;
 
 	if (!ct)
-		return event_new(hook, EVENT_PLAIN);
-	e = event_new(hook, EVENT_TRACKED);
+		return event_new_packet(hook, EVENT_PLAIN);
+	e = event_new_packet(hook, EVENT_TRACKED);
 	if (e)
 		e->ct = fill_ct(e, ct, skb->_nfct);
 	return e;

@@ -3,13 +3,10 @@
 #ifndef PATHTRACE_EMIT_H
 #define PATHTRACE_EMIT_H
 
-#include "filter.h"
+#include "capture.h"
 
-/* size is one of EVENT_*: what lies behind it is not there. */
-static __always_inline struct event *event_new(__u8 hook, const __u64 size)
+static __always_inline struct event *event_begin(struct event *e, __u8 hook, const __u64 size)
 {
-	struct event *e = bpf_ringbuf_reserve(&events, size, 0);
-
 	if (!e) {
 		count_lost(hook);
 		return NULL;
@@ -19,6 +16,21 @@ static __always_inline struct event *event_new(__u8 hook, const __u64 size)
 	e->hook = hook;
 	e->cpu = bpf_get_smp_processor_id();
 	return e;
+}
+
+/* size is one of EVENT_*: what lies behind it is not there. */
+static __always_inline struct event *event_new(__u8 hook, const __u64 size)
+{
+	return event_begin(bpf_ringbuf_reserve(&events, size, 0), hook, size);
+}
+
+/* The same for an observation of a packet, with room for its bytes if they are asked for. */
+static __always_inline struct event *event_new_packet(__u8 hook, const __u64 size)
+{
+	if (!config.snaplen)
+		return event_new(hook, size);
+	return event_begin(bpf_ringbuf_reserve(&events, EVENT_CAPTURED + config.snaplen, 0), hook,
+			   EVENT_WHOLE);
 }
 
 /*
@@ -51,8 +63,9 @@ static __always_inline void fill_dev(struct event *e, struct net_device *dev)
 	read_words((__u64 *)e->dev, &dev->name, 2);
 }
 
+/* l3: where the packet's network header is. The record has to be one of event_new_packet. */
 static __always_inline void fill_packet(struct event *e, struct sk_buff *skb,
-					const struct packet *p)
+					const struct packet *p, __u32 l3)
 {
 	e->skb = (__u64)skb;
 	e->head = (__u64)skb->head;
@@ -64,11 +77,13 @@ static __always_inline void fill_packet(struct event *e, struct sk_buff *skb,
 		e->pkt.flags |= EV_BRIDGE_NF;
 	if (skb_gso_size(skb))
 		e->pkt.flags |= EV_GSO;
+	if (config.snaplen)
+		capture(e, skb, l3);
 }
 
 static __always_inline void fill_skb(struct event *e, struct sk_buff *skb, const struct packet *p)
 {
-	fill_packet(e, skb, p);
+	fill_packet(e, skb, p, skb->network_header);
 	fill_dev(e, skb_dev(skb));
 }
 

@@ -111,6 +111,21 @@ struct event {
 	__s32 err;
 };
 
+/*
+ * What follows a whole event whose hook has the bit HOOK_CAPTURED: the packet's first bytes, from its
+ * link-layer header on if it has one. Only sent if settings.snaplen asks for it.
+ */
+struct capture {
+	__u32 length; /* of the whole packet, from the first of the bytes on */
+	__u16 captured; /* how many bytes follow */
+	__u16 link; /* how many of them are the link-layer header: 0, or Ethernet's with its tags */
+	__u16 vlan_tci; /* the tag beside the packet; 0: none */
+	__u16 vlan_proto; /* its EtherType, host order */
+	__u32 pad;
+};
+
+#define HOOK_CAPTURED 0x80
+
 #define EVENT_PLAIN __builtin_offsetof(struct event, ct)
 #define EVENT_TRACKED __builtin_offsetof(struct event, gateway)
 #define EVENT_WHOLE sizeof(struct event)
@@ -118,6 +133,7 @@ struct event {
 _Static_assert(sizeof(struct tuple) == 40, "struct tuple has padding");
 _Static_assert(sizeof(struct packet) == 112, "struct packet has padding");
 _Static_assert(sizeof(struct event) == 320, "struct event has padding");
+_Static_assert(sizeof(struct capture) == 16, "struct capture has padding");
 _Static_assert(EVENT_PLAIN == 200 && EVENT_TRACKED == 296, "internal/wire knows these sizes");
 
 #endif

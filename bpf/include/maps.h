@@ -18,7 +18,8 @@ struct settings {
 	__u64 vxlan_ports; /* four ports of 16 bits in host order, 0 = unused */
 	__u8 all_packets; /* else: TCP segments with SYN, FIN or RST, and whatever is dropped */
 	__u8 exact; /* follow the tuples in `flows` only: route look-ups must name both ends */
-	__u8 pad[6];
+	__u8 pad[2];
+	__u32 snaplen; /* bytes of each packet to copy into its record, a multiple of 8; 0: none */
 };
 
 const volatile struct settings config = {};

@@ -67,6 +67,7 @@ typedef struct {
 
 struct net_device {
 	unsigned int mtu;
+	unsigned short type;
 	int ifindex;
 	possible_net_t nd_net;
 	char name[16];
@@ -120,6 +121,7 @@ struct sk_buff {
 	unsigned int data_len;
 	__u8 __pkt_type_offset[0];
 	__u8 active_extensions;
+	__be16 vlan_proto;
 	__u16 vlan_tci;
 	int skb_iif;
 	__u32 mark;

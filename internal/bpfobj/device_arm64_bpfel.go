@@ -119,7 +119,8 @@ type DeviceSettings struct {
 	VxlanPorts uint64
 	AllPackets uint8
 	Exact      uint8
-	Pad        [6]uint8
+	Pad        [2]uint8
+	Snaplen    uint32
 }
 
 type DeviceTuple struct {

@@ -23,6 +23,7 @@ type Reader struct {
 	record ringbuf.Record
 	marks  *ebpf.Memory
 	fence  atomic.Uint32
+	cut    bool // leave only the headers of what was captured
 }
 
 // Reader opens the ring buffer.
@@ -31,7 +32,7 @@ func (s *Set) Reader() (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open ring buffer: %w", err)
 	}
-	return &Reader{ring: ring, marks: s.marks}, nil
+	return &Reader{ring: ring, marks: s.marks, cut: s.cut}, nil
 }
 
 // Read fills e with the next event. It blocks until one comes, until the deadline given to
@@ -41,7 +42,11 @@ func (r *Reader) Read(e *wire.Event) error {
 	if err := r.ring.ReadInto(&r.record); err != nil {
 		return err
 	}
-	return wire.Decode(r.record.RawSample, e)
+	err := wire.Decode(r.record.RawSample, e)
+	if r.cut && err == nil {
+		e.TrimToHeaders()
+	}
+	return err
 }
 
 // SetDeadline bounds the wait of Read. Events wake a waiting Read only in bulk: the deadline is when it

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pathtrace/pathtrace/internal/bpfobj"
 	"github.com/pathtrace/pathtrace/internal/kernel"
+	"github.com/pathtrace/pathtrace/internal/wire"
 )
 
 // Config says what to load and how.
@@ -23,6 +24,10 @@ type Config struct {
 	Exact bool
 	// VXLANPorts are the UDP ports whose packets are looked into, four at most; empty means 4789.
 	VXLANPorts []uint16
+	// Snaplen is how many bytes of each packet are copied into its event, 65,535 at most; 0 means none.
+	Snaplen uint32
+	// HeadersOnly cuts what was copied behind the last header.
+	HeadersOnly bool
 	// RingSize is the size of the ring buffer in bytes, a power of two; 0 means 8 MiB.
 	RingSize uint32
 }
@@ -39,6 +44,7 @@ type Status struct {
 type Set struct {
 	maps  map[string]*ebpf.Map
 	marks *ebpf.Memory
+	cut   bool // Config.HeadersOnly
 	specs map[string]*ebpf.CollectionSpec // by family, until they are loaded
 
 	mu       sync.Mutex
@@ -70,6 +76,7 @@ func Prepare(cfg Config) (*Set, error) {
 		specs:    map[string]*ebpf.CollectionSpec{},
 		programs: map[string]*ebpf.Program{},
 		netns:    map[uint32][]link.Link{},
+		cut:      cfg.HeadersOnly,
 	}
 	err := s.createMaps(cfg)
 	for family, read := range families() {
@@ -106,6 +113,9 @@ func (s *Set) createMaps(cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("read BPF object: %w", err)
 	}
+	if cfg.RingSize == 0 && cfg.Snaplen > 0 {
+		cfg.RingSize = ringFor(cfg.Snaplen)
+	}
 	if cfg.RingSize != 0 {
 		spec.Maps["events"].MaxEntries = cfg.RingSize
 	}
@@ -125,6 +135,22 @@ func (s *Set) createMaps(cfg Config) error {
 	return nil
 }
 
+// maxRing bounds the ring buffer that is chosen here, in bytes.
+const maxRing = 64 << 20
+
+// ringFor returns a size of the ring buffer in which thousands of events with so many bytes find room.
+func ringFor(snaplen uint32) uint32 {
+	const events = 8192
+	size := uint32(8 << 20)
+	for size < maxRing && size < events*(wire.Size+wire.SizeCapture+snaplen) {
+		size *= 2
+	}
+	return size
+}
+
+// snaplenStep is what snaplen has to be a multiple of.
+const snaplenStep = 8
+
 // maxVXLANPorts is how many ports fit struct settings of bpf/include/maps.h.
 const maxVXLANPorts = 4
 
@@ -143,6 +169,7 @@ func settings(cfg Config) bpfobj.DeviceSettings {
 	if cfg.Exact {
 		out.Exact = 1
 	}
+	out.Snaplen = (cfg.Snaplen + snaplenStep - 1) / snaplenStep * snaplenStep
 	return out
 }
 

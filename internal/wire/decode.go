@@ -69,10 +69,18 @@ const (
 // Decode fills e from a record. It keeps nothing of record. The error says what is wrong with the
 // record; e is then not valid.
 func Decode(record []byte, e *Event) error {
+	whole := record
+	captured := len(record) > Size && record[offHook]&hookCaptured != 0
+	if captured {
+		record = record[:Size]
+	}
 	if n := len(record); n != SizePlain && n != SizeTracked && n != Size {
 		return fmt.Errorf("decode event: %d bytes, want %d, %d or %d", n, SizePlain, SizeTracked, Size)
 	}
 	hook := Hook(record[offHook])
+	if captured {
+		hook &^= hookCaptured
+	}
 	if hook == HookUnknown || hook >= hookEnd {
 		return fmt.Errorf("decode event: unknown hook %d", hook)
 	}
@@ -104,6 +112,9 @@ func Decode(record []byte, e *Event) error {
 	if len(record) > SizeTracked {
 		e.Table, e.Err = u32(record[offTable:]), int32(u32(record[offErr:]))
 		e.Gateway = validAddr(record[offGateway:])
+	}
+	if captured {
+		return decodeCapture(whole[Size:], e)
 	}
 	return nil
 }

@@ -143,6 +143,9 @@ type Event struct {
 	// the table Table (254 main, 255 local).
 	Gateway netip.Addr
 	Table   uint32
+
+	// Capture is the packet's first bytes, nil if none were asked for or the hook has no packet.
+	Capture *Capture
 }
 
 // Has reports whether all bits of flag are set.

@@ -25,6 +25,7 @@ import (
 //	state   OLD>NEW, TCP states as numbers
 //	bits    names of the Flag bits, separated by commas
 //	ctorig ctreply   PROTO:SRC>DST     ctstatus (hexadecimal) ctinfo     gw   gateway address
+//	cap     LINK/LENGTH/BYTES of Event.Capture, the bytes hexadecimal
 
 // AppendText appends the text form of e to b, without a line end, and returns the result.
 func (e *Event) AppendText(b []byte) []byte {
@@ -55,6 +56,9 @@ func (e *Event) AppendText(b []byte) []byte {
 		w.text("gw", e.Gateway.String())
 	}
 	w.num("table", uint64(e.Table))
+	if c := e.Capture; c != nil {
+		w.text("cap", fmt.Sprintf("%d/%d/%x", c.Link, c.Length, c.Bytes))
+	}
 	return w.b
 }
 

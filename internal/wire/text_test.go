@@ -26,6 +26,7 @@ func TestTextRoundTrip(t *testing.T) {
 			Event{Hook: DevXmit, Dev: "a b", Tuple: v6, OuterSrc: addrPort("[fd00::3]:0"), OuterDst: addrPort("[fd00::1]:0"),
 				ICMPType: 1, ICMPCode: 4, MTU: 1400, CPU: 3, Flags: FlagICMPError | FlagCloned}},
 		{"state", "hook=tcp_state sock=51 state=3>1", Event{Hook: TCPState, Sock: 0x51, OldState: 3, NewState: 1}},
+		{"captured", "hook=dev_xmit cap=2/90/0a0b0c", Event{Hook: DevXmit, Capture: &Capture{Link: 2, Length: 90, Bytes: []byte{10, 11, 12}}}},
 		{"route", "hook=route ip0=->10.0.0.2:0 err=-101 gw=10.0.0.254 table=254",
 			Event{Hook: RouteLookup, Tuple: Tuple{Dst: addrPort("10.0.0.2:0")}, Err: -101, Gateway: netip.MustParseAddr("10.0.0.254"), Table: 254}},
 	}
@@ -35,7 +36,7 @@ func TestTextRoundTrip(t *testing.T) {
 				t.Errorf("AppendText\n got %s\nwant %s", got, tt.text)
 			}
 			got, err := ParseText(tt.text)
-			if err != nil || got != tt.event {
+			if err != nil || !reflect.DeepEqual(got, tt.event) {
 				t.Errorf("ParseText(%q)\n got %+v, %v\nwant %+v", tt.text, got, err, tt.event)
 			}
 		})
@@ -59,11 +60,13 @@ func TestTextEveryField(t *testing.T) {
 			*v = "x#=%é"
 		case *int32:
 			*v = -5
+		case **Capture:
+			*v = &Capture{Bytes: []byte{1}, Length: 2}
 		default:
 			f.SetUint(4)
 		}
 		got, err := ParseText(string(e.AppendText(nil)))
-		if err != nil || got != e {
+		if err != nil || !reflect.DeepEqual(got, e) {
 			t.Errorf("%s: got %+v, %v, want %+v", typ.Field(i).Name, got, err, e)
 		}
 	}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -162,6 +163,8 @@ func (e *Event) setText(key, val string) (err error) {
 		err = parseProtoTuple(&e.CTReply, val)
 	case "gw":
 		e.Gateway, err = netip.ParseAddr(val)
+	case "cap":
+		e.Capture, err = parseCapture(val)
 	case "err":
 		var n int64
 		n, err = strconv.ParseInt(val, 10, 32)
@@ -285,6 +288,25 @@ next:
 		flags |= uint32(n)
 	}
 	return flags, nil
+}
+
+func parseCapture(val string) (*Capture, error) {
+	parts := strings.Split(val, "/")
+	if len(parts) != 3 {
+		return nil, fmt.Errorf("expected LINK/LENGTH/BYTES")
+	}
+	c := &Capture{}
+	err := parseUint(&c.Link, parts[0], 10)
+	if err == nil {
+		err = parseUint(&c.Length, parts[1], 10)
+	}
+	if err == nil {
+		c.Bytes, err = hex.DecodeString(parts[2])
+	}
+	if err == nil && (int(c.Link) > len(c.Bytes) || uint64(c.Length) < uint64(len(c.Bytes))) {
+		err = fmt.Errorf("%d bytes do not fit a header of %d in a packet of %d", len(c.Bytes), c.Link, c.Length)
+	}
+	return c, err
 }
 
 func unescape(s string) (string, error) {

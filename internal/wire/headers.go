@@ -1,0 +1,141 @@
+package wire
+
+import "encoding/binary"
+
+// EtherTypes (IEEE 802).
+const (
+	typeIPv4   = 0x0800
+	typeIPv6   = 0x86dd
+	type8021Q  = 0x8100
+	type8021AD = 0x88a8
+)
+
+// IPv6 extension headers (RFC 8200, 4; AH: RFC 4302).
+const (
+	protoHopByHop    = 0
+	protoRouting     = 43
+	protoFragment    = 44
+	protoAH          = 51
+	protoDestOptions = 60
+)
+
+const (
+	udpHeader   = 8
+	icmpHeader  = 8
+	vxlanHeader = 8 // RFC 7348, 5
+)
+
+// TrimToHeaders cuts what was captured behind the last header: the transport header, that of the packet
+// inside VXLAN, or that of the packet which an ICMP error quotes. Of what it cannot follow, nothing
+// behind the last header it knows is kept.
+func (e *Event) TrimToHeaders() {
+	if e.Capture == nil {
+		return
+	}
+	h := headers{b: e.Capture.Bytes, vxlan: e.Has(FlagEncapsulated), quotes: e.Has(FlagICMPError)}
+	h.at = int(e.Capture.Link)
+	h.network()
+	e.Capture.Bytes = h.b[:min(h.at, len(h.b))]
+}
+
+// headers finds where the headers of a packet end.
+type headers struct {
+	b             []byte
+	at            int  // where they end so far
+	vxlan, quotes bool // a packet inside is still to come
+}
+
+// have reports whether n bytes follow.
+func (h *headers) have(n int) bool { return h.at+n <= len(h.b) }
+
+func (h *headers) network() {
+	if !h.have(1) {
+		return
+	}
+	switch h.b[h.at] >> 4 {
+	case 4:
+		h.ipv4()
+	case 6:
+		h.ipv6()
+	}
+}
+
+func (h *headers) ipv4() {
+	const least = 20
+	if !h.have(least) {
+		return
+	}
+	ip := h.b[h.at:]
+	h.at += max(int(ip[0]&15)*4, least)
+	if binary.BigEndian.Uint16(ip[6:])&0x1fff == 0 { // later fragments have no transport header
+		h.transport(ip[9])
+	}
+}
+
+func (h *headers) ipv6() {
+	const fixed = 40
+	if !h.have(fixed) {
+		return
+	}
+	next := h.b[h.at+6]
+	h.at += fixed
+	for h.have(8) {
+		ext := h.b[h.at:]
+		switch next {
+		case protoHopByHop, protoRouting, protoDestOptions:
+			h.at += (int(ext[1]) + 1) * 8
+		case protoAH:
+			h.at += (int(ext[1]) + 2) * 4
+		case protoFragment:
+			h.at += 8
+			if binary.BigEndian.Uint16(ext[2:])&^7 != 0 {
+				return
+			}
+		default:
+			h.transport(next)
+			return
+		}
+		next = ext[0]
+	}
+}
+
+func (h *headers) transport(proto uint8) {
+	switch proto {
+	case ProtoTCP:
+		const least, offset = 20, 12
+		if h.have(offset + 1) {
+			h.at += max(int(h.b[h.at+offset]>>4)*4, least)
+		}
+	case ProtoUDP:
+		h.at += udpHeader
+		if h.vxlan {
+			h.vxlan = false
+			h.inner()
+		}
+	case ProtoICMP, ProtoICMPv6:
+		h.at += icmpHeader
+		if h.quotes {
+			h.quotes = false
+			h.network()
+		}
+	}
+}
+
+// inner goes on into the frame inside a VXLAN packet.
+func (h *headers) inner() {
+	h.at += vxlanHeader
+	h.ether()
+	h.network()
+}
+
+// ether passes an Ethernet header with its tags.
+func (h *headers) ether() {
+	h.at += macAddresses
+	for h.have(2) {
+		if t := binary.BigEndian.Uint16(h.b[h.at:]); t != type8021Q && t != type8021AD {
+			break
+		}
+		h.at += vlanTag
+	}
+	h.at += 2
+}

@@ -23,7 +23,8 @@ type Reader struct {
 	record ringbuf.Record
 	marks  *ebpf.Memory
 	fence  atomic.Uint32
-	cut    bool // leave only the headers of what was captured
+	limit  int  // Config.Snaplen
+	cut    bool // Config.HeadersOnly
 }
 
 // Reader opens the ring buffer.
@@ -32,7 +33,7 @@ func (s *Set) Reader() (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open ring buffer: %w", err)
 	}
-	return &Reader{ring: ring, marks: s.marks, cut: s.cut}, nil
+	return &Reader{ring: ring, marks: s.marks, limit: s.snaplen, cut: s.cut}, nil
 }
 
 // Read fills e with the next event. It blocks until one comes, until the deadline given to
@@ -42,11 +43,14 @@ func (r *Reader) Read(e *wire.Event) error {
 	if err := r.ring.ReadInto(&r.record); err != nil {
 		return err
 	}
-	err := wire.Decode(r.record.RawSample, e)
-	if r.cut && err == nil {
+	if err := wire.Decode(r.record.RawSample, e); err != nil {
+		return err
+	}
+	if r.cut {
 		e.TrimToHeaders()
 	}
-	return err
+	e.Trim(r.limit)
+	return nil
 }
 
 // SetDeadline bounds the wait of Read. Events wake a waiting Read only in bulk: the deadline is when it

@@ -44,7 +44,10 @@ type Status struct {
 type Set struct {
 	maps  map[string]*ebpf.Map
 	marks *ebpf.Memory
-	cut   bool // Config.HeadersOnly
+
+	snaplen int  // Config.Snaplen
+	cut     bool // Config.HeadersOnly
+
 	specs map[string]*ebpf.CollectionSpec // by family, until they are loaded
 
 	mu       sync.Mutex
@@ -76,7 +79,7 @@ func Prepare(cfg Config) (*Set, error) {
 		specs:    map[string]*ebpf.CollectionSpec{},
 		programs: map[string]*ebpf.Program{},
 		netns:    map[uint32][]link.Link{},
-		cut:      cfg.HeadersOnly,
+		snaplen:  int(cfg.Snaplen), cut: cfg.HeadersOnly,
 	}
 	err := s.createMaps(cfg)
 	for family, read := range families() {

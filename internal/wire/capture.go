@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Capture is what was copied of a packet's bytes. It is never changed once it is part of an Event.
+// Capture is what was copied of a packet's bytes. Nobody changes it once the event is on its way.
 type Capture struct {
 	// Bytes are the packet's first bytes as they were in the kernel's buffer, from the link-layer header
 	// on if Link is not 0, else from the network header on. Checksums that the device was to fill in
@@ -49,9 +49,9 @@ func decodeCapture(b []byte, e *Event) error {
 		return fmt.Errorf("decode event: %d captured bytes in a record for %d", n, len(b))
 	}
 	b = b[:n]
-	if tci == 0 || c.Link < ethernet || n < ethernet {
+	c.Link = min(c.Link, uint16(n))
+	if tci == 0 || c.Link < ethernet {
 		c.Bytes = append([]byte(nil), b...)
-		c.Link = min(c.Link, uint16(n))
 	} else {
 		c.Bytes = insertTag(b, tci, proto)
 		c.Link, c.Length = c.Link+vlanTag, c.Length+vlanTag

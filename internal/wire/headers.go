@@ -38,6 +38,14 @@ func (e *Event) TrimToHeaders() {
 	e.Capture.Bytes = h.b[:min(h.at, len(h.b))]
 }
 
+// Trim cuts what was captured to n bytes.
+func (e *Event) Trim(n int) {
+	if c := e.Capture; c != nil && len(c.Bytes) > n {
+		c.Bytes = c.Bytes[:n]
+		c.Link = min(c.Link, uint16(n))
+	}
+}
+
 // headers finds where the headers of a packet end.
 type headers struct {
 	b             []byte

@@ -125,6 +125,9 @@ func (a *analysis) addGaps(add func(string, ...any), outcome path.Outcome) {
 	if n := a.f.LostEvents; n > 0 {
 		add("%s %s lost, so the picture may have gaps", plural(n, "observation"), were(n))
 	}
+	for _, s := range a.f.Unseen {
+		add("could not be seen: %s", s)
+	}
 	if n := a.p.OmittedPackets; n > 0 {
 		add("%s of the flow %s seen and not kept", plural(uint64(n), "packet"), were(uint64(n)))
 	}
@@ -136,7 +139,12 @@ func (a *analysis) addGaps(add func(string, ...any), outcome path.Outcome) {
 // doubt is added to a sentence that rests on something not having been seen.
 func (a *analysis) doubt(outcome path.Outcome) string {
 	n := a.f.LostEvents
-	if n == 0 || outcome != path.Lost && outcome != path.NoTraffic {
+	switch {
+	case outcome != path.Lost && outcome != path.NoTraffic:
+		return ""
+	case len(a.f.Unseen) > 0:
+		return "; not everything could be seen: " + strings.Join(a.f.Unseen, "; ")
+	case n == 0:
 		return ""
 	}
 	return fmt.Sprintf("; %s %s lost, so this is not certain", plural(n, "observation"), were(n))

@@ -33,6 +33,8 @@ type Facts struct {
 	NFTDropsInPlace bool
 	// MissingHooks names the hooks that could not be attached.
 	MissingHooks []string
+	// Unseen are the hosts that were to be watched and were not, each with why: "h2: connection refused".
+	Unseen []string
 	// Owners are the devices, in any namespace, that carry an address which was asked about.
 	Owners []Owner
 	// Subnets are those of the engines' networks.
@@ -150,6 +152,9 @@ type Namespace struct {
 	Path string
 	// Self marks the namespace pathtrace itself runs in: commands there need no prefix.
 	Self bool
+	// Host is the host it is on, if the flow was seen on several; Reach is what runs a command line
+	// there, such as "ssh root@h2", "" if that is not known.
+	Host, Reach string
 
 	Links      []Link
 	Neighbours []Neighbour

@@ -32,6 +32,29 @@ func (a *analysis) commandIn(ns uint32, container, cmd string) string {
 	if container == "" && ns != 0 {
 		container = a.spaceContainer(ns)
 	}
+	return OnHost(n.Host, n.Reach, a.commandThere(ns, n, container, cmd))
+}
+
+// OnHost returns a shell command as it has to be typed to run on a host: reach, such as "ssh root@h2",
+// runs a command line there. Without reach it says where; host is "" if there is one host only. A comment
+// at the end of the command stays one.
+func OnHost(host, reach, cmd string) string {
+	bare, comment, commented := strings.Cut(cmd, "  # ")
+	switch {
+	case host == "":
+		return cmd
+	case reach != "" && commented:
+		return reach + " " + quote(bare) + "  # " + comment
+	case reach != "":
+		return reach + " " + quote(cmd)
+	case commented:
+		return bare + "  # on " + host + "; " + comment
+	}
+	return cmd + "  # on " + host
+}
+
+// commandThere is commandIn for a shell on the host that the namespace is on.
+func (a *analysis) commandThere(ns uint32, n *Namespace, container, cmd string) string {
 	switch {
 	case n.Self:
 		return cmd

@@ -265,7 +265,10 @@ func (p *packet) addPlace(at place) {
 func (p *packet) public() path.Packet {
 	out := path.Packet{
 		ID: p.id, Direction: p.dir.public(), Retransmission: p.repeat, ICMPError: p.fp.icmpError,
-		Length: int(p.fp.length), OmittedHops: p.omitted,
+		Length: int(p.fp.length), OmittedHops: p.omitted, Ident: uint32(p.fp.ipid),
+	}
+	if isEcho(p.fp.proto) && !p.fp.icmpError {
+		out.Ident = p.fp.seq
 	}
 	if p.fp.proto == wire.ProtoTCP && !p.fp.icmpError {
 		out.Seq, out.Ack = p.fp.seq, p.fp.ack

@@ -134,8 +134,11 @@ type Packet struct {
 	// TCPFlags as in Hop; Seq and Ack are valid for TCP only.
 	TCPFlags string
 	Seq, Ack uint32
-	Length   int
-	Hops     []Hop
+	// Ident tells the packet from others like it wherever it goes: the IP identification, or the
+	// sequence number of an ICMP echo; 0 if it has none.
+	Ident  uint32
+	Length int
+	Hops   []Hop
 	// OmittedHops counts hops that were not kept because the packet had too many.
 	OmittedHops int
 }

@@ -210,11 +210,12 @@ func (f *flow) settled() {
 	f.settleID = 0
 }
 
-// proveByReply notes what the first observation of a reply proves: the request it answers was
-// taken in that namespace.
+// proveByReply notes what the first observation of a reply proves, if it was made there: the request it
+// answers was taken in that namespace. One that is received was made out of sight.
 func (t *Tracker) proveByReply(p *packet, e *wire.Event) {
 	f := p.flow
-	if p.dir != reply || p.fp.icmpError || e.Hook == wire.Drop {
+	received := e.Hook == wire.DevReceive || e.Hook == wire.NetfilterEnter && e.NFHook == wire.NFPrerouting
+	if p.dir != reply || p.fp.icmpError || e.Hook == wire.Drop || received {
 		return
 	}
 	if f.proto == wire.ProtoUDP && f.settleID != 0 && f.settleNS == e.NetNS {

@@ -79,34 +79,71 @@ func (i *interval) crossing(left, arrived int64, forward bool) {
 	i.down++
 }
 
-// departure returns when the packet was last seen on its way out of a host, and arrival when it was first
-// seen coming in; 0 if it was not. A packet that passes a host twice has a lower hop limit the second
-// time; limit is that of the other host's observation, 0 if unknown.
-func departure(p *path.Packet, limit uint8) int64 {
-	var at int64
-	for i := range p.Hops {
-		h := &p.Hops[i]
-		if !travels(h) || h.HasMark && limit != 0 && h.Outer == nil && h.TTL < limit {
-			continue
-		}
-		at = max(at, int64(h.Time))
-	}
-	return at
+// passage is the stay of a packet on a host: when it came and left, with its hop limit at that time, 0 if
+// unknown. A packet that comes back to a host has more than one.
+type passage struct {
+	first, last int64
+	came, left  uint8
 }
 
-func arrival(p *path.Packet) (at int64, limit uint8) {
+// passageOf describes those observations of a packet on its way that count.
+func passageOf(p *path.Packet, counts func(limit uint8) bool) (s passage, ok bool) {
 	for i := range p.Hops {
 		h := &p.Hops[i]
-		if !travels(h) || at != 0 && int64(h.Time) >= at {
+		limit := limitOf(h)
+		if !travels(h) || !counts(limit) {
 			continue
 		}
-		at = int64(h.Time)
-		limit = 0
-		if h.HasMark && h.Outer == nil {
-			limit = h.TTL
+		at := int64(h.Time)
+		if !ok || at < s.first {
+			s.first = at
+		}
+		s.last, ok = max(s.last, at), true
+		if limit != 0 {
+			s.came, s.left = max(s.came, limit), limit
 		}
 	}
-	return at, limit
+	return s, ok
+}
+
+// limitOf is the packet's hop limit, 0 if unknown: inside a tunnel it is somebody else's.
+func limitOf(h *path.Hop) uint8 {
+	if !h.HasMark || h.Outer != nil {
+		return 0
+	}
+	return h.TTL
+}
+
+// passes adds what a packet says that was seen by two hosts, x at the one and y at the other. Where one
+// of them routed it, its hop limit tells which observations of the other were before and which after;
+// else it came from the one that is nearer to where it was sent.
+func (i *interval) passes(x, y *path.Packet, forward bool) {
+	all := func(uint8) bool { return true }
+	a, seenA := passageOf(x, all)
+	b, seenB := passageOf(y, all)
+	switch {
+	case !seenA || !seenB:
+	case b.came != b.left:
+		i.around(x, b, true)
+	case a.came != a.left:
+		i.around(y, a, false)
+	case forward:
+		i.crossing(a.last, b.first, true)
+	default:
+		i.crossing(b.last, a.first, false)
+	}
+}
+
+// around adds what one host saw of a packet before and after it passed the other.
+func (i *interval) around(p *path.Packet, other passage, forward bool) {
+	before, ok := passageOf(p, func(limit uint8) bool { return limit >= other.came })
+	if ok {
+		i.crossing(before.last, other.first, forward)
+	}
+	after, ok := passageOf(p, func(limit uint8) bool { return limit != 0 && limit <= other.left })
+	if ok {
+		i.crossing(other.last, after.first, !forward)
+	}
 }
 
 // travels reports whether a hop is of the packet itself on its way, not of what became of it.
@@ -127,14 +164,7 @@ func bound(groups []group, a, b int) interval {
 		if x == nil || y == nil {
 			continue
 		}
-		forward := x.Direction == path.Request
-		if !forward {
-			x, y = y, x
-		}
-		arrived, limit := arrival(y)
-		if left := departure(x, limit); left != 0 && arrived != 0 {
-			out.crossing(left, arrived, forward)
-		}
+		out.passes(x, y, x.Direction == path.Request)
 	}
 	return out
 }

@@ -11,13 +11,13 @@ import (
 // concurrent use.
 type Joiner struct {
 	hosts   []Host
-	waiting []*flow // in the order in which they came
-	byEnds  map[ends][]*flow
-	byStart map[uint32][]*flow // by TCP's initial sequence number
+	waiting []*viewed // in the order in which they came
+	byEnds  map[ends][]*viewed
+	byStart map[uint32][]*viewed // by TCP's initial sequence number
 }
 
-// flow collects the views of one flow.
-type flow struct {
+// viewed collects the views of one flow.
+type viewed struct {
 	views   []View
 	since   int64 // when the first view came, on the caller's clock, ns
 	ends    []ends
@@ -30,7 +30,7 @@ const maxWaiting = 16384
 
 // NewJoiner returns a Joiner for flows of these hosts.
 func NewJoiner(hosts []Host) *Joiner {
-	return &Joiner{hosts: hosts, byEnds: map[ends][]*flow{}, byStart: map[uint32][]*flow{}}
+	return &Joiner{hosts: hosts, byEnds: map[ends][]*viewed{}, byStart: map[uint32][]*viewed{}}
 }
 
 // Add takes what a host saw of a flow, at a time of the caller's clock in ns. It returns the views of the
@@ -38,7 +38,7 @@ func NewJoiner(hosts []Host) *Joiner {
 func (j *Joiner) Add(v View, now int64) []View {
 	f := j.find(v)
 	if f == nil {
-		f = &flow{since: now}
+		f = &viewed{since: now}
 		j.waiting = append(j.waiting, f)
 	}
 	f.views = append(f.views, v)
@@ -81,7 +81,7 @@ func (j *Joiner) Flush() [][]View { return j.Ready(0, 0) }
 // Waiting counts the flows that wait.
 func (j *Joiner) Waiting() int { return len(j.waiting) }
 
-func (f *flow) hosts() int {
+func (f *viewed) hosts() int {
 	seen := map[int]bool{}
 	for _, v := range f.views {
 		seen[v.Host] = true
@@ -89,10 +89,10 @@ func (f *flow) hosts() int {
 	return len(seen)
 }
 
-func (j *Joiner) remove(i int) *flow {
+func (j *Joiner) remove(i int) *viewed {
 	f := j.waiting[i]
 	j.waiting = slices.Delete(j.waiting, i, i+1)
-	isF := func(o *flow) bool { return o == f }
+	isF := func(o *viewed) bool { return o == f }
 	for _, e := range f.ends {
 		if j.byEnds[e] = slices.DeleteFunc(j.byEnds[e], isF); len(j.byEnds[e]) == 0 {
 			delete(j.byEnds, e)
@@ -108,12 +108,12 @@ func (j *Joiner) remove(i int) *flow {
 
 // find returns the flow that v is a view of, nil if none is known: the one with the most packets in
 // common, of those the nearest in time.
-func (j *Joiner) find(v View) *flow {
+func (j *Joiner) find(v View) *viewed {
 	marks := marksOf(v.Path)
-	var best *flow
+	var best *viewed
 	var bestCommon int
 	var bestGap int64
-	consider := func(f *flow, least int) {
+	consider := func(f *viewed, least int) {
 		common := f.common(v, marks)
 		if f == best || common < least || common < bestCommon {
 			return
@@ -142,7 +142,7 @@ func (j *Joiner) find(v View) *flow {
 }
 
 // gap is the time between a flow and a view by the hosts' wall clocks, ns.
-func (j *Joiner) gap(f *flow, v View) int64 {
+func (j *Joiner) gap(f *viewed, v View) int64 {
 	first := f.views[0]
 	gap := int64(first.Path.Start) + j.hosts[first.Host].Wall - int64(v.Path.Start) - j.hosts[v.Host].Wall
 	return max(gap, -gap)
@@ -150,7 +150,7 @@ func (j *Joiner) gap(f *flow, v View) int64 {
 
 // common counts the packets that v has in common with the flow's view that has the most. A second view
 // of one host is of another part of the connection: that takes packets that cannot be mistaken.
-func (f *flow) common(v View, marks map[mark]bool) int {
+func (f *viewed) common(v View, marks map[mark]bool) int {
 	again := slices.ContainsFunc(f.views, func(o View) bool { return o.Host == v.Host })
 	most := 0
 	for _, other := range f.views {

@@ -22,8 +22,8 @@ type mark struct {
 	length    int
 }
 
-// markOf returns the mark of a packet. The length of a TCP segment is not part of it: offloading splits
-// and joins segments on the way, and each begins at its own sequence number.
+// markOf returns the mark of a packet. Its length counts only where there is nothing better: packets are
+// fragmented on the way, and offloading splits and joins TCP segments.
 func markOf(p *path.Packet) mark {
 	m := mark{dir: p.Direction, icmpError: p.ICMPError, flags: p.TCPFlags, seq: p.Seq, ack: p.Ack, ident: p.Ident}
 	if p.ICMPError {
@@ -33,7 +33,7 @@ func markOf(p *path.Packet) mark {
 			}
 		}
 	}
-	if p.TCPFlags == "" {
+	if p.TCPFlags == "" && p.Ident == 0 {
 		m.length = max(p.Length, minimal)
 	}
 	return m

@@ -115,6 +115,7 @@ func (x *Exchange) joinPacket(hosts []Host, views []View, g group) *path.Packet 
 	seen := map[string]*kernelHops{}
 	for _, s := range g {
 		out.Retransmission = out.Retransmission || s.pkt.Retransmission
+		out.Length = max(out.Length, s.pkt.Length)
 		out.OmittedHops = max(out.OmittedHops, s.pkt.OmittedHops)
 		kernel := hosts[views[s.view].Host].BootID
 		if kernel == "" {

@@ -10,13 +10,13 @@ import (
 // place is where a hop was seen; comparable.
 type place struct {
 	netns uint32
-	names string // host, namespace and container; used where the inode is unknown
+	names string // the host; with namespace and container where the inode is unknown
 }
 
 // placeOf returns the place of a hop; known is false if the hop does not say.
 func placeOf(h *path.Hop) (pl place, known bool) {
 	if h.NetNS != 0 {
-		return place{netns: h.NetNS}, true
+		return place{netns: h.NetNS, names: h.Host}, true
 	}
 	if h.Namespace == "" && h.Container == "" {
 		return place{}, false
@@ -115,7 +115,9 @@ func (w *walker) hops() []*path.Hop {
 }
 
 // sameDevice reports whether two hops are of one device.
-func sameDevice(a, b *path.Hop) bool { return a.NetNS == b.NetNS && a.Device == b.Device }
+func sameDevice(a, b *path.Hop) bool {
+	return a.NetNS == b.NetNS && a.Host == b.Host && a.Device == b.Device
+}
 
 // hop takes the next hop.
 func (w *walker) hop(h *path.Hop) {

@@ -39,6 +39,10 @@ type Config struct {
 	// AllPackets follows every packet instead of those that open, close or reset a connection, and
 	// those that are dropped.
 	AllPackets bool
+	// Packets copies the headers of each observed packet into its hop (path.Hop.Capture).
+	Packets bool
+	// Snaplen, with Packets, is how many bytes are copied instead of the headers, 65,535 at most.
+	Snaplen int
 	// TraceRules lists the nf_tables rules that the flow's packets pass: it adds a table with the
 	// owner flag to each namespace of the path, which goes with the Tracer or the process.
 	TraceRules bool

@@ -28,6 +28,10 @@ const dockerPatience = 2 * time.Second
 // busy with many containers takes seconds for the list of them.
 const namesPatience = 10 * time.Second
 
+// headerRoom holds the headers of nearly all packets, in bytes: 192 are those of TCP with options over
+// IPv6 in VXLAN over IPv6.
+const headerRoom = 192
+
 // Tracer is an opened trace. It is used once, by one goroutine.
 type Tracer struct {
 	cfg     Config
@@ -97,6 +101,12 @@ func (t *Tracer) openKernel(ports <-chan []uint16) error {
 		AllPackets: t.cfg.AllPackets || t.cfg.Source != "",
 		Exact:      t.cfg.Source != "",
 		RingSize:   t.cfg.Buffer,
+	}
+	if t.cfg.Packets {
+		cfg.Snaplen, cfg.HeadersOnly = headerRoom, true
+	}
+	if t.cfg.Packets && t.cfg.Snaplen > 0 {
+		cfg.Snaplen, cfg.HeadersOnly = uint32(t.cfg.Snaplen), false
 	}
 	var group errgroup.Group
 	group.Go(func() (err error) {
@@ -285,6 +295,7 @@ func (t *Tracer) meta() Meta {
 		Type: "meta", Schema: path.Schema, Version: t.cfg.Version, Kernel: kernel.Release(),
 		Target: t.cfg.Target, Source: t.cfg.Source,
 		Started: t.started.Format(time.RFC3339Nano), Hooks: []string{},
+		Epoch: time.Now().UnixNano() - int64(monotonic()),
 	}
 	for _, h := range t.set.Hooks() {
 		if h.Err == nil {

@@ -129,22 +129,29 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
-// onTerminal runs pathtrace with its output on a terminal of its own and returns what came there.
-func onTerminal(t *testing.T, columns uint16, env string, args ...string) string {
+// terminal makes a terminal of its own: what is written to slave is read from master.
+func terminal(t *testing.T, columns uint16) (master, slave *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Skipf("no terminals here: %v", err)
 	}
-	defer master.Close()
 	labtest.Must(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
 	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
 	labtest.Must(t, err)
 	labtest.Must(t, unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}))
-	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Skipf("no terminals here: %v", err)
 	}
+	return master, slave
+}
+
+// onTerminal runs pathtrace with its output on a terminal of its own and returns what came there.
+func onTerminal(t *testing.T, columns uint16, env string, args ...string) string {
+	t.Helper()
+	master, slave := terminal(t, columns)
+	defer master.Close()
 	cmd := command(t.Context(), "run", args...)
 	cmd.Env = append(cmd.Env, env)
 	cmd.Stdout, cmd.Stderr = slave, os.Stderr

@@ -87,9 +87,13 @@ func TestUsageErrors(t *testing.T) {
 		{"--from cli", "--to is missing"},
 		{"--count 3", "--to is missing"},
 		{"--to web:80 --from cli --count 3", "--from sends one probe"},
-		{"--to web:80 --output xml", `unknown output "xml": --output takes text or json`},
+		{"--to web:80 --output xml", `unknown output "xml": --output takes text, json or pcapng`},
 		{"demo --output xml", `unknown output "xml"`},
 		{"hooks -o yaml", `unknown output "yaml"`},
+		{"doctor --output pcapng", `unknown output "pcapng": --output takes text or json`},
+		{"--to web:80 --output pcapng --snaplen -1", "--snaplen is -1: give 1 to 65535 bytes"},
+		{"--to web:80 --output pcapng --snaplen 70000", "--snaplen is 70000"},
+		{"--to web:80 --snaplen 100", "--snaplen is for --output pcapng"},
 		{"--to", "flag needs an argument"},
 	} {
 		status, stdout, stderr := inProcess(t, strings.Fields(tt.args)...)

@@ -19,6 +19,8 @@ type outputFlags struct {
 	verbose    bool
 	noColor    bool
 	allPackets bool
+	snaplen    int
+	traces     bool // the command traces: it has packets to write
 }
 
 // registerOutput adds the flags of every command.
@@ -31,6 +33,9 @@ func (f *outputFlags) registerOutput(flags *pflag.FlagSet) {
 // register adds the flags of a command that traces.
 func (f *outputFlags) register(flags *pflag.FlagSet) {
 	f.registerOutput(flags)
+	f.traces = true
+	flags.Lookup("output").Usage = "text, json or pcapng (for Wireshark)"
+	flags.IntVar(&f.snaplen, "snaplen", 0, "pcapng: keep the first `N` bytes of each packet (default: the headers)")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show every hook")
 	flags.BoolVar(&f.allPackets, "all-packets", false,
 		"every packet, not only those that open, close, reset or are dropped")
@@ -43,14 +48,15 @@ type output struct {
 	json    *render.JSON
 	text    *render.Text // one probe
 	live    *render.Live // watched traffic
-	failure error        // the first error of writing
+	packets *render.PCAPNG
+	failure error // the first error of writing
 }
 
 // begin checks the flags and applies --write: it returns the streams to use and what is to be called
 // at the end, which adds the error of closing the file to failure.
 func (f *outputFlags) begin(s *streams) (_ *streams, done func(failure *error), _ error) {
-	if f.output != "text" && f.output != "json" {
-		return nil, nil, usageError{fmt.Errorf("unknown output %q: --output takes text or json", f.output)}
+	if err := f.check(s.out); err != nil {
+		return nil, nil, usageError{err}
 	}
 	if f.file == "" {
 		return s, func(*error) {}, nil
@@ -67,12 +73,50 @@ func (f *outputFlags) begin(s *streams) (_ *streams, done func(failure *error), 
 	return &streams{out: file, err: s.err}, done, nil
 }
 
+// maxSnaplen is the most bytes of a packet that can be kept.
+const maxSnaplen = 65535
+
+// check reports what is wrong with the flags; out is standard output.
+func (f *outputFlags) check(out io.Writer) error {
+	offered := "text or json"
+	if f.traces {
+		offered = "text, json or pcapng"
+	}
+	switch {
+	case f.output == "text", f.output == "json":
+	case f.output == "pcapng" && f.traces:
+	default:
+		return fmt.Errorf("unknown output %q: --output takes %s", f.output, offered)
+	}
+	switch {
+	case f.snaplen < 0 || f.snaplen > maxSnaplen:
+		return fmt.Errorf("--snaplen is %d: give 1 to %d bytes, or leave it out for the headers", f.snaplen, maxSnaplen)
+	case f.snaplen > 0 && f.output != "pcapng":
+		return fmt.Errorf("--snaplen is for --output pcapng: the other outputs hold no bytes of packets")
+	case f.output == "pcapng" && f.file == "" && isTerminal(out):
+		return fmt.Errorf("pcapng is not for a terminal: add -w FILE, or pipe it to a program, as in … | tshark -r -")
+	}
+	return nil
+}
+
+// isTerminal reports whether what is written to w is shown on a terminal.
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
+	return err == nil
+}
+
 // open prepares the output of one trace; watching tells live traffic from a probe.
 func (f *outputFlags) open(s *streams, watching bool) *output {
 	o := &output{flags: *f, notes: s.err}
 	switch {
 	case f.output == "json":
 		o.json = render.NewJSON(s.out)
+	case f.output == "pcapng":
+		o.packets = render.NewPCAPNG(s.out, f.allPackets)
 	case watching:
 		o.live = render.NewLive(f.options(s.out))
 	default:
@@ -100,6 +144,7 @@ func (f *outputFlags) options(w io.Writer) render.Options {
 // connect makes the trace report here.
 func (o *output) connect(cfg *tracer.Config) {
 	target := cfg.Target
+	cfg.Packets, cfg.Snaplen = o.packets != nil, o.flags.snaplen
 	cfg.OnNote = func(text string) {
 		if o.live != nil {
 			o.check(o.live.Hint(text))
@@ -111,6 +156,8 @@ func (o *output) connect(cfg *tracer.Config) {
 		switch {
 		case o.json != nil:
 			o.check(o.json.Meta(m))
+		case o.packets != nil:
+			o.check(o.packets.Meta(m))
 		case o.live != nil:
 			o.check(o.live.Watching(fmt.Sprintf("watching traffic to %s; Ctrl-C ends", target)))
 		}
@@ -123,6 +170,8 @@ func (o *output) flow(f tracer.Flow) {
 	case o.json != nil:
 		o.check(o.json.Path(f.Path, o.flags.allPackets))
 		o.check(o.json.Verdict(f.Verdict))
+	case o.packets != nil:
+		o.check(o.packets.Flow(f.Path, f.Verdict))
 	case o.live != nil:
 		o.check(o.live.Flow(f.Decided, f.Path, f.Verdict))
 	default:
@@ -135,10 +184,16 @@ func (o *output) finish(st tracer.Stats) error {
 	switch {
 	case o.json != nil:
 		o.check(o.json.Stats(st))
+	case o.packets != nil:
+		o.check(o.packets.Stats(st))
+		o.check(render.NewText(render.Options{Writer: o.notes}).Stats(st))
 	case o.live != nil:
 		o.check(o.live.Summary(st))
 	default:
 		o.check(o.text.Stats(st))
+	}
+	if o.failure == nil && o.packets != nil {
+		render.Note(o.notes, o.packets.Summary())
 	}
 	if o.failure != nil {
 		return fmt.Errorf("write output: %w", o.failure)

@@ -44,6 +44,7 @@ type extra struct {
 	icmp               string
 	icmpType, icmpCode uint8
 	mtu                uint32
+	capture            *path.Capture
 }
 
 func outerOf(e *wire.Event) *extra {
@@ -71,6 +72,16 @@ func (x *extra) within(b *extra) *extra {
 		x.outerSrc, x.outerDst, x.vni, x.inTunnel, x.ends = b.outerSrc, b.outerDst, b.vni, b.inTunnel, b.ends
 	}
 	return x
+}
+
+// with returns x, which may be nil and may be shared, with what was captured.
+func (x *extra) with(c *path.Capture) *extra {
+	var y extra
+	if x != nil {
+		y = *x
+	}
+	y.capture = c
+	return &y
 }
 
 // keep appends a hop to its packet, if there is room, and reports it.
@@ -147,6 +158,7 @@ func (x *extra) fill(out *path.Hop) {
 		fillEnds(&ends{tuple: *x.ends}, out)
 	}
 	out.PrevSrcAddr, out.PrevDstAddr = x.prevSrc, x.prevDst
+	out.Capture = x.capture
 	out.PrevSrc, out.PrevDst = endText(x.prevSrc), endText(x.prevDst)
 	if x.inTunnel {
 		out.Outer = &path.Outer{Src: endText(x.outerSrc), Dst: endText(x.outerDst), VNI: x.vni}

@@ -49,6 +49,9 @@ func (t *Tracker) record(p *packet, index uint8, e *wire.Event) {
 	if r.base.netns == 0 {
 		r.base.netns = r.b.netns
 	}
+	if c := e.Capture; c != nil {
+		r.capture = &path.Capture{Bytes: c.Bytes, Length: c.Length, Link: c.Link}
+	}
 	r.underlay()
 	r.tunnel()
 	r.ends()
@@ -82,6 +85,8 @@ type recorder struct {
 	b    *branch
 	e    *wire.Event
 	base hop
+	// capture is shared by the hops of the event; nil if it has none.
+	capture *path.Capture
 	// prev is the index of the ends before a translation that was not put into a hop yet; valid
 	// iff translated.
 	prev       uint8
@@ -94,6 +99,9 @@ func (r *recorder) add(s stageID, a actionID, x *extra) {
 	h.stage, h.action, h.extra = s, a, r.b.outer
 	if x != nil {
 		h.extra = x.within(r.b.outer)
+	}
+	if r.capture != nil {
+		h.extra = h.extra.with(r.capture)
 	}
 	r.t.keep(r.p, h)
 	r.b.stage = s

@@ -95,8 +95,22 @@ type Hop struct {
 	HasMark bool   `json:"-"`
 	// CT is the packet's connection tracking entry; nil if it has none or it was not seen.
 	CT *Conntrack `json:"-"`
+	// Capture is what was copied of the packet here; nil if nothing was, or could be.
+	Capture *Capture `json:"-"`
 	// Noise marks a drop that every healthy flow has (a flooded copy at a bystander, a queue purge).
 	Noise bool `json:"-"`
+}
+
+// Capture is the first bytes of a packet as they were in the kernel's buffer. Checksums that a device
+// was to fill in are not filled in.
+type Capture struct {
+	// Bytes begin with the link-layer header if Link is not 0, else with the IP header.
+	Bytes []byte
+	// Length is that of the whole packet in bytes, counted like Bytes; more than 65,535 before
+	// segmentation.
+	Length uint32
+	// Link is the length of the Ethernet header with its tags; 0 for none.
+	Link uint16
 }
 
 // Conntrack is what connection tracking says of a packet.
@@ -264,6 +278,9 @@ type Meta struct {
 	Target  string   `json:"target"`
 	Source  string   `json:"source,omitempty"`
 	Started string   `json:"started"` // RFC 3339 with nanoseconds
+	// Epoch is CLOCK_REALTIME less CLOCK_MONOTONIC at the start, ns: what to add to Hop.Time to get
+	// the time of day.
+	Epoch int64 `json:"-"`
 }
 
 // Stats closes a trace; it is the last JSON object.

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pathtrace/pathtrace/internal/lab/labtest"
+)
+
+// tshark returns what tshark prints of a capture; any remark of its own is a failure.
+func tshark(t *testing.T, file string, args ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath("tshark"); err != nil {
+		t.Skip("tshark is not installed: scripts/install-test-needs.sh does")
+	}
+	cmd := exec.Command("tshark", append([]string{"-n", "-r", file}, args...)...)
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "LC_ALL=C.UTF-8")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	said := strings.ReplaceAll(stderr.String(), `Running as user "root" and group "root". This could be dangerous.`, "")
+	if err != nil || strings.TrimSpace(said) != "" {
+		t.Fatalf("tshark %v: %v: %s", args, err, said)
+	}
+	return string(out)
+}
+
+// demoCapture runs the demo into a capture.
+func demoCapture(t *testing.T, args ...string) string {
+	t.Helper()
+	labtest.NeedsRoot(t)
+	file := filepath.Join(t.TempDir(), "demo.pcapng")
+	status, stdout, stderr := inProcess(t, append([]string{"demo", "-o", "pcapng", "-w", file}, args...)...)
+	if status != 0 || stdout != "" || strings.Count(stderr, "wrote ") != 2 {
+		t.Fatalf("got status %d, output %q and %q, want how much was written of either trace", status, stdout, stderr)
+	}
+	return file
+}
+
+// TestDemoPCAPNG: a real trace opens in tshark without a warning; one packet is found by its identifier
+// on every interface of its way, with the bytes that it had there.
+func TestDemoPCAPNG(t *testing.T) {
+	file := demoCapture(t)
+	expert := tshark(t, file, "-o", "tcp.analyze_sequence_numbers:FALSE", "-o", "ip.check_checksum:TRUE", "-q", "-z", "expert,warn")
+	if strings.TrimSpace(expert) != "" {
+		t.Errorf("tshark warns:\n%s", expert)
+	}
+	way := tshark(t, file, "-T", "fields", "-E", "separator=|", "-Y", "frame.packet_id == 4294967297",
+		"-e", "frame.interface_name", "-e", "ip.dst", "-e", "tcp.dstport", "-e", "frame.comment")
+	at := 0
+	for _, want := range []string{
+		"client/eth0|192.0.2.1|8080|request SYN (flow 1, packet 1): ", "router/eth0|192.0.2.1|8080|",
+		"router/eth0|10.77.0.2|80|request SYN (flow 1, packet 1): netfilter/prerouting dnat", "router/br-demo|10.77.0.2|80|",
+		"web/eth0|10.77.0.2|80|", // the second section begins
+		"router/eth0|10.77.0.2|80|request SYN (flow 1, packet 1): netfilter/forward drop: by nft_do_chain", "[firewall-drop]",
+	} {
+		i := strings.Index(way[at:], want)
+		if i < 0 {
+			t.Fatalf("%q is missing or out of order in\n%s", want, way)
+		}
+		at += i + len(want)
+	}
+	for _, no := range []string{"rebuilt", "capture is empty"} {
+		if strings.Contains(way, no) {
+			t.Errorf("%q in\n%s", no, way)
+		}
+	}
+}
+
+// TestDemoPCAPNGLink: what the devices see begins with the Ethernet header that is on the wire.
+func TestDemoPCAPNGLink(t *testing.T) {
+	file := demoCapture(t, "--snaplen", "40")
+	got := tshark(t, file, "-T", "fields", "-E", "separator=|", "-Y", `frame.comment contains "device"`,
+		"-e", "eth.type", "-e", "frame.cap_len", "-e", "ip.version")
+	for line := range strings.Lines(got) {
+		if line != "0x0800|40|4\n" {
+			t.Errorf("got %q, want 40 bytes of IPv4 over Ethernet", line)
+		}
+	}
+	if len(got) < 100 {
+		t.Errorf("only %q", got)
+	}
+}
+
+// TestPCAPNGTerminal: it is not for a terminal.
+func TestPCAPNGTerminal(t *testing.T) {
+	master, slave := terminal(t, 80)
+	defer master.Close()
+	var errs bytes.Buffer
+	status := run(t.Context(), []string{"--to", "web:80", "-o", "pcapng"}, slave, &errs)
+	slave.Close()
+	if want := "pcapng is not for a terminal: add -w FILE, or pipe it to a program"; status != exitUsage || !strings.Contains(errs.String(), want) {
+		t.Errorf("got status %d and %q, want %d and %q", status, errs.String(), exitUsage, want)
+	}
+}

@@ -94,6 +94,7 @@ func (d *decoder) next(b []byte) (rest []byte, tick bool, err error) {
 		d.tick += uint64(delta)
 		return b, true, nil
 	}
+	d.event.Capture = nil // never that of the event before
 	for m := mask >> maskShift; m != 0; m &= m - 1 {
 		i := bits.TrailingZeros64(m)
 		if i >= len(d.fields) {
@@ -144,7 +145,10 @@ func (d *decoder) field(b []byte, f fieldReader) ([]byte, error) {
 		}
 		return b, err
 	}
-	_, b, err := lengthAndBytes(b)
+	raw, b, err := lengthAndBytes(b)
+	if err == nil && f.field == fieldCapture {
+		e.Capture, err = capture(raw)
+	}
 	return b, err
 }
 

@@ -116,6 +116,7 @@ func (c *encoder) changes(e *wire.Event) uint64 {
 	set(fieldVNI, e.VNI != l.VNI)
 	set(fieldGateway, e.Gateway != l.Gateway)
 	set(fieldRouteTable, e.Table != l.Table)
+	set(fieldCapture, e.Capture != nil)
 	return m
 }
 
@@ -145,6 +146,8 @@ func (c *encoder) appendField(b []byte, f field, e *wire.Event) []byte {
 		return c.appendString(b, e.Dev)
 	case fieldGateway:
 		return appendAddr(b, e.Gateway)
+	case fieldCapture:
+		return appendCapture(b, e.Capture)
 	}
 	return binary.AppendUvarint(b, number(f, e))
 }

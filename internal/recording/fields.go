@@ -51,6 +51,7 @@ const (
 	fieldVNI
 	fieldGateway
 	fieldRouteTable
+	fieldCapture
 	fieldEnd
 )
 
@@ -88,6 +89,7 @@ func fieldTable() [fieldEnd][2]string {
 		fieldNewState: {"newstate", kindUint}, fieldICMPType: {"icmptype", kindUint},
 		fieldICMPCode: {"icmpcode", kindUint}, fieldMTU: {"mtu", kindUint}, fieldOuter: {"outer", kindTuple},
 		fieldVNI: {"vni", kindUint}, fieldGateway: {"gateway", kindAddr}, fieldRouteTable: {"table", kindUint},
+		fieldCapture: {"capture", kindBytes},
 	}
 }
 

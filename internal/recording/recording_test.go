@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -50,10 +51,19 @@ func randomEvents(n int) []wire.Event {
 			Reason: uint32(r.IntN(99)), Mark: uint32(r.IntN(2)), Err: int32(r.IntN(3)) - 113,
 			Hook: wire.Hook(1 + r.IntN(13)), NFHook: uint8(r.IntN(5)), OldState: uint8(r.IntN(12)),
 			NewState: uint8(r.IntN(12)), CPU: uint16(r.IntN(4)), PktType: uint8(r.IntN(5)), Flags: uint32(r.IntN(1 << 10)),
-			Gateway: addrs[r.IntN(4)], Table: uint32(r.IntN(256)),
+			Gateway: addrs[r.IntN(4)], Table: uint32(r.IntN(256)), Capture: randomCapture(r),
 		})
 	}
 	return list
+}
+
+// randomCapture is the bytes of a packet, or nothing.
+func randomCapture(r *rand.Rand) *wire.Capture {
+	n := r.IntN(100)
+	if n < 50 {
+		return nil
+	}
+	return &wire.Capture{Bytes: make([]byte, n), Length: uint32(n + r.IntN(1<<17)), Link: uint16(r.IntN(2) * 14)}
 }
 
 // sample is a recording of some events with ticks, names and a record, and its events.
@@ -95,7 +105,7 @@ func TestRoundTrip(t *testing.T) {
 		must(t, err)
 		switch kind {
 		case KindEvent:
-			if *r.Event() != want[n] {
+			if !reflect.DeepEqual(*r.Event(), want[n]) {
 				t.Fatalf("event %d: got\n%+v\nwant\n%+v", n, *r.Event(), want[n])
 			}
 			n++

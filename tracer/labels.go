@@ -132,12 +132,12 @@ func (l *labels) device(netns, ifindex uint32, seen string) device {
 }
 
 func (l *labels) lookUp(netns, ifindex uint32, seen string) device {
-	link, ok := l.topo.Link(netns, ifindex)
+	link, ok := l.topo.Device(netns, ifindex)
 	if !ok {
 		return device{name: seen}
 	}
 	d := device{name: link.Name, kind: link.Kind, mtu: link.MTU}
-	if master, ok := l.topo.Link(netns, link.Master); ok && link.Master != 0 && master.Kind == "bridge" {
+	if master, ok := l.topo.Device(netns, link.Master); ok && link.Master != 0 && master.Kind == "bridge" {
 		d.bridge = master.Name
 	}
 	d.network = l.network(netns, link, d.bridge)

@@ -48,6 +48,11 @@ type session struct {
 }
 
 func (t *Tracer) newSession() (*session, error) {
+	return t.newSessionFor((*session).flowConfig)
+}
+
+// newSessionFor returns a session whose tracker is configured by flows.
+func (t *Tracer) newSessionFor(flows func(*session) flow.Config) (*session, error) {
 	reader, err := t.set.Reader()
 	if err != nil {
 		return nil, err
@@ -58,7 +63,7 @@ func (t *Tracer) newSession() (*session, error) {
 		reached: make(chan struct{}), dropped: make(chan struct{}, 1), rules: newRuleBook(t.topo.InNamespace, t.cfg.Log),
 	}
 	s.endpoints.add(t.target.Endpoints)
-	s.collector = newCollector(reader, flow.New(s.flowConfig()), s.newNamespace)
+	s.collector = newCollector(reader, flow.New(flows(s)), s.newNamespace)
 	s.collector.onEvent = t.onEvent
 	if t.cfg.Confined {
 		s.collector.confines = map[uint32]bool{}

@@ -30,6 +30,9 @@ type Config struct {
 	// during the call only: the Path has no Packets yet and the Packet no Hops. The callee may
 	// change the Hop.
 	OnHop func(*path.Path, *path.Packet, *path.Hop)
+	// OnStep, if set, is called for every observation of every packet, kept or not, in the order of
+	// time. The argument is valid during the call only.
+	OnStep func(*Step)
 	// OnDone, if set, is called once for every flow when it is finished. The callee owns the Path.
 	OnDone func(*path.Path)
 

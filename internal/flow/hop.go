@@ -86,6 +86,9 @@ func (x *extra) with(c *path.Capture) *extra {
 
 // keep appends a hop to its packet, if there is room, and reports it.
 func (t *Tracker) keep(p *packet, h hop) {
+	if t.cfg.OnStep != nil {
+		t.report(p, &h)
+	}
 	if !p.kept {
 		return
 	}

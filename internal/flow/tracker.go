@@ -26,9 +26,10 @@ type Tracker struct {
 	names   names
 	hooked  map[uint32]struct{} // namespaces whose netfilter hooks report
 	flows   int                 // number of the latest flow
-	scratch struct {            // arguments of OnHop
+	scratch struct {            // arguments of OnHop and OnStep
 		packet path.Packet
 		hop    path.Hop
+		step   Step
 	}
 }
 

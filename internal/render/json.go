@@ -65,6 +65,30 @@ func (j *JSON) Finding(f path.Finding) error {
 	return j.write(f.Type, f)
 }
 
+// Latency writes what was measured of one target, and each segment of the way. Types are filled in.
+func (j *JSON) Latency(r path.LatencyReport, segments []path.Segment) error {
+	r.Type = "latency"
+	if r.Kinds == nil {
+		r.Kinds = []path.KindShare{}
+	}
+	if err := j.write(r.Type, r); err != nil {
+		return err
+	}
+	for _, s := range segments {
+		s.Type = "segment"
+		if err := j.write(s.Type, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Comparison writes how two targets differ. Type is filled in.
+func (j *JSON) Comparison(c path.Comparison) error {
+	c.Type = "comparison"
+	return j.write(c.Type, c)
+}
+
 // Stats writes what the trace cost and lost; it belongs last. Type is filled in.
 func (j *JSON) Stats(s path.Stats) error {
 	s.Type = "stats"

@@ -79,7 +79,12 @@ func TestSchemaMatchesTypes(t *testing.T) {
 		"where": reflect.TypeFor[path.Where](), "rule": reflect.TypeFor[path.Rule](),
 		"latency": reflect.TypeFor[path.Latency](), "translation": reflect.TypeFor[path.Translation](),
 		"warning": reflect.TypeFor[path.Warning](), "finding": reflect.TypeFor[path.Finding](),
-		"place": reflect.TypeFor[path.Place](),
+		"place": reflect.TypeFor[path.Place](), "distribution": reflect.TypeFor[path.Distribution](),
+		"segment": reflect.TypeFor[path.Segment](), "kind_share": reflect.TypeFor[path.KindShare](),
+		"own_cost": reflect.TypeFor[path.OwnCost](), "clock_check": reflect.TypeFor[path.ClockCheck](),
+		"threshold_result": reflect.TypeFor[path.ThresholdResult](), "latency_report": reflect.TypeFor[path.LatencyReport](),
+		"interval": reflect.TypeFor[path.Interval](), "kind_difference": reflect.TypeFor[path.KindDifference](),
+		"comparison": reflect.TypeFor[path.Comparison](),
 	} {
 		var properties, required []string
 		for f := range fields(typ) {
@@ -159,6 +164,11 @@ func TestSchemaEnums(t *testing.T) {
 			t.Errorf("no severity %q", severity)
 		}
 	}
+	var kinds []string
+	for _, k := range path.SegmentKinds() {
+		kinds = append(kinds, string(k))
+	}
+	sameSet(t, "segment_kind", defs["segment_kind"].Enum, kinds)
 	causes := defs["cause"].Enum
 	for _, c := range constants(t, "Cause") {
 		if !slices.Contains(causes, c) {

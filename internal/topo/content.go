@@ -30,18 +30,30 @@ type content struct {
 
 // Link returns a device, also one that is gone.
 func (t *Topology) Link(netns, ifindex uint32) (Link, bool) {
+	s, l, ok := t.known(netns, ifindex)
+	if !ok {
+		return Link{}, false
+	}
+	return t.finish(s, l), true
+}
+
+// Device is Link without the namespace of the peer, which may take a question to the kernel for each
+// namespace of the host.
+func (t *Topology) Device(netns, ifindex uint32) (Link, bool) {
+	_, l, ok := t.known(netns, ifindex)
+	return l.Link, ok
+}
+
+func (t *Topology) known(netns, ifindex uint32) (*space, linkState, bool) {
 	s := t.space(netns)
 	if s == nil || ifindex == 0 {
-		return Link{}, false
+		return nil, linkState{}, false
 	}
 	l, ok := s.link(ifindex)
 	if !ok && t.ensure(s, true) == nil {
 		l, ok = s.link(ifindex)
 	}
-	if !ok {
-		return Link{}, false
-	}
-	return t.finish(s, l), true
+	return s, l, ok
 }
 
 // LinkByName returns the device that has the name now.

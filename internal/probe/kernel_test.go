@@ -376,6 +376,17 @@ func TestRingSize(t *testing.T) {
 	}
 }
 
+func TestRingSizeOfProcessors(t *testing.T) {
+	for processors, want := range map[int]uint32{1: 4 << 20, 2: 4 << 20, 3: 8 << 20, 4: 8 << 20, 16: 32 << 20, 1024: 64 << 20} {
+		if got := ringSize(false, 0, processors); got != want {
+			t.Errorf("%d processors: %d bytes, want %d", processors, got, want)
+		}
+	}
+	if got, want := ringSize(true, 0, 64), uint32(1<<20); got != want {
+		t.Errorf("a probe: %d bytes, want %d", got, want)
+	}
+}
+
 // TestLoadWithoutOne: a program that the kernel rejects costs its hook, not those beside it.
 func TestLoadWithoutOne(t *testing.T) {
 	labtest.NeedsRoot(t)
@@ -385,7 +396,7 @@ func TestLoadWithoutOne(t *testing.T) {
 	s, err := Prepare(cfg)
 	labtest.Must(t, err)
 	t.Cleanup(func() { s.Close() })
-	broken := s.specs["socket"].Programs["tcp_retransmit_skb"]
+	broken := s.objects["socket"].spec.Programs["tcp_retransmit_skb"]
 	broken.Instructions = asm.Instructions{asm.Return()} // r0 is not set: rejected
 	labtest.Must(t, s.Load(cfg))
 	for _, h := range s.Hooks() {

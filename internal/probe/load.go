@@ -78,17 +78,21 @@ func (s *Set) load(cfg Config, choices []choice) error {
 	return nil
 }
 
-// loadBest loads the best variants, families side by side, and returns the choices that failed.
+// loadBest loads the best variants side by side and returns the choices that failed. What shares maps of
+// its own is loaded together.
 func (s *Set) loadBest(cfg Config, choices []*choice) map[*choice]error {
-	families := map[string][]*choice{}
+	together := map[string][]*choice{}
 	for _, c := range choices {
-		family := c.variants[0].Family
-		families[family] = append(families[family], c)
+		key := c.variants[0].Family
+		if inlineFamilies()[key] == nil {
+			key += " " + c.hook.Name
+		}
+		together[key] = append(together[key], c)
 	}
 	var group errgroup.Group
 	var mu sync.Mutex
 	failed := map[*choice]error{}
-	for _, members := range families {
+	for _, members := range together {
 		group.Go(func() error {
 			errs := s.loadTogether(cfg, members)
 			mu.Lock()
@@ -127,33 +131,26 @@ func (s *Set) loadTogether(cfg Config, members []*choice) map[*choice]error {
 
 // loadFamily loads the named programs of an object.
 func (s *Set) loadFamily(cfg Config, family string, programs []string) error {
-	spec, err := s.spec(family)
+	spec, err := s.object(cfg, family)
 	if err != nil {
 		return fmt.Errorf("read BPF object %s: %w", family, err)
 	}
-	keep := map[string]bool{}
+	// The object is shared with others that load from it, so it must not change.
+	part := *spec
+	part.Programs, part.Variables = map[string]*ebpf.ProgramSpec{}, map[string]*ebpf.VariableSpec{}
+	if v := spec.Variables[settingsVariable]; v != nil {
+		part.Variables[settingsVariable] = v
+	}
 	for _, p := range programs {
-		keep[p] = true
-	}
-	for name := range spec.Programs {
-		if !keep[name] {
-			delete(spec.Programs, name)
-		}
-	}
-	if v := spec.Variables["config"]; v != nil {
-		if err := v.Set(settings(cfg)); err != nil {
-			return fmt.Errorf("configure %s: %w", family, err)
-		}
+		part.Programs[p] = spec.Programs[p]
 	}
 	replace := map[string]*ebpf.Map{}
 	for name := range spec.Maps {
 		if m, ok := s.maps[name]; ok {
-			spec.Maps[name].MaxEntries = m.MaxEntries()
-			spec.Maps[name].Flags = m.Flags()
 			replace[name] = m
 		}
 	}
-	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+	coll, err := ebpf.NewCollectionWithOptions(&part, ebpf.CollectionOptions{
 		MapReplacements: replace, Cache: cfg.Facts.Cache(),
 	})
 	if err != nil {
@@ -168,10 +165,43 @@ func (s *Set) loadFamily(cfg Config, family string, programs []string) error {
 	return nil
 }
 
-// spec returns an object to be changed and loaded. It may have to be loaded again, with other programs.
-func (s *Set) spec(family string) (*ebpf.CollectionSpec, error) {
-	if read := inlineFamilies()[family]; read != nil {
-		return read()
+// settingsVariable is the one constant that the objects take, of bpf/include/maps.h.
+const settingsVariable = "config"
+
+// object is a BPF object that is read once. It is ready to be loaded after configure.
+type object struct {
+	read  func() (*ebpf.CollectionSpec, error)
+	once  sync.Once
+	ready sync.Once
+	spec  *ebpf.CollectionSpec
+	err   error
+}
+
+func (o *object) parse() (*ebpf.CollectionSpec, error) {
+	o.once.Do(func() { o.spec, o.err = o.read() })
+	return o.spec, o.err
+}
+
+// object returns an object with its settings and with the sizes of the maps that exist.
+func (s *Set) object(cfg Config, family string) (*ebpf.CollectionSpec, error) {
+	o := s.objects[family]
+	if _, err := o.parse(); err != nil {
+		return nil, err
 	}
-	return s.specs[family].Copy(), nil
+	o.ready.Do(func() { o.err = s.configure(cfg, o.spec) })
+	return o.spec, o.err
+}
+
+func (s *Set) configure(cfg Config, spec *ebpf.CollectionSpec) error {
+	if v := spec.Variables[settingsVariable]; v != nil {
+		if err := v.Set(settings(cfg)); err != nil {
+			return fmt.Errorf("configure: %w", err)
+		}
+	}
+	for name, m := range spec.Maps {
+		if shared, ok := s.maps[name]; ok {
+			m.MaxEntries, m.Flags = shared.MaxEntries(), shared.Flags()
+		}
+	}
+	return nil
 }

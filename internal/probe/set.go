@@ -1,8 +1,10 @@
 package probe
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -28,7 +30,8 @@ type Config struct {
 	Snaplen uint32
 	// HeadersOnly cuts what was copied behind the last header.
 	HeadersOnly bool
-	// RingSize is the size of the ring buffer in bytes, a power of two; 0 means 8 MiB.
+	// RingSize is the size of the ring buffer in bytes, a power of two; 0 means 1 MiB if Exact, else
+	// 2 MiB per processor within 4 and 64 MiB, and more with a Snaplen.
 	RingSize uint32
 }
 
@@ -48,7 +51,7 @@ type Set struct {
 	snaplen int  // Config.Snaplen
 	cut     bool // Config.HeadersOnly
 
-	specs map[string]*ebpf.CollectionSpec // by family, until they are loaded
+	objects map[string]*object // by family, until they are loaded
 
 	mu       sync.Mutex
 	programs map[string]*ebpf.Program // by name
@@ -76,15 +79,20 @@ func Prepare(cfg Config) (*Set, error) {
 	}
 	s := &Set{
 		maps:     map[string]*ebpf.Map{},
-		specs:    map[string]*ebpf.CollectionSpec{},
+		objects:  map[string]*object{},
 		programs: map[string]*ebpf.Program{},
 		netns:    map[uint32][]link.Link{},
 		snaplen:  int(cfg.Snaplen), cut: cfg.HeadersOnly,
 	}
+	for _, list := range []map[string]func() (*ebpf.CollectionSpec, error){families(), inlineFamilies()} {
+		for family, read := range list {
+			s.objects[family] = &object{read: read}
+		}
+	}
 	err := s.createMaps(cfg)
-	for family, read := range families() {
+	for _, family := range usualFamilies() {
 		if err == nil {
-			s.specs[family], err = read()
+			_, err = s.objects[family].parse()
 		}
 	}
 	if err != nil {
@@ -103,7 +111,7 @@ func (s *Set) Load(cfg Config) error {
 	if err == nil {
 		err = s.attach(choices)
 	}
-	s.specs = nil
+	s.objects = nil
 	if err != nil {
 		return errors.Join(err, s.Close())
 	}
@@ -112,16 +120,11 @@ func (s *Set) Load(cfg Config) error {
 
 // createMaps creates the maps that the objects share.
 func (s *Set) createMaps(cfg Config) error {
-	spec, err := bpfobj.LoadNetfilter() // it uses all of them
+	spec, err := s.objects[mapsFamily].parse()
 	if err != nil {
 		return fmt.Errorf("read BPF object: %w", err)
 	}
-	if cfg.RingSize == 0 && cfg.Snaplen > 0 {
-		cfg.RingSize = ringFor(cfg.Snaplen)
-	}
-	if cfg.RingSize != 0 {
-		spec.Maps["events"].MaxEntries = cfg.RingSize
-	}
+	spec.Maps["events"].MaxEntries = cmp.Or(cfg.RingSize, ringSize(cfg.Exact, cfg.Snaplen, runtime.NumCPU()))
 	spec.Maps[marksMap].Flags |= unix.BPF_F_MMAPABLE
 	for name, m := range spec.Maps {
 		if name == ".rodata" {
@@ -138,14 +141,28 @@ func (s *Set) createMaps(cfg Config) error {
 	return nil
 }
 
-// maxRing bounds the ring buffer that is chosen here, in bytes.
-const maxRing = 64 << 20
+// The ring buffer that is chosen here, in bytes: bounds, what it has for each processor, for a probe, and
+// for how many events with captured bytes it has room.
+const (
+	minRing      = 4 << 20
+	maxRing      = 64 << 20
+	ringEach     = 2 << 20
+	ringOfProbe  = 1 << 20
+	ringCaptured = 8192
+)
 
-// ringFor returns a size of the ring buffer in which thousands of events with so many bytes find room.
-func ringFor(snaplen uint32) uint32 {
-	const events = 8192
-	size := uint32(8 << 20)
-	for size < maxRing && size < events*(wire.Size+wire.SizeCapture+snaplen) {
+// ringSize is the size of the ring buffer in bytes, a power of two. A probe makes some hundred events.
+// Of watched traffic every processor makes its own, while the reader has to be given one of them: 4 MiB
+// hold what comes in 30 ms at half a million events a second.
+func ringSize(exact bool, snaplen uint32, processors int) uint32 {
+	size, want := uint32(minRing), ringEach*uint32(min(processors, maxRing/ringEach))
+	if exact {
+		size, want = ringOfProbe, ringOfProbe
+	}
+	if snaplen > 0 {
+		want = max(want, ringCaptured*(wire.Size+wire.SizeCapture+snaplen))
+	}
+	for size < maxRing && size < want {
 		size *= 2
 	}
 	return size

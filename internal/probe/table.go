@@ -225,6 +225,12 @@ func families() map[string]func() (*ebpf.CollectionSpec, error) {
 	}
 }
 
+// mapsFamily is the object that has all shared maps.
+const mapsFamily = "netfilter"
+
+// usualFamilies are the objects that nearly every kernel gets; others are read when they are chosen.
+func usualFamilies() []string { return []string{"device", "drop", "socket", "ready", "icmp", "route"} }
+
 // inlineSuffix marks the second form of a family.
 const inlineSuffix = "_inline"
 

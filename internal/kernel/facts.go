@@ -42,8 +42,18 @@ func Load() (*Facts, error) {
 	return &Facts{spec: spec, cache: cache}, nil
 }
 
-// Cache is the decoded type information, for loading programs without decoding it again.
+// Cache is the decoded type information, for loading programs without decoding it again; nil after
+// Settle.
 func (f *Facts) Cache() *btf.Cache { return f.cache }
+
+// Settle reads the names that may be asked for later and lets go of the type information, which takes
+// several megabytes. Afterwards only DropReason, ResetReason, Symbol, HasSymbol and TakesMemory know
+// anything. It must not run beside other methods.
+func (f *Facts) Settle() {
+	f.DropReason(1)
+	f.ResetReason(1)
+	f.spec, f.cache = nil, nil
+}
 
 // Release returns the kernel's release, as uname -r prints it.
 func Release() string {

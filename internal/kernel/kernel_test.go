@@ -29,6 +29,22 @@ func TestParseSymbols(t *testing.T) {
 			t.Errorf("find(%#x) = %q, want %q", addr, got, want)
 		}
 	}
+	for name, want := range map[string]bool{"hidden": true, "br_forward": true, "some_data": false, "br": false} {
+		if got := table.has(name); got != want {
+			t.Errorf("has(%q) = %v, want %v", name, got, want)
+		}
+	}
+}
+
+// TestHiddenSymbols: without the privilege to see addresses all of them are 0.
+func TestHiddenSymbols(t *testing.T) {
+	table := parseSymbols(strings.NewReader("0000000000000000 T ip_rcv\n0000000000000000 T ip_forward\n"))
+	if got := table.find(0xffffffff81000000); got != "" {
+		t.Errorf("find = %q, want nothing", got)
+	}
+	if !table.has("ip_rcv") {
+		t.Error("has(ip_rcv) = false, want true")
+	}
 }
 
 func TestMissingNamesCapabilities(t *testing.T) {

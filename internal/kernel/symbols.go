@@ -2,18 +2,25 @@ package kernel
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
 	"io"
 	"os"
 	"slices"
 	"sort"
-	"strconv"
-	"strings"
 )
 
-// symbolTable maps text addresses to function names.
+// symbolTable maps text addresses to function names. The names lie in one piece, as there are some
+// hundred thousand of them and most are never asked for.
 type symbolTable struct {
-	addrs []uint64
-	names []string
+	symbols []symbol
+	names   []byte
+}
+
+// symbol is one function: its address, and where its name lies.
+type symbol struct {
+	addr       uint64
+	start, end uint32
 }
 
 // Symbol returns the kernel function that contains addr, without offset, or "" if it is not known
@@ -27,10 +34,11 @@ func (f *Facts) Symbol(addr uint64) string {
 	return f.symbols.find(addr)
 }
 
-// HasSymbol reports whether the kernel has a function of that name, if this process may know addresses.
+// HasSymbol reports whether the kernel has a function of that name. Names, unlike addresses, are not
+// hidden from anybody.
 func (f *Facts) HasSymbol(name string) bool {
 	f.WarmSymbols()
-	return slices.Contains(f.symbols.names, name)
+	return f.symbols.has(name)
 }
 
 // WarmSymbols reads the symbol table, so that the first Symbol does not pay for it.
@@ -47,53 +55,69 @@ func loadSymbols() *symbolTable {
 
 // parseSymbols reads the text symbols of /proc/kallsyms: "address type name [module]".
 func parseSymbols(r io.Reader) *symbolTable {
-	t := &symbolTable{}
-	sorted := true
-	for s := bufio.NewScanner(r); s.Scan(); {
-		addr, name, ok := parseSymbol(s.Bytes())
+	t := &symbolTable{symbols: make([]symbol, 0, 1<<16), names: make([]byte, 0, 2<<20)}
+	byAddress := func(a, b symbol) int { return cmp.Compare(a.addr, b.addr) }
+	for lines := bufio.NewScanner(r); lines.Scan(); {
+		addr, name, ok := parseSymbol(lines.Bytes())
 		if !ok {
 			continue
 		}
-		if n := len(t.addrs); n > 0 && addr < t.addrs[n-1] {
-			sorted = false
-		}
-		t.addrs = append(t.addrs, addr)
-		t.names = append(t.names, name)
+		start := uint32(len(t.names))
+		t.names = append(t.names, name...)
+		t.symbols = append(t.symbols, symbol{addr, start, uint32(len(t.names))})
 	}
-	if !sorted {
-		sort.Stable(t)
+	if !slices.IsSortedFunc(t.symbols, byAddress) {
+		slices.SortStableFunc(t.symbols, byAddress)
 	}
-	t.addrs, t.names = slices.Clip(t.addrs), slices.Clip(t.names)
+	t.symbols, t.names = slices.Clip(t.symbols), slices.Clip(t.names)
 	return t
 }
 
-func parseSymbol(line []byte) (uint64, string, bool) {
-	text := string(line)
-	hex, rest, ok := strings.Cut(text, " ")
+// parseSymbol returns the address of a function, 0 if it is hidden, and its name, which is part of line.
+func parseSymbol(line []byte) (addr uint64, name []byte, ok bool) {
+	hex, rest, ok := bytes.Cut(line, []byte(" "))
 	if !ok || len(rest) < 3 || (rest[0] != 't' && rest[0] != 'T') {
-		return 0, "", false
+		return 0, nil, false
 	}
-	addr, err := strconv.ParseUint(hex, 16, 64)
-	if err != nil || addr == 0 {
-		return 0, "", false
+	if addr, ok = parseHex(hex); !ok {
+		return 0, nil, false
 	}
-	name, _, _ := strings.Cut(rest[2:], "\t")
+	name, _, _ = bytes.Cut(rest[2:], []byte("\t"))
 	// Compilers append their transformations to the name: tcp_v4_rcv.part.0, foo.constprop.0.
-	name, _, _ = strings.Cut(name, ".")
-	return addr, strings.Clone(name), true
+	name, _, _ = bytes.Cut(name, []byte("."))
+	return addr, name, true
 }
+
+// parseHex is strconv.ParseUint for the digits of an address, without making a string of them.
+func parseHex(digits []byte) (n uint64, ok bool) {
+	for _, c := range digits {
+		switch {
+		case '0' <= c && c <= '9':
+			n = n<<4 | uint64(c-'0')
+		case 'a' <= c && c <= 'f':
+			n = n<<4 | uint64(c-'a'+10)
+		default:
+			return 0, false
+		}
+	}
+	return n, 0 < len(digits) && len(digits) <= 16
+}
+
+func (t *symbolTable) name(i int) []byte { return t.names[t.symbols[i].start:t.symbols[i].end] }
 
 func (t *symbolTable) find(addr uint64) string {
-	i := sort.Search(len(t.addrs), func(i int) bool { return t.addrs[i] > addr })
-	if i == 0 || addr == 0 {
+	i := sort.Search(len(t.symbols), func(i int) bool { return t.symbols[i].addr > addr })
+	if i == 0 || t.symbols[i-1].addr == 0 {
 		return ""
 	}
-	return t.names[i-1]
+	return string(t.name(i - 1))
 }
 
-func (t *symbolTable) Len() int           { return len(t.addrs) }
-func (t *symbolTable) Less(i, j int) bool { return t.addrs[i] < t.addrs[j] }
-func (t *symbolTable) Swap(i, j int) {
-	t.addrs[i], t.addrs[j] = t.addrs[j], t.addrs[i]
-	t.names[i], t.names[j] = t.names[j], t.names[i]
+func (t *symbolTable) has(name string) bool {
+	for i := range t.symbols {
+		if string(t.name(i)) == name {
+			return true
+		}
+	}
+	return false
 }

@@ -189,7 +189,7 @@ func (d *examiner) networks(name string) []string {
 
 // hosts reads every host: one for each engine, or this process's own namespace.
 func (d *examiner) hosts(ctx context.Context) ([]*doctor.Host, error) {
-	engines := d.engines.List()
+	engines := d.engines.Described(ctx)
 	if len(engines) == 0 {
 		engines = []docker.Engine{{Index: -1, NetNS: d.topo.Self()}}
 	}

@@ -1,6 +1,7 @@
 package tracer
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -52,7 +53,9 @@ func (s *session) readExpected(f *diagnose.Facts, want diagnose.Want, p *path.Pa
 // returns nil if either is not known.
 func (s *session) compare(inode uint32, rules *firewall.Ruleset) *diagnose.Expected {
 	var out *diagnose.Expected
-	for _, e := range s.t.engines.List() {
+	ctx, cancel := context.WithTimeout(context.Background(), dockerPatience)
+	defer cancel()
+	for _, e := range s.t.engines.Described(ctx) {
 		if e.NetNS != inode {
 			continue
 		}

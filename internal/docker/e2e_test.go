@@ -197,7 +197,7 @@ func TestRealEngine(t *testing.T) {
 func checkRealState(t *testing.T, engines *Engines, real *realEngine) {
 	t.Helper()
 	host, ok := readNetNS(fmt.Sprintf("/proc/%d/ns/net", real.cmd.Process.Pid))
-	info := engines.List()[0]
+	info := engines.Described(t.Context())[0]
 	if !ok || !info.Alive || info.NetNS != host || info.Version == "" || info.PID != real.cmd.Process.Pid {
 		t.Errorf("engine: got %+v, want netns %d pid %d", info, host, real.cmd.Process.Pid)
 	}

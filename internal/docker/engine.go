@@ -14,7 +14,6 @@ import (
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
-	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/client"
 	"golang.org/x/sync/errgroup"
 )
@@ -43,6 +42,7 @@ type engine struct {
 	containers map[string]*Container
 	networks   map[string]*Network
 	reported   map[string]bool
+	about      *description // of the session, nil before there is one
 }
 
 // rawContainer is a container before its namespace was looked up.
@@ -113,7 +113,11 @@ func (e *engine) report(sentence string, err error) {
 // tells whether it got as far as having read everything.
 func (e *engine) session(ctx context.Context) (synced bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	var asking sync.WaitGroup
+	defer func() {
+		cancel()
+		asking.Wait()
+	}()
 	pid, err := e.dial(ctx)
 	if err != nil {
 		return false, err
@@ -137,6 +141,7 @@ func (e *engine) session(ctx context.Context) (synced bool, err error) {
 		return false, err
 	}
 	e.first.Do(func() { close(e.tried) })
+	asking.Go(func() { e.describe(ctx, cli) })
 	return true, e.follow(ctx, cli, messages, errs)
 }
 
@@ -164,21 +169,10 @@ func (e *engine) sync(ctx context.Context, cli *client.Client, pid int) error {
 	defer cancel()
 	var raw []*rawContainer
 	var nets []network.Summary
-	version := ""
-	var about system.Info
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
 		nets, err = e.networkList(ctx, cli)
 		return err
-	})
-	group.Go(func() error {
-		v, err := cli.ServerVersion(ctx)
-		version = v.Version
-		return err
-	})
-	group.Go(func() error {
-		about = e.about(ctx, cli)
-		return nil
 	})
 	group.Go(func() error {
 		list, err := cli.ContainerList(ctx, container.ListOptions{All: true})
@@ -196,13 +190,11 @@ func (e *engine) sync(ctx context.Context, cli *client.Client, pid int) error {
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("read the engine's state: %w", err)
 	}
-	info := Engine{
-		Index: e.index, Host: e.addr.host, PID: pid, Alive: true,
-		Version: version, APIVersion: cli.ClientVersion(),
-	}
+	e.all.mu.RLock()
+	info := e.info // with what it said of itself before it was lost
+	e.all.mu.RUnlock()
+	info.PID, info.Alive, info.Err, info.APIVersion = pid, true, nil, cli.ClientVersion()
 	info.NetNSPath, info.NetNS = e.locate.host(pid, raw)
-	convertInfo(&info, about)
-	info.Settings = e.locate.settings(pid, version)
 	e.replace(info, raw, nets)
 	return nil
 }
@@ -228,15 +220,6 @@ func (e *engine) networkList(ctx context.Context, cli *client.Client) ([]network
 		})
 	}
 	return list, group.Wait()
-}
-
-// about asks the engine about itself; names do without an answer.
-func (e *engine) about(ctx context.Context, cli *client.Client) system.Info {
-	info, err := cli.Info(ctx)
-	if err != nil {
-		e.log.Debug("ask the engine about itself", "error", err)
-	}
-	return info
 }
 
 // inspect asks for containers, some at a time. One that vanished meanwhile is nil.
@@ -271,7 +254,7 @@ func (e *engine) inspect(ctx context.Context, cli *client.Client, ids []string) 
 func (e *engine) replace(info Engine, raw []*rawContainer, nets []network.Summary) {
 	e.all.mu.Lock()
 	defer e.all.mu.Unlock()
-	e.info = info
+	e.info, e.about = info, newDescription()
 	seen := map[string]bool{}
 	for _, c := range raw {
 		seen[c.ID] = true

@@ -159,7 +159,7 @@ func TestFollow(t *testing.T) {
 	if got := names(e); got != "db web" || len(e.Problems()) != 0 {
 		t.Fatalf("got %q, problems %q", got, e.Problems())
 	}
-	info := e.List()[0]
+	info := e.Described(t.Context())[0]
 	if !info.Alive || info.Version != "20.10.24" || info.APIVersion != "1.41" || info.PID != os.Getpid() || info.NetNS == 0 {
 		t.Errorf("engine: got %+v", info)
 	}

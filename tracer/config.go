@@ -46,7 +46,8 @@ type Config struct {
 	// TraceRules lists the nf_tables rules that the flow's packets pass: it adds a table with the
 	// owner flag to each namespace of the path, which goes with the Tracer or the process.
 	TraceRules bool
-	// Buffer is the size of the kernel's event buffer in bytes, a power of two; 0 means 8 MiB.
+	// Buffer is the size of the kernel's event buffer in bytes, a power of two; 0 means 1 MiB for a probe,
+	// else 2 MiB per processor, 4 MiB at least and 64 MiB at most.
 	Buffer uint32
 	// Version is what Meta.Version says.
 	Version string
@@ -56,6 +57,9 @@ type Config struct {
 
 	// OnStart is called when everything is attached, before the probe is sent.
 	OnStart func(Meta)
+	// OnRest is called when what is read after the start has been read, too: memory that the start took
+	// can then be given back.
+	OnRest func()
 	// OnFlow is called for every flow that was decided. The callee owns the flow.
 	OnFlow func(Flow)
 	// OnNote is called with a sentence for people: no Docker here, no traffic yet, …
@@ -90,13 +94,20 @@ func (c Config) withDefaults() Config {
 	if c.Timeout <= 0 {
 		c.Timeout = prober.DefaultTimeout
 	}
-	onStart, onFlow, onNote := c.OnStart, c.OnFlow, c.OnNote
+	onStart, onRest, onFlow, onNote := c.OnStart, c.OnRest, c.OnFlow, c.OnNote
 	var one sync.Mutex
 	c.OnStart = func(m Meta) {
 		one.Lock()
 		defer one.Unlock()
 		if onStart != nil {
 			onStart(m)
+		}
+	}
+	c.OnRest = func() {
+		one.Lock()
+		defer one.Unlock()
+		if onRest != nil {
+			onRest()
 		}
 	}
 	c.OnFlow = func(f Flow) {

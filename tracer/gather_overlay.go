@@ -101,7 +101,7 @@ func (t *Tracer) vxlanPorts() []uint16 {
 		if ns.Gone || !given && ns.Kind != topo.KindHidden && (ns.Kind != topo.KindNamed || named > fewNamed) {
 			continue
 		}
-		links, err := t.topo.Links(ns.Inode)
+		links, err := t.topo.LinksHere(ns.Inode)
 		if err != nil {
 			continue // it has just vanished
 		}

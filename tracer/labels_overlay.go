@@ -45,12 +45,13 @@ func (l *labels) nameHidden() {
 
 // underlay returns the namespace by which the tunnel of an overlay's namespace leaves, 0 if unknown.
 func (l *labels) underlay(inode uint32) uint32 {
-	links, err := l.topo.Links(inode)
+	links, err := l.topo.LinksHere(inode)
 	if err != nil {
 		return 0
 	}
 	for _, link := range links {
 		if link.Kind == "vxlan" {
+			link, _ = l.topo.Link(inode, link.Index)
 			return link.PeerNetNS
 		}
 	}

@@ -99,7 +99,10 @@ func (s *session) start() {
 		s.readBaseline()
 	}
 	go s.collector.run()
-	go s.t.facts.WarmSymbols() // takes a processor for a while, so not before
+	go func() {
+		s.t.facts.WarmSymbols() // takes a processor for a while, so not before
+		s.t.cfg.OnRest()
+	}()
 }
 
 // readBaseline reads the counters that are compared with those after a flow.

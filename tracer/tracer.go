@@ -38,6 +38,7 @@ type Tracer struct {
 	started time.Time
 
 	facts   *kernel.Facts
+	read    chan struct{} // closed once facts are read, or could not be
 	set     *probe.Set
 	topo    *topo.Topology
 	engines *docker.Engines
@@ -57,7 +58,7 @@ type Tracer struct {
 // New opens a trace: it finds the target and the source, loads the programs and attaches them.
 // Errors are one sentence that says what to do; IsUsage tells those of a wrong Config.
 func New(ctx context.Context, cfg Config) (*Tracer, error) {
-	t := &Tracer{cfg: cfg.withDefaults(), started: time.Now(), skipped: map[uint32]string{}}
+	t := &Tracer{cfg: cfg.withDefaults(), started: time.Now(), skipped: map[uint32]string{}, read: make(chan struct{})}
 	if err := t.open(ctx); err != nil {
 		t.Close()
 		return nil, err
@@ -115,12 +116,15 @@ func (t *Tracer) openKernel(ports <-chan []uint16) error {
 	})
 	var err error
 	t.facts, err = kernel.Load()
+	close(t.read)
 	// Without types nothing else matters: that error comes first.
 	if prepared := group.Wait(); err != nil || prepared != nil {
 		return cmp.Or(err, prepared)
 	}
 	cfg.Facts, cfg.VXLANPorts = t.facts, <-ports
-	return t.set.Load(cfg)
+	err = t.set.Load(cfg)
+	t.facts.Settle()
+	return err
 }
 
 func (t *Tracer) openNames(ctx context.Context, ports chan<- []uint16) error {
@@ -170,7 +174,7 @@ func (t *Tracer) findNames(ctx context.Context) (err error) {
 func (t *Tracer) openTopology(ports chan<- []uint16) error {
 	defer close(ports)
 	var err error
-	if t.topo, err = topo.New(topo.Options{Log: t.cfg.Log}); err != nil {
+	if t.topo, err = topo.New(topo.Options{Log: t.cfg.Log, HasSymbol: t.hasSymbol}); err != nil {
 		return fmt.Errorf("read network namespaces: %w", err)
 	}
 	if err := t.addNamespaces(); err != nil {
@@ -178,6 +182,12 @@ func (t *Tracer) openTopology(ports chan<- []uint16) error {
 	}
 	ports <- t.vxlanPorts()
 	return nil
+}
+
+// hasSymbol reports whether the kernel has a function. It may be asked while the trace is opened.
+func (t *Tracer) hasSymbol(name string) bool {
+	<-t.read
+	return t.facts != nil && t.facts.HasSymbol(name)
 }
 
 // addNamespaces makes the configured namespaces known.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -11,17 +12,33 @@ import (
 // version is set by the linker.
 var version = "devel"
 
-// garbage is how much the heap may grow between two collections, in per cent of what is in use. Reading
-// the kernel's types leaves most of what it allocates: at Go's 100 the start takes 7 MB more, for
-// processor time that cannot be measured.
-const garbage = 50
+// How much the heap may grow between two collections, in per cent of what is in use. Reading the
+// kernel's types and the programs leaves little of what it allocates: collecting after every few megabytes
+// took as much processor time as reading the types. So a start collects when all memory of Go nears
+// startMemory (bytes), and from then on memory matters more.
+const (
+	garbageStarting = 400
+	garbageRunning  = 50
+	startMemory     = 20 << 20
+)
 
 func main() {
-	debug.SetGCPercent(garbage)
+	debug.SetGCPercent(garbageStarting)
+	debug.SetMemoryLimit(startMemory)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-ctx.Done()
 		stop() // a second Ctrl-C ends the process at once
 	}()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// started lifts the limit of the start.
+func started() { debug.SetMemoryLimit(math.MaxInt64) }
+
+// rest gives back what the start took, which takes some milliseconds, and keeps memory low from then on.
+func rest() {
+	started()
+	debug.SetGCPercent(garbageRunning)
+	debug.FreeOSMemory()
 }

@@ -161,6 +161,12 @@ func (o *output) connect(cfg *tracer.Config) {
 		case o.live != nil:
 			o.check(o.live.Watching(fmt.Sprintf("watching traffic to %s; Ctrl-C ends", target)))
 		}
+		if cfg.Source != "" {
+			started() // it is over before it would pay to give memory back
+		}
+	}
+	if cfg.Source == "" {
+		cfg.OnRest = rest
 	}
 	cfg.OnFlow = o.flow
 }

@@ -59,12 +59,12 @@ func (t *Topology) known(netns, ifindex uint32) (*space, linkState, bool) {
 // LinkByName returns the device that has the name now.
 func (t *Topology) LinkByName(netns uint32, name string) (Link, bool) {
 	find := func() (Link, bool) {
-		links, _ := t.Links(netns)
-		i := slices.IndexFunc(links, func(l Link) bool { return l.Name == name })
+		s, states, _ := t.linkStates(netns)
+		i := slices.IndexFunc(states, func(l linkState) bool { return l.Name == name })
 		if i < 0 {
 			return Link{}, false
 		}
-		return links[i], true
+		return t.finish(s, states[i]), true
 	}
 	l, ok := find()
 	if s := t.space(netns); !ok && s != nil && t.ensure(s, true) == nil {
@@ -75,12 +75,35 @@ func (t *Topology) LinkByName(netns uint32, name string) (Link, bool) {
 
 // Links returns the devices of a namespace that exist, by index.
 func (t *Topology) Links(netns uint32) ([]Link, error) {
+	s, states, err := t.linkStates(netns)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Link, len(states))
+	for i, l := range states {
+		out[i] = t.finish(s, l)
+	}
+	return out, nil
+}
+
+// LinksHere is Links without PeerNetNS: to find the peers takes a request for each of them.
+func (t *Topology) LinksHere(netns uint32) ([]Link, error) {
+	_, states, err := t.linkStates(netns)
+	out := make([]Link, len(states))
+	for i, l := range states {
+		out[i] = l.Link
+	}
+	return out, err
+}
+
+// linkStates reads the devices of a namespace that exist, by index.
+func (t *Topology) linkStates(netns uint32) (*space, []linkState, error) {
 	s := t.space(netns)
 	if s == nil {
-		return nil, fmt.Errorf("list links of network namespace %d: %w", netns, unix.ENOENT)
+		return nil, nil, fmt.Errorf("list links of network namespace %d: %w", netns, unix.ENOENT)
 	}
 	if err := t.ensure(s, false); err != nil {
-		return nil, fmt.Errorf("list links: %w", err)
+		return nil, nil, fmt.Errorf("list links: %w", err)
 	}
 	s.content.mu.RLock()
 	states := make([]linkState, 0, len(s.links))
@@ -91,11 +114,7 @@ func (t *Topology) Links(netns uint32) ([]Link, error) {
 	}
 	s.content.mu.RUnlock()
 	slices.SortFunc(states, func(a, b linkState) int { return cmp.Compare(a.Index, b.Index) })
-	out := make([]Link, len(states))
-	for i, l := range states {
-		out[i] = t.finish(s, l)
-	}
-	return out, nil
+	return s, states, nil
 }
 
 // LinksNow is Links, read anew: not every change of a device is notified of.
@@ -138,14 +157,14 @@ func (t *Topology) AddrOwner(addr netip.Addr) []Owner {
 	addr = addr.Unmap().WithZone("")
 	var out []Owner
 	for _, ns := range t.Namespaces() {
-		links, err := t.Links(ns.Inode)
+		s, states, err := t.linkStates(ns.Inode)
 		if err != nil {
 			t.log.Debug("look for address", "address", addr, "error", err)
 			continue
 		}
-		for _, l := range links {
+		for _, l := range states {
 			if slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr() == addr }) {
-				out = append(out, Owner{NetNS: ns, Link: l})
+				out = append(out, Owner{NetNS: ns, Link: t.finish(s, l)})
 			}
 		}
 	}

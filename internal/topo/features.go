@@ -20,6 +20,11 @@ func (t *Topology) features() features {
 			return err == nil
 		}
 		t.has = features{tcpDiag: loaded("tcp_diag"), conntrack: loaded("nf_conntrack_netlink")}
+		if t.hasSymbol != nil {
+			t.has.tcpDiag = t.has.tcpDiag || t.hasSymbol("tcp_diag_dump")
+			t.has.conntrack = t.has.conntrack || t.hasSymbol("ctnetlink_get_conntrack")
+			return
+		}
 		f, err := os.Open(filepath.Join(t.procfs, "kallsyms"))
 		if err != nil {
 			return

@@ -231,7 +231,6 @@ func (t *Topology) tryOpen(s *space) (*os.File, string, error) {
 	if s.inode == t.self && t.selfFD != nil {
 		paths = append(paths, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), t.selfFD.Fd()))
 	}
-	name := t.describe(s).Name
 	t.mu.RUnlock()
 	err := error(unix.ENOENT)
 	for _, path := range paths {
@@ -246,7 +245,9 @@ func (t *Topology) tryOpen(s *space) (*os.File, string, error) {
 		}
 		f.Close()
 	}
-	return nil, "", fmt.Errorf("open network namespace %s (%d): %w", name, s.inode, err)
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return nil, "", fmt.Errorf("open network namespace %s (%d): %w", t.describe(s).Name, s.inode, err)
 }
 
 // readNetNS reads a link of the form "net:[4026531840]".

@@ -25,6 +25,8 @@ type Options struct {
 	Procfs string
 	// Log takes what goes wrong in the background; nil discards it.
 	Log *slog.Logger
+	// HasSymbol reports whether the kernel has a function of that name; nil reads /proc/kallsyms.
+	HasSymbol func(name string) bool
 	// Now is the clock that limits how often the kernel is asked again, time.Now if nil.
 	Now func() time.Time
 }
@@ -53,6 +55,7 @@ type Topology struct {
 
 	featuresOnce sync.Once
 	has          features
+	hasSymbol    func(string) bool
 
 	ownersMu sync.Mutex
 	owners   map[uint32]owner // by inode of the socket
@@ -70,6 +73,7 @@ func New(opts Options) (*Topology, error) {
 		procfs:     opts.Procfs,
 		log:        opts.Log,
 		now:        opts.Now,
+		hasSymbol:  opts.HasSymbol,
 		spaces:     map[uint32]*space{},
 		given:      map[uint32]givenName{},
 		pinHolders: map[int]struct{}{},

@@ -48,19 +48,19 @@ func demo(ctx context.Context, s *streams, f outputFlags) (failure error) {
 		}
 	}
 	say("# client → router (publishes %s as web:%d) → bridge → web\n", net.Published(false), lab.WebPort)
-	if err := demoTrace(ctx, s, f, net); err != nil {
+	out := f.open(s, false)
+	if err := demoTrace(ctx, s, f, out, net); err != nil {
 		return err
 	}
 	if _, err := net.DropWeb(); err != nil {
 		return err
 	}
 	say("\n# the same once more, with a firewall rule in the router that drops it\n")
-	return demoTrace(ctx, s, f, net)
+	return demoTrace(ctx, s, f, out, net)
 }
 
 // demoTrace traces one connection from the client to the published port.
-func demoTrace(ctx context.Context, s *streams, f outputFlags, net *lab.Demo) error {
-	out := f.open(s, false)
+func demoTrace(ctx context.Context, s *streams, f outputFlags, out *output, net *lab.Demo) error {
 	cfg := tracer.Config{
 		Source: "client", Target: net.Published(false).String(), Timeout: demoTimeout,
 		Version: version, AllPackets: f.allPackets,

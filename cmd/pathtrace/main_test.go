@@ -87,7 +87,7 @@ func TestUsageErrors(t *testing.T) {
 		{"--from cli", "--to is missing"},
 		{"--count 3", "--to is missing"},
 		{"--to web:80 --from cli --count 3", "--from sends one probe"},
-		{"--to web:80 --output xml", `unknown output "xml": --output takes text, json or pcapng`},
+		{"--to web:80 --output xml", `unknown output "xml": --output takes text, json, html or pcapng`},
 		{"demo --output xml", `unknown output "xml"`},
 		{"hooks -o yaml", `unknown output "yaml"`},
 		{"doctor --output pcapng", `unknown output "pcapng": --output takes text or json`},

@@ -34,14 +34,14 @@ func (f *outputFlags) registerOutput(flags *pflag.FlagSet) {
 func (f *outputFlags) register(flags *pflag.FlagSet) {
 	f.registerOutput(flags)
 	f.traces = true
-	flags.Lookup("output").Usage = "text, json or pcapng (for Wireshark)"
+	flags.Lookup("output").Usage = "text, json, html, or pcapng for Wireshark"
 	flags.IntVar(&f.snaplen, "snaplen", 0, "pcapng: keep the first `N` bytes of each packet (default: the headers)")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show every hook")
 	flags.BoolVar(&f.allPackets, "all-packets", false,
 		"every packet, not only those that open, close, reset or are dropped")
 }
 
-// output writes a trace as text or JSON.
+// output writes a trace in the chosen form.
 type output struct {
 	flags   outputFlags
 	notes   io.Writer
@@ -49,6 +49,7 @@ type output struct {
 	text    *render.Text // one probe
 	live    *render.Live // watched traffic
 	packets *render.PCAPNG
+	html    *render.HTML
 	failure error // the first error of writing
 }
 
@@ -80,11 +81,11 @@ const maxSnaplen = 65535
 func (f *outputFlags) check(out io.Writer) error {
 	offered := "text or json"
 	if f.traces {
-		offered = "text, json or pcapng"
+		offered = "text, json, html or pcapng"
 	}
 	switch {
 	case f.output == "text", f.output == "json":
-	case f.output == "pcapng" && f.traces:
+	case (f.output == "pcapng" || f.output == "html") && f.traces:
 	default:
 		return fmt.Errorf("unknown output %q: --output takes %s", f.output, offered)
 	}
@@ -115,6 +116,8 @@ func (f *outputFlags) open(s *streams, watching bool) *output {
 	switch {
 	case f.output == "json":
 		o.json = render.NewJSON(s.out)
+	case f.output == "html":
+		o.html = render.NewHTML(s.out, f.allPackets, watching)
 	case f.output == "pcapng":
 		o.packets = render.NewPCAPNG(s.out, f.allPackets)
 	case watching:
@@ -150,6 +153,9 @@ func (o *output) connect(cfg *tracer.Config) {
 			o.check(o.live.Hint(text))
 			return
 		}
+		if o.html != nil {
+			o.check(o.html.Note(text))
+		}
 		render.Note(o.notes, text)
 	}
 	cfg.OnStart = func(m tracer.Meta) {
@@ -158,6 +164,8 @@ func (o *output) connect(cfg *tracer.Config) {
 			o.check(o.json.Meta(m))
 		case o.packets != nil:
 			o.check(o.packets.Meta(m))
+		case o.html != nil:
+			o.check(o.html.Meta(m))
 		case o.live != nil:
 			o.check(o.live.Watching(fmt.Sprintf("watching traffic to %s; Ctrl-C ends", target)))
 		}
@@ -178,6 +186,8 @@ func (o *output) flow(f tracer.Flow) {
 		o.check(o.json.Verdict(f.Verdict))
 	case o.packets != nil:
 		o.check(o.packets.Flow(f.Path, f.Verdict))
+	case o.html != nil:
+		o.check(o.html.Flow(f.Path, f.Verdict))
 	case o.live != nil:
 		o.check(o.live.Flow(f.Decided, f.Path, f.Verdict))
 	default:
@@ -190,6 +200,8 @@ func (o *output) finish(st tracer.Stats) error {
 	switch {
 	case o.json != nil:
 		o.check(o.json.Stats(st))
+	case o.html != nil:
+		o.check(o.html.Stats(st))
 	case o.packets != nil:
 		o.check(o.packets.Stats(st))
 		o.check(render.NewText(render.Options{Writer: o.notes}).Stats(st))

@@ -97,3 +97,20 @@ func TestPCAPNGTerminal(t *testing.T) {
 		t.Errorf("got status %d and %q, want %d and %q", status, errs.String(), exitUsage, want)
 	}
 }
+
+// TestDemoHTML: both traces are one page.
+func TestDemoHTML(t *testing.T) {
+	labtest.NeedsRoot(t)
+	status, stdout, stderr := inProcess(t, "demo", "-o", "html")
+	if status != 0 || stderr != "" {
+		t.Errorf("got status %d and %q", status, stderr)
+	}
+	for want, n := range map[string]int{
+		"<!DOCTYPE html>": 1, "<style>": 1, "<h1>client → 192.0.2.1:8080</h1>": 2, `class="flow good"`: 1, `class="flow bad"`: 1,
+		"<b>dropped</b>: the request from client was dropped by rule": 1,
+	} {
+		if got := strings.Count(stdout, want); got != n {
+			t.Errorf("%q is there %d times, want %d", want, got, n)
+		}
+	}
+}

@@ -109,7 +109,7 @@ func TestFullDisk(t *testing.T) {
 	if _, err := os.Stat("/dev/full"); err != nil {
 		t.Skip("no /dev/full here")
 	}
-	for _, output := range []string{"text", "json", "pcapng"} {
+	for _, output := range []string{"text", "json", "pcapng", "html"} {
 		status, _, stderr := inProcess(t, "--from", "host", "--to", listen(t), "-w", "/dev/full", "-o", output)
 		if status != exitCannotTrace || !strings.Contains(stderr, "no space left") {
 			t.Errorf("%s: got status %d and %q, want %d and the error", output, status, stderr, exitCannotTrace)

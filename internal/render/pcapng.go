@@ -44,6 +44,7 @@ type placeKey struct {
 
 // Meta begins a section with the description of the trace; it belongs before its flows.
 func (c *PCAPNG) Meta(m path.Meta) error {
+	c.packets, c.flows = 0, 0
 	c.meta, c.ids, c.named, c.known = m, map[placeKey]uint32{}, map[netip.Addr]bool{}, map[placeKey]*path.Hop{}
 	comment := "to " + m.Target
 	if m.Source != "" {

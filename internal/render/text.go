@@ -25,6 +25,9 @@ type Text struct{ o Options }
 // NewText returns a Text. It is not safe for concurrent use.
 func NewText(o Options) *Text { return &Text{o: o} }
 
+// midstreamText says why a flow has no beginning.
+const midstreamText = "this flow existed before the trace began"
+
 // Flow writes one flow: its ends, its path, the verdict. p may be nil if nothing of it was seen.
 func (t *Text) Flow(p *path.Path, v path.Verdict) error {
 	out := newPrinter(t.o)
@@ -32,7 +35,7 @@ func (t *Text) Flow(p *path.Path, v path.Verdict) error {
 	if p != nil && len(p.Packets) > 0 {
 		out.line()
 		if p.Midstream {
-			out.paragraph("this flow existed before the trace began", dim)
+			out.paragraph(midstreamText, dim)
 		}
 		if t.o.Verbose {
 			writeHops(out, p, t.o.AllPackets)
@@ -115,11 +118,7 @@ func stepStyle(k StepKind) style {
 
 // writeVerdict writes the sentence, the rule, the evidence, the remedy and the warnings.
 func writeVerdict(out *printer, v path.Verdict) {
-	word := strings.ReplaceAll(string(v.Outcome), "-", " ")
-	text := strings.TrimSpace(v.Summary)
-	if rest, ok := cutPrefixFold(text, word); ok {
-		text = strings.TrimSpace(strings.TrimPrefix(rest, ":"))
-	}
+	word, text := verdictText(v)
 	if word != "" {
 		text = word + ": " + text
 	}
@@ -139,6 +138,16 @@ func writeVerdict(out *printer, v path.Verdict) {
 	for _, w := range v.Warnings {
 		labelled(out, "warning", yellow, string(w.Cause)+": "+w.Summary)
 	}
+}
+
+// verdictText returns the outcome as words, and the sentence without them.
+func verdictText(v path.Verdict) (word, text string) {
+	word = strings.ReplaceAll(string(v.Outcome), "-", " ")
+	text = strings.TrimSpace(v.Summary)
+	if rest, ok := cutPrefixFold(text, word); ok {
+		text = strings.TrimSpace(strings.TrimPrefix(rest, ":"))
+	}
+	return word, text
 }
 
 // labelled writes a paragraph behind a label.
@@ -190,16 +199,23 @@ func latencyText(v path.Verdict) string {
 
 // writeLosses says what of the flow was not seen or not kept.
 func writeLosses(out *printer, p *path.Path, v path.Verdict) {
+	for _, l := range losses(p, v, "above") {
+		labelled(out, "lost", red, l)
+	}
+}
+
+// losses lists what of the flow was not seen or not kept; where is where its path is shown.
+func losses(p *path.Path, v path.Verdict, where string) (list []string) {
 	switch {
 	case v.LostEvents > 0:
-		labelled(out, "lost", red, count(v.LostEvents, "observation")+
-			": the path above may have gaps")
+		list = append(list, count(v.LostEvents, "observation")+": the path "+where+" may have gaps")
 	case !v.Complete:
-		labelled(out, "lost", red, "not everything could be observed: the path above may have gaps")
+		list = append(list, "not everything could be observed: the path "+where+" may have gaps")
 	}
 	if p != nil && p.OmittedPackets > 0 {
-		labelled(out, "lost", red, count(p.OmittedPackets, "further packet")+" of this flow not kept")
+		list = append(list, count(p.OmittedPackets, "further packet")+" of this flow not kept")
 	}
+	return list
 }
 
 // Stats writes what the whole trace lost, skipped and warns of; nothing if there is nothing to say.

@@ -31,11 +31,7 @@ func writeHops(out *printer, p *path.Path, all bool) {
 	}
 	c.namespace, c.device = min(c.namespace, maxNamespace), min(c.device, maxDevice)
 	for _, pkt := range packets {
-		title := "packet " + strconv.Itoa(pkt.ID) + "  " + string(pkt.Direction) + "  " + noun(p, pkt)
-		if pkt.Retransmission {
-			title += ", sent again"
-		}
-		out.line(span{title, bold}, span{packetDetail(pkt), plain})
+		out.line(span{packetTitle(p, pkt), bold}, span{packetDetail(pkt), plain})
 		for i := range pkt.Hops {
 			writeHop(out, p, pkt, i, c)
 		}
@@ -46,6 +42,15 @@ func writeHops(out *printer, p *path.Path, all bool) {
 	if hidden := len(inOrder(p.Packets)) - len(packets); hidden > 0 {
 		out.line(span{count(hidden, "more packet") + " not shown (--all-packets shows all)", dim})
 	}
+}
+
+// packetTitle says which packet of the flow it is.
+func packetTitle(p *path.Path, pkt *path.Packet) string {
+	title := "packet " + strconv.Itoa(pkt.ID) + "  " + string(pkt.Direction) + "  " + noun(p, pkt)
+	if pkt.Retransmission {
+		title += ", sent again"
+	}
+	return title
 }
 
 // packetDetail returns what does not change on a packet's way.

@@ -83,6 +83,10 @@ func (s *session) flowConfig() flow.Config {
 		cfg.Idle, cfg.DatagramIdle, cfg.DropIdle, cfg.Grace = never, never, never, never
 		cfg.OnHop = s.noteDrop
 	}
+	if m := s.t.measurement; m != nil {
+		cfg.MaxPackets, cfg.MaxData = maxSized, maxSized
+		cfg.OnHop = m.noteHop
+	}
 	return cfg
 }
 

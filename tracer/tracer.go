@@ -50,6 +50,8 @@ type Tracer struct {
 
 	onEvent func(*wire.Event) // for recording, nil otherwise
 
+	measurement *measurement // MeasureMTU, nil otherwise
+
 	mu      sync.Mutex
 	target  target.Target     // changes while traffic is watched
 	skipped map[uint32]string // namespaces that could not be attached, with why

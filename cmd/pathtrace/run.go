@@ -66,7 +66,7 @@ type streams struct {
 
 func newRoot(s *streams) *cobra.Command {
 	cmd := newTrace(s)
-	cmd.AddCommand(newDoctor(s), newHooks(s), newDemo(s), newLatency(s))
+	cmd.AddCommand(newDoctor(s), newHooks(s), newDemo(s), newLatency(s), newMTU(s))
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{plainFlagError(err)} })
 	return cmd
 }

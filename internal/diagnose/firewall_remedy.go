@@ -19,6 +19,9 @@ func (a *analysis) ruleRemedy(e *end, r *ruling, c *firewall.Candidate, cause pa
 		return a.directRemedy(r)
 	}
 	p := r.packet
+	if t := c.Chain.Table; isTooBig(p) && t.Family != firewall.FamilyBridge && t.Family != firewall.FamilyARP {
+		return []string{a.command(h, acceptTooBig(r, c))}
+	}
 	switch r.owner(c) {
 	case firewall.OwnerUFW:
 		return []string{a.command(h, ufwAllow(p))}

@@ -41,6 +41,7 @@ type Probe struct {
 	sock  socket
 	nsID  netns.ID // identity of NetNSPath at Open; valid iff NetNSPath is set
 	local netip.AddrPort
+	keep  bool // the connection outlives Send
 }
 
 // socket is the part that differs between the protocols. Its methods never block.
@@ -194,7 +195,7 @@ func (p *Probe) exchange(ctx context.Context, start uint64) Result {
 		}
 		if r, ok := p.sock.receive(); ok {
 			r.RTT = time.Duration(monotonic() - start)
-			if r.Kind == Connected {
+			if r.Kind == Connected && !p.keep {
 				hangUp(p.sock.descriptor(), w)
 			}
 			return r

@@ -89,6 +89,15 @@ func (j *JSON) Comparison(c path.Comparison) error {
 	return j.write(c.Type, c)
 }
 
+// MTU writes what one direction of a path carries. Type is filled in.
+func (j *JSON) MTU(m path.MTU) error {
+	m.Type = "mtu"
+	if m.Links == nil {
+		m.Links = []path.MTULink{}
+	}
+	return j.write(m.Type, m)
+}
+
 // Stats writes what the trace cost and lost; it belongs last. Type is filled in.
 func (j *JSON) Stats(s path.Stats) error {
 	s.Type = "stats"

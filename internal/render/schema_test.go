@@ -85,6 +85,8 @@ func TestSchemaMatchesTypes(t *testing.T) {
 		"threshold_result": reflect.TypeFor[path.ThresholdResult](), "latency_report": reflect.TypeFor[path.LatencyReport](),
 		"interval": reflect.TypeFor[path.Interval](), "kind_difference": reflect.TypeFor[path.KindDifference](),
 		"comparison": reflect.TypeFor[path.Comparison](),
+		"mtu":        reflect.TypeFor[path.MTU](),
+		"mtu_link":   reflect.TypeFor[path.MTULink](), "mtu_end": reflect.TypeFor[path.MTUEnd](),
 	} {
 		var properties, required []string
 		for f := range fields(typ) {

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pathtrace/pathtrace/internal/render"
+	"github.com/pathtrace/pathtrace/tracer"
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// mtuFlags are the flags of mtu.
+type mtuFlags struct {
+	outputFlags
+	to, from    string
+	proto       string
+	dockerHosts []string
+	timeout     time.Duration
+	ipv6        bool
+	expect      int
+}
+
+const mtuLong = `mtu finds which packet sizes the path carries, in both directions: it reads what every link declares,
+proves it with packets of chosen sizes that may not be fragmented, follows each through the kernel,
+and says which link is the limit, where larger packets end, and whether the sender is told.
+
+With tcp (the default) the probes repeat bytes that the other side has acknowledged already: its
+kernel answers, its application sees one connection without data. The probes do not use what the
+sender's route cache has learned. With IPv6 the kernel learns from their ICMP errors, as from all.
+
+Exit status: 0 all that the ends send gets through or is told to be too big, 1 cannot measure, 2 wrong
+usage, 3 larger packets vanish, or less than --expect passes, 4 the path could not be opened.`
+
+func newMTU(s *streams) *cobra.Command {
+	var f mtuFlags
+	cmd := &cobra.Command{
+		Use:   "mtu --to NAME[:PORT] [--from NAME]",
+		Short: "Which packet sizes the path carries, what limits them, and whether larger ones vanish",
+		Long:  mtuLong,
+		Args:  noArguments,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return measureMTU(cmd, s, f) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.to, "to", "", "the far end of the path, `NAME[:PORT]`")
+	flags.StringVar(&f.from, "from", "host", "the near end, `NAME`")
+	flags.StringVar(&f.proto, "proto", "", "tcp, udp or icmp (default tcp, icmp without a port)")
+	flags.IntVar(&f.expect, "expect", 0, "exit with 3 if packets of so many `BYTES` do not pass")
+	flags.DurationVar(&f.timeout, "timeout", 2*time.Second, "how long the opening of the path may take")
+	flags.BoolVarP(&f.ipv6, "ipv6", "6", false, "IPv6 where the target has both")
+	flags.StringArrayVar(&f.dockerHosts, "docker-host", nil,
+		"`ADDRESS` of a Docker engine, may be repeated\n(default DOCKER_HOST, then the usual socket)")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "with -o json, the observations of every probe, too")
+	f.registerOutput(flags)
+	return cmd
+}
+
+func (f *mtuFlags) config() (tracer.Config, error) {
+	t := traceFlags{to: f.to, from: f.from, proto: f.proto, dockerHosts: f.dockerHosts, timeout: f.timeout, ipv6: f.ipv6}
+	cfg, err := t.config()
+	switch {
+	case err != nil:
+		return cfg, err
+	case f.from == "":
+		return cfg, usageError{fmt.Errorf("--from is empty: say where the path begins, as in --from client")}
+	case f.expect < 0:
+		return cfg, usageError{fmt.Errorf("--expect is %d: give a size in bytes, as in --expect 1450", f.expect)}
+	}
+	return cfg, nil
+}
+
+func measureMTU(cmd *cobra.Command, s *streams, f mtuFlags) (failure error) {
+	cfg, err := f.config()
+	if err != nil {
+		return err
+	}
+	s, done, err := f.begin(s)
+	if err != nil {
+		return err
+	}
+	defer done(&failure)
+	var meta tracer.Meta
+	cfg.OnStart = func(m tracer.Meta) { meta = m }
+	cfg.OnNote = func(text string) { render.Note(s.err, text) }
+	t, err := tracer.New(cmd.Context(), cfg)
+	if err != nil {
+		return f.verbosely(s, err)
+	}
+	r, err := t.MeasureMTU(cmd.Context(), f.expect)
+	if err != nil {
+		return err
+	}
+	if err := f.write(s, meta, r); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return mtuStatus(r)
+}
+
+// write writes the result as text or JSON.
+func (f *mtuFlags) write(s *streams, meta tracer.Meta, r tracer.MTUResult) error {
+	if f.output == "text" {
+		return f.writeText(s, r)
+	}
+	j := render.NewJSON(s.out)
+	if err := j.Meta(meta); err != nil {
+		return err
+	}
+	if r.Path != nil && (f.verbose || len(r.Directions) == 0) {
+		if err := j.Path(r.Path, f.verbose); err != nil {
+			return err
+		}
+	}
+	for _, m := range r.Directions {
+		if err := j.MTU(m); err != nil {
+			return err
+		}
+	}
+	if err := j.Verdict(r.Verdict); err != nil {
+		return err
+	}
+	return j.Stats(r.Stats)
+}
+
+func (f *mtuFlags) writeText(s *streams, r tracer.MTUResult) error {
+	o := f.options(s.out)
+	if len(r.Directions) == 0 {
+		return render.NewText(o).Flow(r.Path, r.Verdict)
+	}
+	return render.MTU(o, r.Directions, r.Verdict)
+}
+
+// mtuStatus is the exit status of a measurement.
+func mtuStatus(r tracer.MTUResult) error {
+	switch {
+	case len(r.Directions) > 0 && r.Directions[0].MTU == 0 && strings.HasPrefix(string(r.Verdict.Outcome), string(path.Lost)):
+		return statusError(exitCannotTrace)
+	case r.Verdict.Outcome == path.Delivered:
+		return nil
+	case r.Verdict.Outcome == path.NoTraffic:
+		return statusError(exitNoTraffic)
+	}
+	return statusError(exitNotDelivered)
+}

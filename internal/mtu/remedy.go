@@ -1,0 +1,116 @@
+package mtu
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// remedy are the commands that mend a direction in which packets vanish: that which lets the sender be
+// told, that which makes it send less, and those that do so for longer or for TCP only.
+func (c *conclusion) remedy(m *path.MTU) []string {
+	out := append([]string{}, c.f.OpenRule[m.Direction]...)
+	out = append(out, c.lower(m)...)
+	out = append(out, c.network(m)...)
+	if cmd := c.clamp(m); cmd != "" {
+		out = append(out, cmd)
+	}
+	return out
+}
+
+// lower makes the sender's own device send no more than what passes.
+func (c *conclusion) lower(m *path.MTU) []string {
+	if len(m.Links) == 0 {
+		return nil
+	}
+	first, n := m.Links[0], Usable(m)
+	space, ok := c.f.Spaces[first.NetNS]
+	if !ok || first.MTU <= n || space.Container == "" {
+		return nil // of a host's own device, everything else would suffer, too
+	}
+	return []string{fmt.Sprintf("%sip link set %s mtu %d  # until the container is restarted; all of its traffic on that network",
+		space.Enter, quote(first.Device), n)}
+}
+
+// network gives the sender's Docker network an MTU that passes.
+func (c *conclusion) network(m *path.MTU) []string {
+	if len(m.Links) == 0 {
+		return nil
+	}
+	name, n := m.Links[0].Network, Usable(m)
+	network, ok := c.f.Networks[name]
+	if !ok || network.MTU > 0 && network.MTU <= n {
+		return nil // its option is right already
+	}
+	if network.Default {
+		return []string{fmt.Sprintf(`set "mtu": %d in /etc/docker/daemon.json and restart docker  # then recreate the containers`, n)}
+	}
+	return []string{fmt.Sprintf("docker network create --driver %s --opt com.docker.network.driver.mtu=%d %s  # a new network: "+
+		"connect the containers to it, remove the old one", network.Driver, n, quote(name+"-mtu"))}
+}
+
+// clamp makes TCP agree on segments that fit, where the packets are routed.
+func (c *conclusion) clamp(m *path.MTU) string {
+	if m.Proto != path.TCP {
+		return ""
+	}
+	v6 := isV6(m.Src)
+	mss := Usable(m) - 40
+	if v6 {
+		mss -= 20
+	}
+	for i := range m.Links {
+		l := &m.Links[i]
+		space, ok := c.f.Spaces[l.NetNS]
+		if !ok || !space.Forwards || space.Clamp == "" || l.Outer != nil {
+			continue
+		}
+		return space.Enter + clampRule(space.Clamp, v6, mss) + "  # TCP only, connections opened from then on; UDP still vanishes"
+	}
+	return ""
+}
+
+// clampRule sets the MSS in both directions of what is forwarded.
+func clampRule(tool string, v6 bool, mss int) string {
+	if tool == "nft" {
+		return fmt.Sprintf("nft 'add table inet mss; add chain inet mss forward { type filter hook forward priority mangle; }; "+
+			"add rule inet mss forward tcp flags syn tcp option maxseg size > %d tcp option maxseg size set %[1]d'", mss)
+	}
+	if v6 {
+		tool = strings.Replace(tool, "iptables", "ip6tables", 1)
+	}
+	return fmt.Sprintf("%s -t mangle -I FORWARD -p tcp --tcp-flags SYN,RST SYN -m tcpmss --mss %d:65535 -j TCPMSS --set-mss %d",
+		tool, mss+1, mss)
+}
+
+// raise makes the limiting device carry what is expected.
+func (c *conclusion) raise(m *path.MTU) []string {
+	l := limit(m)
+	if l == nil {
+		return nil
+	}
+	space, ok := c.f.Spaces[l.NetNS]
+	if !ok {
+		return nil
+	}
+	return []string{fmt.Sprintf("%sip link set %s mtu %d  # only if all that is attached to that link carries it", space.Enter,
+		quote(l.Device), c.f.Expect+l.Overhead)}
+}
+
+func isV6(addrPort string) bool {
+	a, err := netip.ParseAddrPort(addrPort)
+	return err == nil && a.Addr().Is6()
+}
+
+// quote quotes a word for the shell if it needs it.
+func quote(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-:@%+=,", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

@@ -1,0 +1,332 @@
+package mtu
+
+import (
+	"fmt"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// Facts are what a verdict rests on.
+type Facts struct {
+	// Directions are what was measured.
+	Directions []path.MTU
+	// Expect is the least that the path should carry, bytes; 0 without such a demand.
+	Expect int
+	// Source and Target are the names of the ends.
+	Source, Target string
+	// Complete is false if observations were lost; LostEvents says how many.
+	Complete   bool
+	LostEvents uint64
+	// OpenRule are the commands that let ICMP errors pass the rule that dropped one, by direction of
+	// the probes; RuleEvidence says what shows that it was that rule.
+	OpenRule, RuleEvidence map[path.Direction][]string
+	// Spaces describes the namespaces of the path, by inode number.
+	Spaces map[uint32]Space
+	// Networks are Docker's, by name.
+	Networks map[string]Network
+}
+
+// Space is a network namespace of the path.
+type Space struct {
+	// Enter is put in front of a command so that it runs there; empty for the own one.
+	Enter string
+	// Container is the container it is of, "" if of none.
+	Container string
+	// Clamp is the tool of its firewall: iptables, iptables-legacy, nft or what has none, "".
+	Clamp string
+	// Forwards is set if packets are routed there.
+	Forwards bool
+}
+
+// Network is a Docker network.
+type Network struct {
+	Driver  string
+	MTU     int // of its option; 0 if not set
+	Default bool
+}
+
+// Conclude makes the verdict.
+func Conclude(f Facts) path.Verdict {
+	c := &conclusion{f: f, v: path.Verdict{Type: "verdict", Flow: 1, Outcome: path.Delivered, Complete: f.Complete, LostEvents: f.LostEvents}}
+	failed := false
+	for i := range f.Directions {
+		failed = c.judge(&f.Directions[i], !failed) || failed
+	}
+	if !failed {
+		failed = c.expected()
+	}
+	if !failed {
+		c.delivered()
+	}
+	if len(f.Directions) > 0 {
+		m := &f.Directions[0]
+		c.v.Proto, c.v.Src, c.v.Dst, c.v.SrcName, c.v.DstName = m.Proto, m.Src, m.Dst, f.Source, f.Target
+	}
+	return c.v
+}
+
+// conclusion is a verdict in the making.
+type conclusion struct {
+	f Facts
+	v path.Verdict
+}
+
+// judge decides about one direction and reports whether packets that its sender sends do not get
+// through; first is set as long as none failed.
+func (c *conclusion) judge(m *path.MTU, first bool) bool {
+	if m.TooBig == 0 || m.End == nil {
+		return false
+	}
+	if m.Discovery != path.DiscoveryFails {
+		c.warn(path.CausePacketTooBig, fmt.Sprintf("%s sends up to %d bytes, %s %d: path MTU discovery works, and costs the first "+
+			"large packet of each connection", c.sender(m), m.SenderMTU, c.carry(m), Usable(m)))
+		return false
+	}
+	if c.safe(m) {
+		c.warn(path.CauseMTUBlackhole, fmt.Sprintf("%s, and the sender is not told; TCP is safe, as its packets have at most %d "+
+			"bytes (MSS), other protocols are not", c.vanish(m), m.TCPPacket))
+		return false
+	}
+	if !first {
+		c.v.Evidence = append(c.v.Evidence, c.vanish(m)+" as well")
+		c.v.Evidence = append(c.v.Evidence, c.evidence(m)...)
+		c.addRemedy(c.remedy(m))
+		return true
+	}
+	c.v.Cause = path.CauseMTUBlackhole
+	c.v.Outcome = path.Dropped
+	if m.End.Kind == path.TooBigUnseen || m.End.Kind == path.TooBigUnanswered && m.End.Where == nil {
+		c.v.Outcome = path.Lost
+	}
+	c.v.Summary = fmt.Sprintf("%s: %s, and %s", c.v.Outcome, c.vanish(m), c.untold(m))
+	c.v.Where = m.End.Where
+	if m.End.Lost != nil && m.End.Lost.Rule != nil {
+		where := *m.End.Lost
+		c.v.Where = &where
+	}
+	c.v.Evidence = append(c.v.Evidence, c.evidence(m)...)
+	c.addRemedy(c.remedy(m))
+	return true
+}
+
+// safe reports whether what TCP sends in this direction fits for reasons that last.
+func (c *conclusion) safe(m *path.MTU) bool {
+	return m.Proto == path.TCP && m.TCPPacket > 0 && m.TCPPacket <= m.MTU && (m.CachedMTU == 0 || m.CachedMTU > m.MTU)
+}
+
+// sender and receiver name the ends of a direction.
+func (c *conclusion) sender(m *path.MTU) string {
+	if m.Direction == path.Reply {
+		return c.f.Target
+	}
+	return c.f.Source
+}
+
+func (c *conclusion) receiver(m *path.MTU) string {
+	if m.Direction == path.Reply {
+		return c.f.Source
+	}
+	return c.f.Target
+}
+
+// carry is the subject of what carries something.
+func (c *conclusion) carry(m *path.MTU) string {
+	if l := limit(m); l != nil {
+		return fmt.Sprintf("the way to %s through %s carries", c.receiver(m), linkName(l))
+	}
+	return fmt.Sprintf("the way to %s carries", c.receiver(m))
+}
+
+// vanish says that packets vanish, and where.
+func (c *conclusion) vanish(m *path.MTU) string {
+	return fmt.Sprintf("packets of more than %d bytes from %s vanish %s", m.MTU, c.sender(m), c.at(m))
+}
+
+// at says where the packets end.
+func (c *conclusion) at(m *path.MTU) string {
+	l := limit(m)
+	switch {
+	case m.End.Kind == path.TooBigUnseen && m.End.Where != nil:
+		return "behind " + deviceIn(m.End.Where.Device, m.End.Where.Container, m.End.Where.Namespace)
+	case l != nil:
+		return fmt.Sprintf("before %s (MTU %d)", linkName(l), l.MTU)
+	case m.End.Where != nil:
+		return "at " + deviceIn(m.End.Where.Device, m.End.Where.Container, m.End.Where.Namespace)
+	}
+	return "on the way"
+}
+
+// untold says why the sender does not know.
+func (c *conclusion) untold(m *path.MTU) string {
+	switch e := m.End; {
+	case e.Lost != nil && e.Lost.Rule != nil:
+		return fmt.Sprintf("the ICMP error that says so was dropped by rule %d of chain %s in %s", e.Lost.Rule.Number,
+			e.Lost.Rule.Chain, place(e.Lost))
+	case e.Lost != nil:
+		return "the ICMP error that says so was dropped in " + place(e.Lost)
+	case e.Kind == path.TooBigUnanswered:
+		return "the ICMP error that says so did not come back"
+	case e.Kind == path.TooBigUnseen:
+		return "nothing comes back for them"
+	}
+	return "the sender is not told: between the devices of one link nobody sends an ICMP error"
+}
+
+// evidence are the facts behind a direction's verdict.
+func (c *conclusion) evidence(m *path.MTU) []string {
+	out := []string{fmt.Sprintf("%d bytes from %s to %s passed, %d did not", m.MTU, c.sender(m), c.receiver(m), m.TooBig)}
+	e := m.End
+	if w := e.Where; w != nil && w.Function != "" {
+		out = append(out, fmt.Sprintf("%s dropped it in %s%s", w.Function, place(w), reason(w)))
+	}
+	if e.Kind == path.TooBigUnanswered {
+		s := "an ICMP error was sent"
+		if e.NextHopMTU > 0 {
+			s += fmt.Sprintf(" that says MTU %d", e.NextHopMTU)
+		}
+		if e.Lost != nil && e.Lost.Function != "" {
+			s += fmt.Sprintf("; %s dropped it in %s%s", e.Lost.Function, place(e.Lost), reason(e.Lost))
+		}
+		out = append(out, s)
+	}
+	out = append(out, c.f.RuleEvidence[m.Direction]...)
+	if m.TCPPacket > m.MTU {
+		out = append(out, fmt.Sprintf("TCP sends packets of up to %d bytes there, by the MSS of both sides", m.TCPPacket))
+	}
+	if s := gso(m); s != "" {
+		out = append(out, s)
+	}
+	return out
+}
+
+// gso says that bulk TCP may get through what single packets do not: the kernel does not check the
+// size of what is still to be cut (is_skb_forwardable).
+func gso(m *path.MTU) string {
+	if m.End.Kind != path.TooBigSilent || m.Proto != path.TCP || len(m.Links) == 0 || m.Links[0].GSOMaxSegments == 1 {
+		return ""
+	}
+	switch m.End.Where.Function {
+	case "__dev_forward_skb", "__dev_forward_skb2", "veth_forward_skb", "veth_xmit", "br_dev_queue_push_xmit", "br_forward_finish":
+		return "large TCP transfers may work all the same: pieces that the kernel has yet to cut (GSO) pass there, single packets do not"
+	}
+	return ""
+}
+
+func reason(w *path.Where) string {
+	if w.Reason == "" {
+		return ""
+	}
+	return " (" + w.Reason + ")"
+}
+
+// expected compares with what was demanded.
+func (c *conclusion) expected() bool {
+	for i := range c.f.Directions {
+		m := &c.f.Directions[i]
+		if c.f.Expect == 0 || m.MTU == 0 || m.MTU >= c.f.Expect {
+			continue
+		}
+		c.v.Outcome, c.v.Cause = path.Dropped, path.CausePacketTooBig
+		c.v.Summary = fmt.Sprintf("dropped: packets of %d bytes are expected to pass from %s to %s, and %d do%s", c.f.Expect,
+			c.sender(m), c.receiver(m), m.MTU, c.because(m))
+		if m.End != nil {
+			c.v.Where = m.End.Where
+		}
+		c.addRemedy(c.raise(m))
+		return true
+	}
+	return false
+}
+
+// because names the limit.
+func (c *conclusion) because(m *path.MTU) string {
+	if l := limit(m); l != nil {
+		return fmt.Sprintf(": the limit is %s (MTU %d)", linkName(l), l.MTU)
+	}
+	return ""
+}
+
+// delivered is the summary of a path without holes.
+func (c *conclusion) delivered() {
+	if len(c.f.Directions) == 0 || c.f.Directions[0].MTU == 0 {
+		c.v.Outcome, c.v.Summary = path.Lost, "lost: what sizes pass could not be measured"
+		return
+	}
+	m := &c.f.Directions[0]
+	s := fmt.Sprintf("delivered: packets of up to %d bytes pass from %s to %s", m.MTU, c.sender(m), c.receiver(m))
+	switch {
+	case len(c.f.Directions) == 1:
+		s += "; the other direction was not measured"
+	case c.f.Directions[1].MTU == m.MTU:
+		s += " and back"
+	case c.f.Directions[1].MTU > 0:
+		s += fmt.Sprintf(", and of up to %d back", c.f.Directions[1].MTU)
+	}
+	if m.TooBig == 0 {
+		s += ", all that its device sends"
+	}
+	c.v.Summary = s + c.cached()
+	for i := range c.f.Directions {
+		if m := &c.f.Directions[i]; m.TooBig > 0 && m.End != nil {
+			c.addRemedy(c.network(m))
+		}
+	}
+}
+
+// cached warns of an exception in a route cache that says less than what passes by now.
+func (c *conclusion) cached() string {
+	for i := range c.f.Directions {
+		if m := &c.f.Directions[i]; m.CachedMTU > 0 && m.CachedMTU < Usable(m) {
+			c.warn(path.CausePacketTooBig, fmt.Sprintf("%s has learned an MTU of %d for this path, and %d pass by now: the exception in "+
+				"its route cache holds for %d s more", c.sender(m), m.CachedMTU, Usable(m), m.CachedSeconds))
+		}
+	}
+	return ""
+}
+
+func (c *conclusion) warn(cause path.Cause, text string) {
+	c.v.Warnings = append(c.v.Warnings, path.Warning{Cause: cause, Summary: text})
+}
+
+// addRemedy adds commands that are not there yet.
+func (c *conclusion) addRemedy(list []string) {
+	for _, cmd := range list {
+		known := false
+		for _, have := range c.v.Remedy {
+			known = known || have == cmd
+		}
+		if !known {
+			c.v.Remedy = append(c.v.Remedy, cmd)
+		}
+	}
+}
+
+// limit returns the limiting link, nil if it is not known.
+func limit(m *path.MTU) *path.MTULink {
+	for i := range m.Links {
+		if m.Links[i].Limit {
+			return &m.Links[i]
+		}
+	}
+	return nil
+}
+
+// linkName is "eth0 in container web".
+func linkName(l *path.MTULink) string { return deviceIn(l.Device, l.Container, l.Namespace) }
+
+func deviceIn(device, container, namespace string) string {
+	in := namespace
+	if container != "" {
+		in = "container " + container
+	}
+	switch {
+	case device == "":
+		return in
+	case in == "":
+		return device
+	}
+	return device + " in " + in
+}
+
+// place names a namespace.
+func place(w *path.Where) string { return deviceIn("", w.Container, w.Namespace) }

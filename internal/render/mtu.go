@@ -1,0 +1,213 @@
+package render
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// MTU writes what each direction carries, link by link, and the verdict.
+func MTU(o Options, list []path.MTU, v path.Verdict) error {
+	out := newPrinter(o)
+	for i := range list {
+		writeMTU(out, &list[i])
+		out.line()
+	}
+	writeVerdict(out, v)
+	if v.Cause != "" {
+		labelled(out, "more:", cyan, "docs/causes/"+string(v.Cause)+".md")
+	}
+	return out.flush()
+}
+
+// writeMTU writes one direction.
+func writeMTU(out *printer, m *path.MTU) {
+	out.line(span{fmt.Sprintf("%s  %s → %s  ", m.Direction, mtuEnd(m.SrcName, m.Src), mtuEnd(m.DstName, m.Dst)), bold},
+		span{passText(m), mtuStyle(m)})
+	device := 0
+	for i := range m.Links {
+		device = max(device, columns(m.Links[i].Device))
+	}
+	if len(m.Links) > 0 {
+		out.line(span{"      MTU  carries", dim})
+	}
+	for i := range m.Links {
+		writeLink(out, &m.Links[i], min(device, maxDevice))
+	}
+	for _, f := range mtuFacts(m) {
+		labelled(out, f[0], plain, f[1])
+	}
+}
+
+// mtuEnd is "web, 10.0.0.2:80".
+func mtuEnd(name, addr string) string {
+	if name == "" {
+		return addr
+	}
+	return name + " (" + addr + ")"
+}
+
+// passText is "1400 bytes pass, 1401 do not".
+func passText(m *path.MTU) string {
+	switch {
+	case m.MTU == 0:
+		return "not measured"
+	case m.TooBig == 0:
+		return fmt.Sprintf("%d bytes pass, all that the device sends", m.MTU)
+	}
+	return fmt.Sprintf("%d bytes pass, %d do not", m.MTU, m.TooBig)
+}
+
+func mtuStyle(m *path.MTU) style {
+	switch m.Discovery {
+	case path.DiscoveryFails:
+		return red
+	case path.DiscoveryWorks:
+		return yellow
+	case path.DiscoveryUnneeded:
+		return green
+	}
+	return plain
+}
+
+// writeLink writes one device of the path.
+func writeLink(out *printer, l *path.MTULink, device int) {
+	st, mark := plain, ""
+	if l.Limit {
+		st, mark = yellow, "  ◀ the limit"
+	}
+	where := l.Namespace
+	if l.Container != "" {
+		where = "container " + l.Container
+	}
+	text := fmt.Sprintf("    %5d    %5d  %s  %s", l.MTU, l.Carries, pad(l.Device, device), where)
+	if l.Outer != nil {
+		text += fmt.Sprintf(", in VXLAN %d (%d bytes)", l.Outer.VNI, l.Overhead)
+	}
+	if l.Network != "" && l.Outer == nil {
+		text += ", network " + l.Network
+	}
+	room := out.width - columns(mark)
+	out.line(span{shortenEnd(text, room), st}, span{mark, st})
+}
+
+// mtuFacts are the lines below the links, with their labels.
+func mtuFacts(m *path.MTU) [][2]string {
+	var out [][2]string
+	add := func(label, text string) {
+		if text != "" {
+			out = append(out, [2]string{label, text})
+		}
+	}
+	add("too big", tooBigText(m))
+	add("non-DF", cutText(m))
+	if m.TCPPacket > 0 {
+		add("TCP", fmt.Sprintf("sends up to %d bytes on this connection (MSS of both sides)", m.TCPPacket))
+	}
+	add("route", senderRouteText(m))
+	add("GSO", gsoText(m))
+	for _, n := range m.Notes {
+		add("note", n)
+	}
+	return out
+}
+
+// tooBigText says where a packet that is too big ends.
+func tooBigText(m *path.MTU) string {
+	e := m.End
+	if e == nil {
+		return ""
+	}
+	at := ""
+	if e.Where != nil {
+		at = " at " + spotText(e.Where)
+	}
+	switch e.Kind {
+	case path.TooBigRefused:
+		return "the sender's own kernel does not send it"
+	case path.TooBigAnswered:
+		return fmt.Sprintf("dropped%s; the ICMP error of %s (MTU %d) reached the sender: path MTU discovery works", at, e.From, e.NextHopMTU)
+	case path.TooBigUnanswered:
+		s := "dropped" + at + "; the ICMP error"
+		if e.NextHopMTU > 0 {
+			s += " (MTU " + strconv.Itoa(e.NextHopMTU) + ")"
+		}
+		if e.Lost != nil {
+			return s + " was dropped at " + spotText(e.Lost)
+		}
+		return s + " did not reach the sender"
+	case path.TooBigSilent:
+		return "dropped without a word" + at
+	}
+	if e.Where == nil {
+		return "vanishes"
+	}
+	return "last seen at " + spotText(e.Where) + "; never arrived, and no ICMP error came"
+}
+
+// spotText is "eth0 in container web (br_forward, NOT_SPECIFIED)".
+func spotText(w *path.Where) string {
+	s := first(w.Namespace, w.Host)
+	if w.Container != "" {
+		s = "container " + w.Container
+	}
+	if w.Device != "" {
+		s = w.Device + " in " + s
+	}
+	var how []string
+	for _, x := range []string{w.Function, w.Reason} {
+		if x != "" {
+			how = append(how, x)
+		}
+	}
+	if len(how) > 0 {
+		s += " (" + strings.Join(how, ", ") + ")"
+	}
+	return s
+}
+
+// cutText says what becomes of a packet of that size that may be cut.
+func cutText(m *path.MTU) string {
+	e := m.End
+	if e == nil || m.MTU == 0 {
+		return ""
+	}
+	switch {
+	case e.Fragmented != nil && e.FragmentsPass:
+		return fmt.Sprintf("%d bytes that may be cut are cut at %s, and arrive", m.TooBig, spotText(e.Fragmented))
+	case e.Fragmented != nil:
+		return fmt.Sprintf("%d bytes that may be cut are cut at %s, and do not arrive", m.TooBig, spotText(e.Fragmented))
+	case e.FragmentsPass:
+		return fmt.Sprintf("%d bytes that may be cut arrive", m.TooBig)
+	case strings.Contains(m.Dst, "["):
+		return "" // IPv6: routers cut nothing
+	}
+	return fmt.Sprintf("%d bytes that may be cut do not arrive either", m.TooBig)
+}
+
+func senderRouteText(m *path.MTU) string {
+	var parts []string
+	if m.CachedMTU > 0 {
+		parts = append(parts, fmt.Sprintf("the sender has learned an MTU of %d for this path, for %d s more", m.CachedMTU, m.CachedSeconds))
+	}
+	if m.RouteMTU > 0 {
+		parts = append(parts, fmt.Sprintf("the sender's route says MTU %d", m.RouteMTU))
+	}
+	if m.RouteAdvMSS > 0 {
+		parts = append(parts, fmt.Sprintf("advmss %d", m.RouteAdvMSS))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// gsoText says where the kernel hands on single packets only.
+func gsoText(m *path.MTU) string {
+	for i := range m.Links {
+		if l := &m.Links[i]; l.GSOMaxSegments == 1 {
+			return fmt.Sprintf("%s in %s takes single packets only (gso_max_segs 1): TCP costs more there, nothing is lost by it",
+				l.Device, first(l.Container, l.Namespace))
+		}
+	}
+	return ""
+}

@@ -34,6 +34,8 @@ type collector struct {
 	onNetNS func(uint32)
 	// onEvent, if set, is given every event that counts.
 	onEvent func(*wire.Event)
+	// rec records what the tracker is given; nil records nothing.
+	rec *recorder
 	// confines, if not nil, are the only namespaces whose events count.
 	confines map[uint32]bool
 
@@ -69,6 +71,7 @@ func (c *collector) run() {
 		// With events left to read, the time of the clock is not yet that of the events: flows whose
 		// events wait would seem idle.
 		if now := monotonic(); c.reader.Available() == 0 {
+			c.rec.tick(now)
 			c.tracker.Expire(now)
 		}
 		c.answer()
@@ -80,6 +83,7 @@ func (c *collector) run() {
 	for c.take(&e, batch) && c.reader.Available() > 0 {
 		continue
 	}
+	c.rec.mark(typeFlush)
 	c.tracker.Flush()
 }
 
@@ -134,6 +138,7 @@ func (c *collector) add(e *wire.Event) {
 	if c.onEvent != nil {
 		c.onEvent(e)
 	}
+	c.rec.event(e)
 	c.events.Add(1)
 	family := 0
 	if e.Tuple.Dst.Addr().Is6() {

@@ -49,6 +49,8 @@ type Config struct {
 	// Buffer is the size of the kernel's event buffer in bytes, a power of two; 0 means 1 MiB for a probe,
 	// else 2 MiB per processor, 4 MiB at least and 64 MiB at most.
 	Buffer uint32
+	// Record, if set, keeps the trace in a file, for Replay.
+	Record *RecordConfig
 	// Version is what Meta.Version says.
 	Version string
 
@@ -87,6 +89,8 @@ type Result struct {
 	Stats Stats
 	// Flows counts the flows by outcome.
 	Flows map[path.Outcome]int
+	// Recorded says what was recorded; nil without Config.Record.
+	Recorded *Recorded
 }
 
 // withDefaults fills in what was left out and makes the callbacks take turns.

@@ -30,6 +30,7 @@ func protoNumber(p path.Proto, addr netip.Addr) uint8 {
 type endpointSet struct {
 	mu  sync.RWMutex
 	set map[probe.Endpoint]bool
+	rec *recorder // nil records nothing
 }
 
 func newEndpointSet() *endpointSet { return &endpointSet{set: map[probe.Endpoint]bool{}} }
@@ -46,6 +47,7 @@ func (s *endpointSet) add(list []target.Endpoint) []probe.Endpoint {
 			fresh = append(fresh, ep)
 		}
 	}
+	s.rec.endpoints(fresh, nil)
 	return fresh
 }
 
@@ -64,6 +66,7 @@ func (s *endpointSet) remove(list []target.Endpoint) []probe.Endpoint {
 			gone = append(gone, ep)
 		}
 	}
+	s.rec.endpoints(nil, gone)
 	return gone
 }
 

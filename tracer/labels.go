@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/pathtrace/pathtrace/internal/docker"
+	"github.com/pathtrace/pathtrace/internal/recording"
 	"github.com/pathtrace/pathtrace/internal/topo"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -241,8 +242,31 @@ func (l *labels) collectAddrs() map[netip.Addr]string {
 	return names
 }
 
+// naming answers what is asked about the names on a path: labels from what is there now, a recording
+// from what was.
+type naming interface {
+	host() string
+	// space names a namespace and the container that lives there.
+	space(inode uint32) recording.Namespace
+	// device describes a device; seen is the name the kernel reported, "" if none.
+	device(netns, ifindex uint32, seen string) device
+	addrIn(netns uint32, a netip.Addr) string
+	// hasAddr reports whether a device has an address.
+	hasAddr(netns, ifindex uint32, a netip.Addr) bool
+}
+
+func (l *labels) host() string { return l.hostname }
+
+func (l *labels) space(inode uint32) recording.Namespace {
+	ns := recording.Namespace{Inode: inode, Name: l.namespace(inode)}
+	if c, ok := l.engines.ByNetNS(inode); ok {
+		ns.Container, ns.Project, ns.Service = c.Name, c.Project, c.Service
+	}
+	return ns
+}
+
 // annotate fills in the names of a finished path.
-func (l *labels) annotate(p *path.Path) {
+func annotate(l naming, p *path.Path) {
 	for _, packet := range p.Packets {
 		for i := range packet.Hops {
 			h := &packet.Hops[i]
@@ -251,21 +275,19 @@ func (l *labels) annotate(p *path.Path) {
 	}
 	for _, packet := range p.Packets {
 		for i := range packet.Hops {
-			l.hop(&packet.Hops[i])
+			annotateHop(l, &packet.Hops[i])
 		}
 	}
 	for i := range p.NAT {
-		p.NAT[i].Namespace = l.namespace(p.NAT[i].NetNS)
+		p.NAT[i].Namespace = l.space(p.NAT[i].NetNS).Name
 	}
 	masquerades(p, l)
 }
 
-func (l *labels) hop(h *path.Hop) {
-	h.Host = l.hostname
-	h.Namespace = l.namespace(h.NetNS)
-	if c, ok := l.engines.ByNetNS(h.NetNS); ok {
-		h.Container, h.Project, h.Service = c.Name, c.Project, c.Service
-	}
+func annotateHop(l naming, h *path.Hop) {
+	ns := l.space(h.NetNS)
+	h.Host, h.Namespace = l.host(), ns.Name
+	h.Container, h.Project, h.Service = ns.Container, ns.Project, ns.Service
 	d := l.device(h.NetNS, h.Ifindex, h.Device)
 	h.Device, h.DeviceKind, h.Network, h.Bridge, h.DeviceMTU = d.name, d.kind, d.network, d.bridge, d.mtu
 	if h.InIfindex != 0 && h.InDevice == "" {
@@ -280,12 +302,12 @@ func (l *labels) hop(h *path.Hop) {
 
 // masquerades renames source translations to the address of the device the packet leaves by: that is
 // what masquerading is (net/netfilter/nf_nat_masquerade.c takes the address of the outgoing device).
-func masquerades(p *path.Path, l *labels) {
+func masquerades(p *path.Path, l naming) {
 	for _, packet := range p.Packets {
 		for i := range packet.Hops {
 			h := &packet.Hops[i]
 			if h.Action != path.ActionSNAT || packet.Direction != path.Request ||
-				h.Stage != path.StagePostrouting || !l.isAddrOf(h) {
+				h.Stage != path.StagePostrouting || !leavesWithOwnAddr(l, h) {
 				continue
 			}
 			h.Action = path.ActionMasquerade
@@ -298,19 +320,15 @@ func masquerades(p *path.Path, l *labels) {
 	}
 }
 
-func (l *labels) isAddrOf(h *path.Hop) bool {
+func leavesWithOwnAddr(l naming, h *path.Hop) bool {
 	ifindex := h.OutIfindex
 	if ifindex == 0 {
 		ifindex = h.Ifindex
 	}
-	link, ok := l.topo.Link(h.NetNS, ifindex)
-	if !ok {
-		return false
-	}
-	for _, prefix := range link.Addrs {
-		if prefix.Addr() == h.SrcAddr.Addr() {
-			return true
-		}
-	}
-	return false
+	return l.hasAddr(h.NetNS, ifindex, h.SrcAddr.Addr())
+}
+
+func (l *labels) hasAddr(netns, ifindex uint32, a netip.Addr) bool {
+	link, ok := l.topo.Link(netns, ifindex)
+	return ok && slices.ContainsFunc(link.Addrs, func(p netip.Prefix) bool { return p.Addr() == a })
 }

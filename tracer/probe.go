@@ -122,7 +122,10 @@ func (s *session) giveUp(ctx context.Context, cancel func()) {
 		case <-time.After(after):
 		}
 		mayPass := make(chan bool, 1)
-		s.collector.asked <- func(t *flow.Tracker) { mayPass <- s.mayPass(t.Peek()) }
+		s.collector.asked <- func(t *flow.Tracker) {
+			s.rec.mark(typePeek)
+			mayPass <- s.mayPass(t.Peek())
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -138,7 +141,7 @@ func (s *session) giveUp(ctx context.Context, cancel func()) {
 // mayPass reports whether one of the flows ended in rules that may let the same packet pass.
 func (s *session) mayPass(flows []*path.Path) bool {
 	for _, p := range flows {
-		s.t.labels.annotate(p)
+		annotate(s.naming, p)
 		f := &diagnose.Facts{
 			Namespaces: map[uint32]*diagnose.Namespace{}, NFTDropsInPlace: nftDropsInPlace(kernel.Release()),
 		}

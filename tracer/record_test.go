@@ -25,9 +25,9 @@ var (
 	record = flag.Bool("record", false, "record the events of testdata/*.events anew (needs root)")
 )
 
-// recording is a trace whose events are kept in testdata, in text form. Names that the kernel gave
+// eventsCase is a trace whose events are kept in testdata, in text form. Names that the kernel gave
 // stand before them in lines that begin with "#!".
-type recording struct {
+type eventsCase struct {
 	name, from, to string
 	do             func(*lab.Demo) error
 	probe          diagnose.ProbeKind
@@ -35,7 +35,7 @@ type recording struct {
 	noRoute bool
 }
 
-func recordings() []recording {
+func recordings() []eventsCase {
 	rule := func(r lab.Rule) func(*lab.Demo) error {
 		return func(d *lab.Demo) error { _, err := d.Router.AddRule(r); return err }
 	}
@@ -43,7 +43,7 @@ func recordings() []recording {
 	reject, back := web, lab.Rule{Hook: lab.Forward, In: lab.BridgeDevice, Out: lab.RouterDevice}
 	reject.Action = lab.Reject
 	const published = "192.0.2.1:8080"
-	return []recording{
+	return []eventsCase{
 		{"delivered", "client", published, nil, diagnose.ProbeConnected, false},
 		{"delivered6", "client", "[2001:db8:1::1]:8080", nil, diagnose.ProbeConnected, false},
 		{"dropped", "client", published, rule(web), diagnose.ProbeSilence, false},
@@ -56,7 +56,7 @@ func recordings() []recording {
 	}
 }
 
-func (r recording) file(ext string) string { return filepath.Join("testdata", r.name+ext) }
+func (r eventsCase) file(ext string) string { return filepath.Join("testdata", r.name+ext) }
 
 // TestRecorded replays recorded events through the tracker and the conclusions, without root.
 func TestRecorded(t *testing.T) {
@@ -67,7 +67,7 @@ func TestRecorded(t *testing.T) {
 			}
 			text, err := os.ReadFile(r.file(".events"))
 			labtest.Must(t, err)
-			got := replay(t, r, text)
+			got := replayEvents(t, r, text)
 			if *update || *record {
 				labtest.Must(t, os.WriteFile(r.file(".golden"), []byte(got), 0o644))
 			}
@@ -81,7 +81,7 @@ func TestRecorded(t *testing.T) {
 }
 
 // record runs the trace and writes its events.
-func (r recording) record(t *testing.T) {
+func (r eventsCase) record(t *testing.T) {
 	d := labtest.Demo(t, lab.Options{})
 	if r.do != nil {
 		labtest.Must(t, r.do(d))
@@ -152,8 +152,8 @@ func readNames(t *testing.T, text []byte) *names {
 	return n
 }
 
-// replay returns what is concluded from events, and every step.
-func replay(t *testing.T, r recording, text []byte) string {
+// replayEvents returns what is concluded from events, and every step.
+func replayEvents(t *testing.T, r eventsCase, text []byte) string {
 	t.Helper()
 	n := readNames(t, text)
 	var out strings.Builder

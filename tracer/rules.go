@@ -11,6 +11,7 @@ import (
 	"github.com/pathtrace/pathtrace/internal/firewall"
 	"github.com/pathtrace/pathtrace/internal/firewall/legacy"
 	"github.com/pathtrace/pathtrace/internal/firewall/nft"
+	"github.com/pathtrace/pathtrace/internal/firewall/tape"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
@@ -23,8 +24,9 @@ const (
 	rulesKept = 4
 )
 
-// ruleReader reads one kind of rules in the namespace of the calling thread.
-type ruleReader func() ([]*firewall.Table, []string, error)
+// ruleReader reads one kind of rules in the namespace of the calling thread. The tape, nil for none, keeps
+// what the kernel answered.
+type ruleReader func(*tape.Tape) ([]*firewall.Table, []string, error)
 
 // ruleBook reads the firewalls of namespaces and keeps the readings: one reading serves for all flows
 // that ended before it. It is safe for concurrent use.
@@ -33,6 +35,8 @@ type ruleBook struct {
 	readers func() []ruleReader // for one namespace
 	log     *slog.Logger
 	now     func() uint64 // CLOCK_MONOTONIC, ns
+	// onRead, if set, is given every reading with its tape, and numbers it.
+	onRead func(inode uint32, r *ruleReading, t *tape.Tape)
 
 	mu     sync.Mutex // guards pages
 	pages  map[uint32]*rulePage
@@ -50,6 +54,7 @@ type rulePage struct {
 type ruleReading struct {
 	began, ended uint64
 	rules        *firewall.Ruleset
+	number       int // in a recording; 0 without
 }
 
 func newRuleBook(enter func(uint32, func() error) error, log *slog.Logger) *ruleBook {
@@ -60,7 +65,13 @@ func newRuleBook(enter func(uint32, func() error) error, log *slog.Logger) *rule
 }
 
 // readersOfOne are the readers of one namespace; that of nf_tables keeps what has not changed.
-func readersOfOne() []ruleReader { return []ruleReader{new(nft.Reader).Read, legacy.Read} }
+func readersOfOne() []ruleReader {
+	var tables nft.Reader
+	return []ruleReader{func(t *tape.Tape) ([]*firewall.Table, []string, error) {
+		tables.Tape = t
+		return tables.Read()
+	}, legacy.ReadTape}
+}
 
 func (b *ruleBook) page(inode uint32) *rulePage {
 	b.mu.Lock()
@@ -116,10 +127,17 @@ func (b *ruleBook) after(inode uint32, since uint64) *firewall.Ruleset {
 		return p.readings[n-1].rules
 	}
 	r := ruleReading{began: b.now()}
-	r.rules = b.read(inode, p.readers)
+	var t *tape.Tape
+	if b.onRead != nil {
+		t = tape.New()
+	}
+	r.rules = b.read(inode, p.readers, t)
 	r.ended = b.now()
 	if r.rules == nil {
 		return nil
+	}
+	if b.onRead != nil {
+		b.onRead(inode, &r, t)
 	}
 	p.readings = append(p.readings, r)
 	if len(p.readings) > rulesKept {
@@ -141,13 +159,29 @@ func (b *ruleBook) before(inode uint32, t uint64) *firewall.Ruleset {
 	return nil
 }
 
+// number is the number of a reading that is kept, 0 if it is not.
+func (b *ruleBook) number(inode uint32, rules *firewall.Ruleset) int {
+	if rules == nil {
+		return 0
+	}
+	p := b.page(inode)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range p.readings {
+		if r.rules == rules {
+			return r.number
+		}
+	}
+	return 0
+}
+
 // read reads all kinds of rules of a namespace. What one reader cannot read is a problem, not an end.
-func (b *ruleBook) read(inode uint32, readers []ruleReader) *firewall.Ruleset {
+func (b *ruleBook) read(inode uint32, readers []ruleReader, t *tape.Tape) *firewall.Ruleset {
 	set := &firewall.Ruleset{}
 	any := false
 	err := b.enter(inode, func() error {
 		for _, read := range readers {
-			tables, problems, err := read()
+			tables, problems, err := read(t)
 			if err != nil {
 				problems = append(problems, err.Error())
 			}

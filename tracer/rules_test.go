@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/internal/firewall/tape"
 )
 
 // fakeRules is a rule book over readers that need no namespace; its clock counts calls.
@@ -20,7 +21,7 @@ func fakeRules(readers ...ruleReader) *ruleBook {
 }
 
 func counting(n *atomic.Int32) ruleReader {
-	return func() ([]*firewall.Table, []string, error) {
+	return func(*tape.Tape) ([]*firewall.Table, []string, error) {
 		n.Add(1)
 		return []*firewall.Table{{Name: "filter"}}, nil, nil
 	}
@@ -70,7 +71,7 @@ func TestRuleBookBefore(t *testing.T) {
 
 func TestRuleBookProblems(t *testing.T) {
 	var reads atomic.Int32
-	fails := func() ([]*firewall.Table, []string, error) { return nil, nil, errors.New("refused") }
+	fails := func(*tape.Tape) ([]*firewall.Table, []string, error) { return nil, nil, errors.New("refused") }
 	set := fakeRules(fails, counting(&reads)).after(1, 0)
 	if set == nil || len(set.Tables) != 1 || len(set.Problems) != 1 {
 		t.Errorf("got %+v, want one table and one problem", set)
@@ -83,7 +84,7 @@ func TestRuleBookProblems(t *testing.T) {
 // A namespace whose rules take long to read does not hold the probe back.
 func TestRuleBookPrepareIsBounded(t *testing.T) {
 	release := make(chan struct{})
-	b := fakeRules(func() ([]*firewall.Table, []string, error) {
+	b := fakeRules(func(*tape.Tape) ([]*firewall.Table, []string, error) {
 		<-release
 		return nil, nil, nil
 	})

@@ -1,6 +1,7 @@
 package tracer
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -35,6 +36,9 @@ type session struct {
 
 	ruleTrace *ruleTrace // --trace-rules, nil without
 
+	rec    *recorder // nil if the trace is not recorded
+	naming naming
+
 	probe   *diagnose.Probe // the probe's end, nil without one
 	dialed  target.Dialed
 	dropped chan struct{}  // takes one: a packet of the probe was dropped
@@ -62,9 +66,12 @@ func (t *Tracer) newSessionFor(flows func(*session) flow.Config) (*session, erro
 		known:   map[netip.Addr]knownOwners{},
 		reached: make(chan struct{}), dropped: make(chan struct{}, 1), rules: newRuleBook(t.topo.InNamespace, t.cfg.Log),
 	}
+	if err := s.record(); err != nil {
+		return nil, errors.Join(err, reader.Close())
+	}
 	s.endpoints.add(t.target.Endpoints)
 	s.collector = newCollector(reader, flow.New(flows(s)), s.newNamespace)
-	s.collector.onEvent = t.onEvent
+	s.collector.onEvent, s.collector.rec = t.onEvent, s.rec
 	if t.cfg.Confined {
 		s.collector.confines = map[uint32]bool{}
 		for _, inode := range t.given {
@@ -77,10 +84,12 @@ func (t *Tracer) newSessionFor(flows func(*session) flow.Config) (*session, erro
 // flowConfig says when a flow is decided: that of a probe with the probe's end, which no flow may
 // forestall; a watched connection soon after it was opened, not when it ends.
 func (s *session) flowConfig() flow.Config {
-	cfg := flow.Config{IsTarget: s.endpoints.has, Namer: s.t.facts, OnDone: s.done, Idle: s.t.cfg.Timeout}
+	cfg := flow.Config{IsTarget: s.endpoints.has, Namer: s.t.facts, OnDone: s.done}
+	if s.rec != nil {
+		cfg.Namer = recordedNamer{s.t.facts, s.rec}
+	}
+	s.sessionRecord().times(&cfg)
 	if s.t.cfg.Source != "" {
-		const never = time.Duration(math.MaxInt64)
-		cfg.Idle, cfg.DatagramIdle, cfg.DropIdle, cfg.Grace = never, never, never, never
 		cfg.OnHop = s.noteDrop
 	}
 	if m := s.t.measurement; m != nil {
@@ -90,11 +99,44 @@ func (s *session) flowConfig() flow.Config {
 	return cfg
 }
 
+// times sets when flows are decided.
+func (r sessionRecord) times(cfg *flow.Config) {
+	cfg.Idle = r.Idle
+	if r.Probe {
+		const never = time.Duration(math.MaxInt64)
+		cfg.Idle, cfg.DatagramIdle, cfg.DropIdle, cfg.Grace = never, never, never, never
+	}
+}
+
+func (s *session) sessionRecord() sessionRecord {
+	return sessionRecord{Probe: s.t.cfg.Source != "", Idle: s.t.cfg.Timeout, Proto: s.t.currentTarget().Proto}
+}
+
+// record begins to record, if that is asked for.
+func (s *session) record() (err error) {
+	s.naming = s.t.labels
+	if s.t.cfg.Record == nil {
+		return nil
+	}
+	note := s.t.cfg.OnNote
+	if s.rec, err = newRecorder(*s.t.cfg.Record, s.t.cfg.Version, note, s.t.labels); err != nil {
+		return err
+	}
+	s.t.cfg.OnNote = func(text string) {
+		s.rec.sentence(text)
+		note(text)
+	}
+	s.t.rec, s.rec.lost = s.rec, s.lost
+	s.naming, s.rules.onRead, s.endpoints.rec = recordedNaming{s.t.labels, s.rec}, s.rec.readRules, s.rec
+	return nil
+}
+
 // start reports that everything is attached and begins to collect. What was before the trace is read
 // before that report where traffic may come at once, and after it where the probe is still to be sent;
 // events wait in the buffer meanwhile.
 func (s *session) start() {
 	s.traceRules()
+	s.rec.begin(s.t.meta(), s.sessionRecord(), s.endpoints.all())
 	if s.t.cfg.Source == "" {
 		s.readBaseline()
 		s.t.cfg.OnStart(s.t.meta())
@@ -130,18 +172,20 @@ func (s *session) newNamespace(inode uint32) {
 // done takes a finished flow from the tracker.
 func (s *session) done(p *path.Path) {
 	s.unfollow(p)
-	if s.skip(p) {
+	if skip(p) {
 		return
 	}
-	s.t.labels.annotate(p)
+	annotate(s.naming, p)
 	s.annotateRules(p)
-	v := diagnose.Explain(p, s.gather(p))
+	f := s.gather(p)
+	s.rec.flow(p, f, s.rules)
+	v := diagnose.Explain(p, f)
 	p.NAT = v.NAT
 	s.decide(p, v)
 }
 
 // skip drops what is no flow of its own: the end of a connection that was there before the trace.
-func (s *session) skip(p *path.Path) bool {
+func skip(p *path.Path) bool {
 	if !p.Midstream {
 		return false
 	}
@@ -169,12 +213,18 @@ func (s *session) decide(p *path.Path, v Verdict) {
 // noTraffic decides a flow of which nothing was seen; why is what names had to say, if anything.
 func (s *session) noTraffic(why *target.DialError) {
 	facts := s.gather(nil)
+	p := &path.Path{Proto: s.t.currentTarget().Proto, Server: s.dialed.AddrPort}
+	s.rec.noTraffic(p, facts, why, s.rules)
+	s.decide(p, explainNoTraffic(facts, why))
+}
+
+func explainNoTraffic(facts *diagnose.Facts, why *target.DialError) Verdict {
 	v := diagnose.ExplainNoTraffic(facts)
 	if why != nil && v.Cause != path.CausePortConflict { // that says why it does not run
 		v.Outcome, v.Cause, v.Remedy = path.NoTraffic, why.Cause, why.Remedy
 		v.Summary = string(path.NoTraffic) + ": " + why.Message
 	}
-	s.decide(&path.Path{Proto: s.t.currentTarget().Proto, Server: s.dialed.AddrPort}, v)
+	return v
 }
 
 // close ends the session and counts.
@@ -185,10 +235,11 @@ func (s *session) close() (Result, error) {
 		s.t.cfg.OnNote(fmt.Sprintf("rules were not traced to the end: %v", err))
 	}
 	stats := s.stats()
+	recorded := s.rec.end(&stats)
 	if err := s.collector.reader.Close(); err != nil {
 		return Result{}, fmt.Errorf("close event buffer: %w", err)
 	}
-	return Result{Stats: stats, Flows: s.flows}, s.collector.err
+	return Result{Stats: stats, Flows: s.flows, Recorded: recorded}, s.collector.err
 }
 
 func (s *session) stats() Stats {

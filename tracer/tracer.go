@@ -48,7 +48,8 @@ type Tracer struct {
 
 	source target.Source
 
-	onEvent func(*wire.Event) // for recording, nil otherwise
+	onEvent func(*wire.Event) // for tests, nil otherwise
+	rec     *recorder         // nil if the trace is not recorded
 
 	measurement *measurement // MeasureMTU, nil otherwise
 
@@ -287,6 +288,7 @@ func (t *Tracer) Run(ctx context.Context) (Result, error) {
 // Close releases everything. It may be called more than once.
 func (t *Tracer) Close() error {
 	var errs []error
+	t.rec.end(nil) // of a session that did not come to its end
 	if t.labels != nil {
 		t.labels.close()
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pathtrace/pathtrace/tracer"
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -58,7 +59,12 @@ func newTrace(s *streams) *cobra.Command {
 			return trace(cmd, s, f)
 		},
 	}
-	flags := cmd.Flags()
+	f.registerTrace(cmd.Flags())
+	return cmd
+}
+
+// registerTrace adds the flags of a command that follows a flow.
+func (f *traceFlags) registerTrace(flags *pflag.FlagSet) {
 	flags.StringVar(&f.to, "to", "", "what to trace to, `NAME[:PORT]`")
 	flags.StringVar(&f.from, "from", "", "send one probe from `NAME` and follow it")
 	flags.StringVar(&f.proto, "proto", "", "tcp, udp or icmp (default tcp, icmp without a port)")
@@ -71,7 +77,6 @@ func newTrace(s *streams) *cobra.Command {
 	flags.StringArrayVar(&f.dockerHosts, "docker-host", nil,
 		"`ADDRESS` of a Docker engine, may be repeated\n(default DOCKER_HOST, then the usual socket)")
 	f.register(flags)
-	return cmd
 }
 
 // config turns flags into a trace.

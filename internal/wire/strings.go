@@ -113,3 +113,6 @@ func TCPFlagString(flags uint8) string {
 func eventFlagNames() [10]string {
 	return [10]string{"icmperror", "encap", "fragment", "truncated", "tracked", "bridgenf", "vlan", "gso", "cloned", "inhook"}
 }
+
+// IsKnown reports whether h is one of the hooks; a recording of a newer version may have others.
+func (h Hook) IsKnown() bool { return h > HookUnknown && h < hookEnd }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
+	"github.com/pathtrace/pathtrace/internal/firewall/tape"
 )
 
 // maxElements bounds what is kept of all sets of a namespace. Sets beyond it are known by name alone.
@@ -25,6 +26,14 @@ type Sets struct {
 	byName  map[string]*set
 	// elements counts the elements that are kept.
 	elements int
+	tape     *tape.Tape
+}
+
+// NewTape is New with a tape that keeps the sets, or gives them; nil for none.
+func NewTape(t *tape.Tape) *Sets {
+	s := New()
+	s.tape = t
+	return s
 }
 
 // New returns the sets of the namespace in which it is used first.

@@ -129,14 +129,28 @@ func (a attrs) net(addr, cidr uint16) netip.Prefix {
 
 // dump reads all sets of the calling thread's network namespace.
 func (s *Sets) dump() error {
+	messages, err := s.tape.Ask("ipsets", list)
+	if err != nil {
+		return err
+	}
+	for _, m := range messages {
+		if err := s.add(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// list asks the kernel for all sets.
+func list() ([][]byte, error) {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
-		return fmt.Errorf("open netlink: %w", err)
+		return nil, fmt.Errorf("open netlink: %w", err)
 	}
 	defer c.Close()
 	version, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: attrProtocol, Data: []byte{protocol}}})
 	if err != nil {
-		return fmt.Errorf("make request: %w", err)
+		return nil, fmt.Errorf("make request: %w", err)
 	}
 	replies, err := c.Execute(netlink.Message{
 		Header: netlink.Header{
@@ -146,14 +160,13 @@ func (s *Sets) dump() error {
 		Data: append([]byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0}, version...),
 	})
 	if err != nil {
-		return fmt.Errorf("list sets: %w", err)
+		return nil, fmt.Errorf("list sets: %w", err)
 	}
+	var out [][]byte
 	for _, m := range replies {
-		if err := s.add(m.Data); err != nil {
-			return err
-		}
+		out = append(out, m.Data)
 	}
-	return nil
+	return out, nil
 }
 
 // add takes one message of the dump: a set, or more elements of the one before.

@@ -7,6 +7,7 @@
 package legacy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
 	"github.com/pathtrace/pathtrace/internal/firewall/ipset"
+	"github.com/pathtrace/pathtrace/internal/firewall/tape"
 	"github.com/pathtrace/pathtrace/internal/firewall/xt"
 )
 
@@ -28,7 +30,10 @@ const (
 // Read returns the tables in the network namespace of the calling thread, to which the goroutine must
 // be locked. It needs CAP_NET_ADMIN there. The sentences say what could not be read although it is
 // there; an error means that nothing could be read.
-func Read() ([]*firewall.Table, []string, error) {
+func Read() ([]*firewall.Table, []string, error) { return ReadTape(nil) }
+
+// ReadTape is Read with a tape that keeps what the kernel answers, or answers in its place; nil for none.
+func ReadTape(t *tape.Tape) ([]*firewall.Table, []string, error) {
 	var tables []*firewall.Table
 	var problems []string
 	var failed error
@@ -36,7 +41,7 @@ func Read() ([]*firewall.Table, []string, error) {
 		path string
 		v6   bool
 	}{{names4, false}, {names6, true}} {
-		read, sentences, err := readFamily(f.v6, f.path)
+		read, sentences, err := readFamily(t, f.v6, f.path)
 		if err != nil {
 			failed = err
 			problems = append(problems, fmt.Sprintf("rules of %s could not be read: %v", tool(f.v6), err))
@@ -46,7 +51,7 @@ func Read() ([]*firewall.Table, []string, error) {
 	if failed != nil && len(tables) == 0 {
 		return nil, nil, failed
 	}
-	if names, err := tableNames(namesARP); err == nil && len(names) > 0 {
+	if names, err := tableNames(t, namesARP); err == nil && len(names) > 0 {
 		problems = append(problems, fmt.Sprintf("arptables-legacy has rules for ARP (table %s), "+
 			"which pathtrace does not read", strings.Join(names, ", ")))
 	}
@@ -54,31 +59,34 @@ func Read() ([]*firewall.Table, []string, error) {
 }
 
 // tableNames returns the tables that exist; none if the kernel has no such tables at all.
-func tableNames(path string) ([]string, error) {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+func tableNames(t *tape.Tape, path string) ([]string, error) {
+	text, err := t.Ask(path, func() ([][]byte, error) {
+		b, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return [][]byte{b}, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read names of tables: %w", err)
 	}
-	return strings.Fields(string(b)), nil
+	return strings.Fields(string(bytes.Join(text, nil))), nil
 }
 
 // readFamily reads the tables of one version of IP, whose names are in the file at path.
-func readFamily(v6 bool, path string) (tables []*firewall.Table, problems []string, err error) {
-	names, err := tableNames(path)
+func readFamily(t *tape.Tape, v6 bool, path string) (tables []*firewall.Table, problems []string, err error) {
+	names, err := tableNames(t, path)
 	if err != nil || len(names) == 0 {
 		return nil, nil, err
 	}
-	s, err := open(v6)
+	s, err := openTape(t, v6)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer s.close()
-	sets := ipset.New()
+	sets := ipset.NewTape(t)
 	for _, name := range names {
-		info, entries, err := s.table(name)
+		info, entries, err := s.taped(t, name)
 		if err == nil {
 			var t *firewall.Table
 			if t, err = parse(v6, info, entries, xt.Decoder{Sets: sets}); err == nil {

@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pathtrace/pathtrace/internal/firewall/tape"
 )
 
 // Options of include/uapi/linux/netfilter_ipv4/ip_tables.h and netfilter_ipv6/ip6_tables.h, which have
@@ -32,6 +34,7 @@ type tableInfo struct {
 	hookEntry  [5]uint32 // offset of the first entry of each hook's chain
 	underflow  [5]uint32 // offset of the entry that is its policy
 	size       uint32    // of all entries, in bytes
+	raw        []byte    // as the kernel gave it
 }
 
 // socket is a raw socket, bound to the network namespace in which it was opened.
@@ -40,10 +43,10 @@ type socket struct {
 }
 
 func open(v6 bool) (*socket, error) {
-	s := socket{level: unix.SOL_IP}
+	s := socket{level: level(v6)}
 	family := unix.AF_INET
 	if v6 {
-		family, s.level = unix.AF_INET6, unix.SOL_IPV6
+		family = unix.AF_INET6
 	}
 	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
@@ -53,7 +56,45 @@ func open(v6 bool) (*socket, error) {
 	return &s, nil
 }
 
-func (s *socket) close() { _ = unix.Close(s.fd) }
+// openTape is open, unless the tape answers in the kernel's place.
+func openTape(t *tape.Tape, v6 bool) (*socket, error) {
+	if t.Plays() {
+		return &socket{fd: -1, level: level(v6)}, nil
+	}
+	return open(v6)
+}
+
+func level(v6 bool) int {
+	if v6 {
+		return unix.SOL_IPV6
+	}
+	return unix.SOL_IP
+}
+
+func (s *socket) close() {
+	if s.fd >= 0 {
+		_ = unix.Close(s.fd)
+	}
+}
+
+// taped is table through a tape: the answer of soGetInfo, and the entries.
+func (s *socket) taped(t *tape.Tape, name string) (tableInfo, []byte, error) {
+	parts, err := t.Ask(fmt.Sprintf("x_tables %d %s", s.level, name), func() ([][]byte, error) {
+		info, entries, err := s.table(name)
+		if err != nil {
+			return nil, err
+		}
+		return [][]byte{info.raw, entries}, nil
+	})
+	if err != nil {
+		return tableInfo{}, nil, err
+	}
+	if len(parts) != 2 || len(parts[0]) != infoSize {
+		return tableInfo{}, nil, errors.New("its recording is damaged")
+	}
+	info, err := parseInfo(name, parts[0])
+	return info, parts[1], err
+}
 
 // table reads a table that exists. It tries again if the table changes size meanwhile.
 func (s *socket) table(name string) (tableInfo, []byte, error) {
@@ -84,8 +125,13 @@ func (s *socket) info(name string) (tableInfo, error) {
 	if err := s.get(soGetInfo, buf); err != nil {
 		return tableInfo{}, fmt.Errorf("get info: %w", err)
 	}
+	return parseInfo(name, buf)
+}
+
+// parseInfo reads struct ipt_getinfo.
+func parseInfo(name string, buf []byte) (tableInfo, error) {
 	u32 := func(off int) uint32 { return binary.NativeEndian.Uint32(buf[off:]) }
-	info := tableInfo{name: name, validHooks: u32(32), size: u32(80)}
+	info := tableInfo{name: name, validHooks: u32(32), size: u32(80), raw: buf}
 	for i := range info.hookEntry {
 		info.hookEntry[i], info.underflow[i] = u32(36+4*i), u32(56+4*i)
 	}

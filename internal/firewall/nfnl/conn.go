@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pathtrace/pathtrace/internal/firewall/tape"
 )
 
 const (
@@ -30,6 +32,7 @@ type Conn struct {
 	fd     int
 	seq    uint32
 	buffer []byte
+	tape   *tape.Tape
 }
 
 // Dial opens a connection in the network namespace of the calling thread.
@@ -45,8 +48,25 @@ func Dial() (*Conn, error) {
 	return &Conn{fd: fd, buffer: make([]byte, bufferLen)}, nil
 }
 
+// DialTape is Dial for a connection whose answers are kept on a tape, or come from one: then the kernel
+// is not asked.
+func DialTape(t *tape.Tape) (*Conn, error) {
+	if t.Plays() {
+		return &Conn{fd: -1, tape: t}, nil
+	}
+	c, err := Dial()
+	if err == nil {
+		c.tape = t
+	}
+	return c, err
+}
+
 // Close closes the connection.
-func (c *Conn) Close() { unix.Close(c.fd) }
+func (c *Conn) Close() {
+	if c.fd >= 0 {
+		unix.Close(c.fd)
+	}
+}
 
 // send asks for the objects of a kind; body are attributes.
 func (c *Conn) send(typ uint16, family uint8, flags uint16, body []byte) error {
@@ -82,6 +102,41 @@ func (c *Conn) receive() ([]syscall.NetlinkMessage, error) {
 // Dump asks for all objects of a kind, the subsystem in the upper byte of typ, and calls fn with the
 // family and attributes of each, until fn fails. Objects that changed meanwhile are ErrInterrupted.
 func (c *Conn) Dump(typ uint16, family uint8, body []byte, fn func(family uint8, a Attrs) error) error {
+	if c.tape == nil {
+		return c.dump(typ, family, body, func(data []byte) error { return each(data, fn) })
+	}
+	return c.taped(fmt.Sprintf("%s %d %x", Question(typ), family, body), fn, func(keep func([]byte) error) error {
+		return c.dump(typ, family, body, keep)
+	})
+}
+
+// Question begins the text by which a tape knows questions of a type.
+func Question(typ uint16) string { return fmt.Sprintf("nfnl %#x", typ) }
+
+// taped asks through the tape.
+func (c *Conn) taped(question string, fn func(uint8, Attrs) error, ask func(func([]byte) error) error) error {
+	objects, err := c.tape.Ask(question, func() (all [][]byte, err error) {
+		err = ask(func(data []byte) error {
+			all = append(all, data)
+			return nil
+		})
+		return all, err
+	})
+	if err != nil {
+		if err.Error() == ErrInterrupted.Error() {
+			return ErrInterrupted // of a tape, which keeps texts
+		}
+		return err
+	}
+	for _, data := range objects {
+		if err := each(data, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Conn) dump(typ uint16, family uint8, body []byte, fn func(data []byte) error) error {
 	if err := c.send(typ, family, unix.NLM_F_DUMP, body); err != nil {
 		return err
 	}
@@ -102,7 +157,7 @@ func (c *Conn) Dump(typ uint16, family uint8, body []byte, fn func(family uint8,
 			case m.Header.Type == unix.NLMSG_DONE:
 				return cmp.Or(failed, answer(m.Data))
 			case failed == nil:
-				failed = each(m, fn)
+				failed = fn(m.Data)
 			}
 		}
 	}
@@ -120,19 +175,28 @@ func answer(b []byte) error {
 }
 
 // each reads one object.
-func each(m syscall.NetlinkMessage, fn func(family uint8, a Attrs) error) error {
-	if len(m.Data) < genmsgLen {
-		return fmt.Errorf("read netlink message: %d bytes", len(m.Data))
+func each(data []byte, fn func(family uint8, a Attrs) error) error {
+	if len(data) < genmsgLen {
+		return fmt.Errorf("read netlink message: %d bytes", len(data))
 	}
-	a, err := Parse(m.Data[genmsgLen:])
+	a, err := Parse(data[genmsgLen:])
 	if err != nil {
 		return err
 	}
-	return fn(m.Data[0], a)
+	return fn(data[0], a)
 }
 
 // Get asks for one object and calls fn with it.
 func (c *Conn) Get(typ uint16, body []byte, fn func(family uint8, a Attrs) error) error {
+	if c.tape == nil {
+		return c.get(typ, body, func(data []byte) error { return each(data, fn) })
+	}
+	return c.taped(fmt.Sprintf("%s get %x", Question(typ), body), fn, func(keep func([]byte) error) error {
+		return c.get(typ, body, keep)
+	})
+}
+
+func (c *Conn) get(typ uint16, body []byte, fn func(data []byte) error) error {
 	if err := c.send(typ, unix.AF_UNSPEC, 0, body); err != nil {
 		return err
 	}
@@ -144,7 +208,7 @@ func (c *Conn) Get(typ uint16, body []byte, fn func(family uint8, a Attrs) error
 		if m.Header.Type == unix.NLMSG_ERROR {
 			return answer(m.Data)
 		}
-		if err := each(m, fn); err != nil {
+		if err := fn(m.Data); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/pathtrace/pathtrace/internal/firewall"
 	"github.com/pathtrace/pathtrace/internal/firewall/ipset"
 	"github.com/pathtrace/pathtrace/internal/firewall/nfnl"
+	"github.com/pathtrace/pathtrace/internal/firewall/tape"
 )
 
 // attempts bounds how often a ruleset is read that changes under the reader, as while dockerd starts.
@@ -23,6 +24,12 @@ var errAbsent = errors.New("no nf_tables in this kernel")
 // are read again only if anything but counters changed since; and only then are rules decoded. The zero value is ready for use; it is
 // not safe for concurrent use.
 type Reader struct {
+	// Tape, if not nil, keeps what the kernel answers, or answers in its place. A tape holds all of one
+	// reading, so it is a new one each time.
+	Tape *tape.Tape
+	// setsTape is the tape with the answers that made sets.
+	setsTape *tape.Tape
+
 	// generation is that of the ruleset whose sets and rules these are; they are nil before the first
 	// reading.
 	generation uint32
@@ -37,9 +44,10 @@ func Read() ([]*firewall.Table, []string, error) { return new(Reader).Read() }
 
 // Read is as the function Read; each call must be made in the same namespace.
 func (r *Reader) Read() ([]*firewall.Table, []string, error) {
-	if !present() {
+	if !r.present() {
 		return nil, nil, nil
 	}
+	mark := r.Tape.Mark()
 	for try := 1; ; try++ {
 		found, err := r.once(try == attempts)
 		switch {
@@ -50,14 +58,29 @@ func (r *Reader) Read() ([]*firewall.Table, []string, error) {
 		case !changed(err) || try == attempts:
 			return nil, nil, fmt.Errorf("read nf_tables rules: %w", err)
 		}
+		if r.Tape.Plays() {
+			return nil, nil, fmt.Errorf("read nf_tables rules: %w", err)
+		}
+		r.Tape.Cut(mark)
 		time.Sleep(time.Duration(try*try) * time.Millisecond)
 	}
+}
+
+// present asks whether there is nf_tables at all.
+func (r *Reader) present() bool {
+	answer, err := r.Tape.Ask("nf_tables present", func() ([][]byte, error) {
+		if present() {
+			return [][]byte{{1}}, nil
+		}
+		return nil, nil
+	})
+	return err == nil && len(answer) > 0
 }
 
 // once reads everything one time, on a connection of its own: one that failed may hold answers to
 // what was asked before.
 func (r *Reader) once(last bool) (*ruleset, error) {
-	c, err := nfnl.Dial()
+	c, err := nfnl.DialTape(r.Tape)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +129,9 @@ func (r *Reader) ruleset(c *nfnl.Conn, last bool) (*ruleset, error) {
 		return nil, err
 	}
 	f := r.begin(before)
+	if f.sets != nil {
+		r.Tape.Copy(r.setsTape, nfnl.Question(question(unix.NFT_MSG_GETSET)), nfnl.Question(question(unix.NFT_MSG_GETSETELEM)))
+	}
 	if err := f.readAll(c, last); err != nil {
 		return nil, err
 	}
@@ -119,6 +145,7 @@ func (r *Reader) ruleset(c *nfnl.Conn, last bool) (*ruleset, error) {
 	if err == nil && !last {
 		maps.DeleteFunc(f.bodies, func(_ ruleKey, b *body) bool { return !b.lasting() })
 		r.generation, r.sets, r.bodies = after, f.sets, f.bodies
+		r.setsTape = r.Tape
 	}
 	return f, f.tolerate(last, err)
 }
@@ -129,10 +156,11 @@ func (r *Reader) begin(generation uint32) *ruleset {
 		byKey:   make(map[tableKey]*firewall.Table),
 		chains:  make(map[*firewall.Table]map[string]*firewall.Chain),
 		unknown: make(map[string]bool),
-		ipsets:  ipset.New(),
+		ipsets:  ipset.NewTape(r.Tape),
 		bodies:  make(map[ruleKey]*body, len(r.bodies)),
 	}
-	if r.sets != nil && r.generation == generation {
+	known := r.sets != nil && r.generation == generation
+	if known && (!r.Tape.Keeps() || r.setsTape != nil) {
 		f.sets, f.known = r.sets, r.bodies
 	}
 	return f
@@ -206,8 +234,11 @@ func elements(c *nfnl.Conn, s *set) error {
 
 // dump asks for all objects of a kind of nf_tables.
 func dump(c *nfnl.Conn, typ int, family uint8, body []byte, fn func(uint8, nfnl.Attrs) error) error {
-	return c.Dump(uint16(unix.NFNL_SUBSYS_NFTABLES<<8|typ), family, body, fn)
+	return c.Dump(question(typ), family, body, fn)
 }
+
+// question is a type of nf_tables' as nfnetlink wants it.
+func question(typ int) uint16 { return uint16(unix.NFNL_SUBSYS_NFTABLES<<8 | typ) }
 
 // generation is the number of the ruleset, which every change raises.
 func generation(c *nfnl.Conn) (id uint32, err error) {

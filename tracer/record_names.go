@@ -1,0 +1,251 @@
+package tracer
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/pathtrace/pathtrace/internal/flow"
+	"github.com/pathtrace/pathtrace/internal/probe"
+	"github.com/pathtrace/pathtrace/internal/recording"
+	"github.com/pathtrace/pathtrace/internal/wire"
+)
+
+// saidNames are the names that a recording has already. They are repeated in its next part.
+type saidNames struct {
+	numbers   map[numberKey]string
+	spaces    map[uint32]recording.Namespace
+	devices   map[deviceKey]recording.Device
+	addrs     map[addrKey]string
+	endpoints map[probe.Endpoint]bool // nil before the trace began
+}
+
+type numberKey struct {
+	kind   recording.NameKind
+	number uint64
+}
+
+type addrKey struct {
+	netns uint32
+	addr  netip.Addr
+}
+
+func newSaidNames() saidNames {
+	return saidNames{
+		numbers: map[numberKey]string{}, spaces: map[uint32]recording.Namespace{},
+		devices: map[deviceKey]recording.Device{}, addrs: map[addrKey]string{},
+	}
+}
+
+// repeatNames records all names again. mu is held.
+func (r *recorder) repeatNames() {
+	for key, name := range r.said.numbers {
+		r.writer.Name(key.kind, key.number, name)
+	}
+	for _, ns := range r.said.spaces {
+		r.put(recording.TypeNamespace, ns, nil)
+	}
+	for _, d := range r.said.devices {
+		r.put(recording.TypeDevice, d, nil)
+	}
+	for key, name := range r.said.addrs {
+		r.put(recording.TypeAddress, recording.Address{NetNS: key.netns, Addr: key.addr, Name: name}, nil)
+	}
+	var ends []probe.Endpoint
+	for e := range r.said.endpoints {
+		ends = append(ends, e)
+	}
+	r.changeEndpoints(ends, nil)
+}
+
+// name records what the kernel calls a number, once.
+func (r *recorder) name(kind recording.NameKind, number uint64, name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := numberKey{kind, number}
+	if old, ok := r.said.numbers[key]; ok && old == name || r.finished {
+		return
+	}
+	r.said.numbers[key] = name
+	r.writer.Name(kind, number, name)
+}
+
+// namer is the namer of the tracker whose answers are recorded.
+type recordedNamer struct {
+	flow.Namer
+	rec *recorder
+}
+
+// DropReason implements flow.Namer.
+func (n recordedNamer) DropReason(reason uint32) string {
+	name := n.Namer.DropReason(reason)
+	n.rec.name(recording.NameDrop, uint64(reason), name)
+	return name
+}
+
+// ResetReason implements flow.Namer.
+func (n recordedNamer) ResetReason(reason uint32) string {
+	name := n.Namer.ResetReason(reason)
+	n.rec.name(recording.NameReset, uint64(reason), name)
+	return name
+}
+
+// Symbol implements flow.Namer.
+func (n recordedNamer) Symbol(addr uint64) string {
+	name := n.Namer.Symbol(addr)
+	n.rec.name(recording.NameSymbol, addr, name)
+	return name
+}
+
+// recordedNaming is naming whose answers are recorded, where they differ from those before.
+type recordedNaming struct {
+	naming
+	rec *recorder
+}
+
+func (n recordedNaming) space(inode uint32) recording.Namespace {
+	ns := n.naming.space(inode)
+	n.rec.mu.Lock()
+	defer n.rec.mu.Unlock()
+	if said, ok := n.rec.said.spaces[inode]; !ok || said != ns {
+		n.rec.said.spaces[inode] = ns
+		n.rec.put(recording.TypeNamespace, ns, nil)
+	}
+	return ns
+}
+
+func (n recordedNaming) device(netns, ifindex uint32, seen string) device {
+	d := n.naming.device(netns, ifindex, seen)
+	if ifindex == 0 {
+		return d
+	}
+	n.rec.mu.Lock()
+	defer n.rec.mu.Unlock()
+	said, ok := n.rec.said.devices[deviceKey{netns, ifindex}]
+	now := recording.Device{
+		NetNS: netns, Ifindex: ifindex, Name: d.name, Kind: d.kind, Network: d.network, Bridge: d.bridge, MTU: d.mtu,
+		Addrs: said.Addrs,
+	}
+	if !ok || !sameDevice(said, now) {
+		n.rec.sayDevice(now)
+	}
+	return d
+}
+
+func sameDevice(a, b recording.Device) bool {
+	return a.Name == b.Name && a.Kind == b.Kind && a.Network == b.Network && a.Bridge == b.Bridge && a.MTU == b.MTU &&
+		slices.Equal(a.Addrs, b.Addrs)
+}
+
+func (r *recorder) sayDevice(d recording.Device) {
+	r.said.devices[deviceKey{d.NetNS, d.Ifindex}] = d
+	r.put(recording.TypeDevice, d, nil)
+}
+
+func (n recordedNaming) addrIn(netns uint32, a netip.Addr) string {
+	name := n.naming.addrIn(netns, a)
+	n.rec.mu.Lock()
+	defer n.rec.mu.Unlock()
+	key := addrKey{netns, a}
+	if n.rec.said.addrs[key] != name && a.IsValid() {
+		n.rec.said.addrs[key] = name
+		n.rec.put(recording.TypeAddress, recording.Address{NetNS: netns, Addr: a, Name: name}, nil)
+	}
+	return name
+}
+
+func (n recordedNaming) hasAddr(netns, ifindex uint32, a netip.Addr) bool {
+	has := n.naming.hasAddr(netns, ifindex, a)
+	n.rec.mu.Lock()
+	defer n.rec.mu.Unlock()
+	d := n.rec.said.devices[deviceKey{netns, ifindex}]
+	if d.NetNS, d.Ifindex = netns, ifindex; slices.Contains(d.Addrs, a) == has {
+		return has
+	}
+	if has {
+		d.Addrs = append(slices.Clone(d.Addrs), a)
+	} else {
+		d.Addrs = slices.DeleteFunc(slices.Clone(d.Addrs), func(x netip.Addr) bool { return x == a })
+	}
+	n.rec.sayDevice(d)
+	return has
+}
+
+// sights are the places and addresses of events. Their names are recorded when they are first seen, for
+// those who read the recording while it is written.
+type sights struct {
+	known map[sight]bool
+	queue chan sight
+}
+
+// sight is a place with an address that was seen there.
+type sight struct {
+	netns, ifindex uint32
+	addr           netip.Addr
+	dev            string
+}
+
+// maxSights bounds the places that are remembered; beyond it names come with the flows.
+const maxSights = 1 << 16
+
+func newSights() sights { return sights{known: map[sight]bool{}, queue: make(chan sight, 256)} }
+
+// see notes the place of an event and its addresses.
+func (s *sights) see(e *wire.Event) {
+	if e.NetNS == 0 {
+		return
+	}
+	for _, a := range [...]netip.Addr{e.Tuple.Src.Addr(), e.Tuple.Dst.Addr()} {
+		x := sight{e.NetNS, e.Ifindex, a, e.Dev}
+		if s.known[x] || len(s.known) >= maxSights {
+			continue
+		}
+		select {
+		case s.queue <- x:
+			s.known[x] = true
+		default: // next time
+		}
+	}
+}
+
+// nameSights records the names of what was seen, until the recording ends.
+func (r *recorder) nameSights() {
+	defer close(r.named)
+	n := recordedNaming{r.live, r}
+	for x := range r.sights.queue {
+		n.space(x.netns)
+		n.device(x.netns, x.ifindex, x.dev)
+		n.addrIn(x.netns, x.addr)
+	}
+}
+
+// bookNaming answers from a recording.
+type bookNaming struct {
+	header *recording.Header
+	names  *recording.Names
+}
+
+func (b bookNaming) host() string { return b.header.Host }
+
+func (b bookNaming) space(inode uint32) recording.Namespace { return b.names.Namespace(inode) }
+
+func (b bookNaming) device(netns, ifindex uint32, seen string) device {
+	if ifindex == 0 {
+		return device{name: seen}
+	}
+	known, ok := b.names.Device(netns, ifindex)
+	if !ok {
+		return device{name: seen}
+	}
+	d := device{name: known.Name, kind: known.Kind, network: known.Network, bridge: known.Bridge, mtu: known.MTU}
+	if seen != "" {
+		d.name = seen
+	}
+	return d
+}
+
+func (b bookNaming) addrIn(netns uint32, a netip.Addr) string { return b.names.Address(netns, a) }
+
+func (b bookNaming) hasAddr(netns, ifindex uint32, a netip.Addr) bool {
+	d, _ := b.names.Device(netns, ifindex)
+	return slices.Contains(d.Addrs, a)
+}

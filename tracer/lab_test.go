@@ -54,16 +54,19 @@ func probe(t *testing.T, l *lab.Lab, from, to string, change func(*tracer.Config
 
 func (o *observed) run(t *testing.T, cfg tracer.Config) {
 	t.Helper()
+	rec := recordTo(&cfg)
 	tr, err := tracer.New(t.Context(), cfg)
 	labtest.Must(t, err)
 	o.result, err = tr.Run(t.Context())
 	labtest.Must(t, err)
+	rec.checkReplay(t, o)
 }
 
 // watching is a trace of live traffic that runs.
 type watching struct {
 	observed
 	cancel context.CancelFunc
+	rec    *recorded
 	done   chan struct{}
 	err    error
 }
@@ -77,6 +80,7 @@ func watch(t *testing.T, l *lab.Lab, to string, change func(*tracer.Config)) *wa
 	if change != nil {
 		change(&cfg)
 	}
+	w.rec = recordTo(&cfg)
 	started := make(chan struct{})
 	cfg.OnStart = func(m tracer.Meta) { w.meta = m; close(started) }
 	tr, err := tracer.New(t.Context(), cfg)
@@ -112,6 +116,7 @@ func (w *watching) wait(t *testing.T) *observed {
 		t.Fatal("the trace did not end")
 	}
 	labtest.Must(t, w.err)
+	w.rec.checkReplay(t, &w.observed)
 	return &w.observed
 }
 

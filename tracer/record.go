@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pathtrace/pathtrace/internal/flow"
 	"github.com/pathtrace/pathtrace/internal/probe"
 	"github.com/pathtrace/pathtrace/internal/recording"
 	"github.com/pathtrace/pathtrace/internal/wire"
@@ -46,7 +47,9 @@ type recorder struct {
 	cfg  RecordConfig
 	note func(string)
 	live naming
-	lost func() (uint64, map[string]uint64)
+	// namer names what the kernel gives as numbers.
+	namer flow.Namer
+	lost  func() (uint64, map[string]uint64)
 
 	mu       sync.Mutex
 	writer   *recording.Writer
@@ -92,6 +95,8 @@ type sessionRecord struct {
 	Probe bool          `json:"probe"`
 	Idle  time.Duration `json:"idle_ns"`
 	Proto path.Proto    `json:"proto"`
+	// Epoch is Meta.Epoch.
+	Epoch int64 `json:"epoch"`
 }
 
 // endpointsRecord says what became, or is no longer, an end of the target.
@@ -100,8 +105,8 @@ type endpointsRecord struct {
 	Remove []endpointRecord `json:"remove,omitempty"`
 }
 
-func newRecorder(cfg RecordConfig, version string, note func(string), live naming) (*recorder, error) {
-	r := &recorder{cfg: cfg, note: note, live: live, header: recording.NewHeader(version)}
+func newRecorder(cfg RecordConfig, version string, note func(string), live naming, namer flow.Namer) (*recorder, error) {
+	r := &recorder{cfg: cfg, note: note, live: live, namer: namer, header: recording.NewHeader(version)}
 	r.values, r.said, r.rules = newValueBook(), newSaidNames(), newRuleTapes()
 	r.sights, r.named = newSights(), make(chan struct{})
 	if err := r.openPart(); err != nil {
@@ -133,7 +138,8 @@ func (r *recorder) begin(m Meta, session sessionRecord, ends []probe.Endpoint) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.begun = []startRecord{{typeMeta, m}, {typeSession, session}}
+	session.Epoch = m.Epoch
+	r.begun = []startRecord{{typeSession, session}, {typeMeta, m}}
 	for _, s := range r.begun {
 		r.put(s.typ, s.value, nil)
 	}
@@ -162,6 +168,7 @@ func (r *recorder) event(e *wire.Event) {
 		return
 	}
 	r.result.Events++
+	r.nameEvent(e)
 	r.writer.Event(e)
 	r.sights.see(e)
 }

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/pathtrace/pathtrace/internal/flow"
 	"github.com/pathtrace/pathtrace/internal/probe"
 	"github.com/pathtrace/pathtrace/internal/recording"
 	"github.com/pathtrace/pathtrace/internal/wire"
@@ -57,43 +56,30 @@ func (r *recorder) repeatNames() {
 	r.changeEndpoints(ends, nil)
 }
 
+// nameEvent records the names of an event's numbers, before the event. mu is held.
+func (r *recorder) nameEvent(e *wire.Event) {
+	switch {
+	case e.Hook == wire.Drop:
+		r.name(recording.NameDrop, uint64(e.Reason), func() string { return r.namer.DropReason(e.Reason) })
+	case e.Hook == wire.TCPReset:
+		r.name(recording.NameReset, uint64(e.Reason), func() string { return r.namer.ResetReason(e.Reason) })
+	case !e.Has(wire.FlagBridgeNF):
+		return // nobody asks where it was
+	}
+	if e.Location != 0 {
+		r.name(recording.NameSymbol, e.Location, func() string { return r.namer.Symbol(e.Location) })
+	}
+}
+
 // name records what the kernel calls a number, once.
-func (r *recorder) name(kind recording.NameKind, number uint64, name string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (r *recorder) name(kind recording.NameKind, number uint64, ask func() string) {
 	key := numberKey{kind, number}
-	if old, ok := r.said.numbers[key]; ok && old == name || r.finished {
+	if _, ok := r.said.numbers[key]; ok {
 		return
 	}
+	name := ask()
 	r.said.numbers[key] = name
 	r.writer.Name(kind, number, name)
-}
-
-// namer is the namer of the tracker whose answers are recorded.
-type recordedNamer struct {
-	flow.Namer
-	rec *recorder
-}
-
-// DropReason implements flow.Namer.
-func (n recordedNamer) DropReason(reason uint32) string {
-	name := n.Namer.DropReason(reason)
-	n.rec.name(recording.NameDrop, uint64(reason), name)
-	return name
-}
-
-// ResetReason implements flow.Namer.
-func (n recordedNamer) ResetReason(reason uint32) string {
-	name := n.Namer.ResetReason(reason)
-	n.rec.name(recording.NameReset, uint64(reason), name)
-	return name
-}
-
-// Symbol implements flow.Namer.
-func (n recordedNamer) Symbol(addr uint64) string {
-	name := n.Namer.Symbol(addr)
-	n.rec.name(recording.NameSymbol, addr, name)
-	return name
 }
 
 // recordedNaming is naming whose answers are recorded, where they differ from those before.

@@ -187,7 +187,7 @@ func (r *replay) record(rec *recording.Record, first bool) error {
 			return err
 		}
 		if !r.started {
-			r.started = true
+			r.started, m.Epoch = true, r.session.Epoch
 			r.cfg.OnStart(m)
 		}
 	case typeSession:

@@ -85,9 +85,6 @@ func (t *Tracer) newSessionFor(flows func(*session) flow.Config) (*session, erro
 // forestall; a watched connection soon after it was opened, not when it ends.
 func (s *session) flowConfig() flow.Config {
 	cfg := flow.Config{IsTarget: s.endpoints.has, Namer: s.t.facts, OnDone: s.done}
-	if s.rec != nil {
-		cfg.Namer = recordedNamer{s.t.facts, s.rec}
-	}
 	s.sessionRecord().times(&cfg)
 	if s.t.cfg.Source != "" {
 		cfg.OnHop = s.noteDrop
@@ -119,7 +116,7 @@ func (s *session) record() (err error) {
 		return nil
 	}
 	note := s.t.cfg.OnNote
-	if s.rec, err = newRecorder(*s.t.cfg.Record, s.t.cfg.Version, note, s.t.labels); err != nil {
+	if s.rec, err = newRecorder(*s.t.cfg.Record, s.t.cfg.Version, note, s.t.labels, s.t.facts); err != nil {
 		return err
 	}
 	s.t.cfg.OnNote = func(text string) {
@@ -136,12 +133,13 @@ func (s *session) record() (err error) {
 // events wait in the buffer meanwhile.
 func (s *session) start() {
 	s.traceRules()
-	s.rec.begin(s.t.meta(), s.sessionRecord(), s.endpoints.all())
+	m := s.t.meta()
+	s.rec.begin(m, s.sessionRecord(), s.endpoints.all())
 	if s.t.cfg.Source == "" {
 		s.readBaseline()
-		s.t.cfg.OnStart(s.t.meta())
+		s.t.cfg.OnStart(m)
 	} else {
-		s.t.cfg.OnStart(s.t.meta())
+		s.t.cfg.OnStart(m)
 		s.readBaseline()
 	}
 	go s.collector.run()

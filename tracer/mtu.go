@@ -214,7 +214,7 @@ func (m *measurement) peek(ctx context.Context) *path.Path {
 	select {
 	case p := <-answer:
 		if p != nil {
-			m.s.t.labels.annotate(p)
+			annotate(m.s.naming, p)
 		}
 		return p
 	case <-ctx.Done():

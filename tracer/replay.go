@@ -51,6 +51,7 @@ type Input struct {
 // that ends in the middle is no error: OnNote is told.
 func Replay(ctx context.Context, cfg ReplayConfig, inputs ...Input) (Result, error) {
 	r := newReplay(cfg)
+	cfg = r.cfg
 	for i, in := range inputs {
 		if err := r.input(ctx, in, i == 0); err != nil {
 			r.finish(false)
@@ -58,7 +59,52 @@ func Replay(ctx context.Context, cfg ReplayConfig, inputs ...Input) (Result, err
 		}
 	}
 	r.finish(r.complete)
+	for _, name := range r.truncated {
+		if len(r.flows) == 0 {
+			return r.result(), &RecordingError{name, recording.ErrTruncated}
+		}
+		cfg.OnNote(fmt.Sprintf("%s: %v; this is all it has", name, recording.ErrTruncated))
+	}
 	return r.result(), nil
+}
+
+// RecordingInfo says what a recording is, without what it holds.
+type RecordingInfo struct {
+	// Host, Kernel (release) and Version (of pathtrace) are those it was made with, Began when.
+	Host, Kernel, Version string
+	Began                 time.Time
+	// Run is the same in all parts of a recording; Part counts them from 0.
+	Run  string
+	Part int
+	// Redacted is set where addresses and names were replaced.
+	Redacted bool
+	Meta     Meta
+}
+
+// InspectRecording reads the beginning of a recording. The error is a *RecordingError.
+func InspectRecording(in Input) (*RecordingInfo, error) {
+	r, err := recording.NewReader(in)
+	if err != nil {
+		return nil, &RecordingError{in.Name, err}
+	}
+	defer r.Close()
+	h := r.Header()
+	info := &RecordingInfo{
+		Host: h.Host, Kernel: h.Kernel, Version: h.Version, Began: time.Unix(0, h.WallNS), Run: h.Run, Part: h.Part,
+		Redacted: h.Redacted,
+	}
+	for {
+		kind, err := r.Next()
+		if err != nil {
+			return nil, &RecordingError{in.Name, err}
+		}
+		if kind == recording.KindRecord && r.Record().Type == typeMeta {
+			if err := r.Record().Decode(&info.Meta); err != nil {
+				return nil, &RecordingError{in.Name, err}
+			}
+			return info, nil
+		}
+	}
 }
 
 // replay is one run over a recording.
@@ -85,6 +131,8 @@ type replay struct {
 	complete bool // the end was reached
 	unsolved int  // flows whose record fits none
 	open     int  // flows that were under way at the end
+	// truncated are the inputs that end in the middle.
+	truncated []string
 }
 
 func newReplay(cfg ReplayConfig) *replay {
@@ -139,7 +187,7 @@ func (r *replay) input(ctx context.Context, in Input, first bool) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case errors.Is(err, recording.ErrTruncated):
-			r.cfg.OnNote(fmt.Sprintf("%s: %v; what follows is all there is", in.Name, err))
+			r.truncated = append(r.truncated, in.Name)
 			return nil
 		default:
 			return &RecordingError{in.Name, err}

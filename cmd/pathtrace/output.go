@@ -128,9 +128,6 @@ func (f *outputFlags) open(s *streams, watching bool) *output {
 	return o
 }
 
-// openText is what a trace of one probe is written by.
-func (o *output) openText(s *streams) *render.Text { return render.NewText(o.flags.options(s.out)) }
-
 // options are those of the text renderers for a writer: colour and width only on a terminal.
 func (f *outputFlags) options(w io.Writer) render.Options {
 	o := render.Options{Writer: w, Verbose: f.verbose, AllPackets: f.allPackets}

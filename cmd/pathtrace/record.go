@@ -157,6 +157,7 @@ func record(cmd *cobra.Command, s *streams, f recordFlags) error {
 	}
 	out := shown.open(s, cfg.Source == "")
 	out.connect(&cfg)
+	cfg.Packets = true // for replay --output pcapng
 	t, err := tracer.New(cmd.Context(), cfg)
 	if err != nil {
 		return f.verbosely(s, err)

@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
 
-	"github.com/pathtrace/pathtrace/internal/recording"
 	"github.com/pathtrace/pathtrace/tracer"
 )
 
@@ -43,9 +43,9 @@ func newReplay(s *streams) *cobra.Command {
 
 // recordingFile is an opened recording.
 type recordingFile struct {
-	name   string
-	file   *os.File
-	header recording.Header
+	name string
+	file *os.File
+	tracer.RecordingInfo
 }
 
 func replay(cmd *cobra.Command, s *streams, f outputFlags, names []string) (failure error) {
@@ -67,26 +67,31 @@ func replay(cmd *cobra.Command, s *streams, f outputFlags, names []string) (fail
 	for _, x := range files {
 		inputs = append(inputs, tracer.Input{Name: x.name, Reader: x.file})
 	}
-	out := f.open(s, true)
-	var shown tracer.Config
-	out.connect(&shown)
-	cfg := tracer.ReplayConfig{OnFlow: shown.OnFlow, OnNote: shown.OnNote, OnStart: func(m tracer.Meta) {
-		if m.Source != "" && out.live != nil {
-			out.text, out.live = out.openText(s), nil
-			return
-		}
-		if out.json != nil {
-			shown.OnStart(m)
-		}
-	}}
-	result, err := tracer.Replay(cmd.Context(), cfg, inputs...)
-	if err != nil && result.Flows == nil {
+	info := &files[0].RecordingInfo
+	out := f.open(s, info.Meta.Source == "")
+	result, err := tracer.Replay(cmd.Context(), out.replayed(info), inputs...)
+	var damaged *tracer.RecordingError
+	if err != nil && !errors.As(err, &damaged) {
 		return err
 	}
 	if wrong := out.finish(result.Stats); wrong != nil || err != nil {
 		return cmp.Or(err, wrong)
 	}
 	return status(result.Flows)
+}
+
+// replayed makes a replay report here.
+func (o *output) replayed(info *tracer.RecordingInfo) tracer.ReplayConfig {
+	cfg := tracer.Config{Target: info.Meta.Target, Source: info.Meta.Source}
+	o.connect(&cfg)
+	out := tracer.ReplayConfig{OnFlow: cfg.OnFlow, OnNote: cfg.OnNote, OnStart: cfg.OnStart}
+	if o.live != nil {
+		out.OnStart = func(tracer.Meta) {
+			o.check(o.live.Watching(fmt.Sprintf("traffic to %s, as recorded on %s at %s", info.Meta.Target, info.Host,
+				info.Began.Local().Format("2006-01-02 15:04:05"))))
+		}
+	}
+	return out
 }
 
 // openRecordings opens the files in the order of the parts they are of one recording.
@@ -99,17 +104,16 @@ func openRecordings(names []string) ([]recordingFile, error) {
 			return files, fmt.Errorf("open recording: %w", err)
 		}
 		files = append(files, x)
-		r, err := recording.NewReader(x.file)
+		info, err := tracer.InspectRecording(tracer.Input{Name: name, Reader: x.file})
 		if err != nil {
-			return files, &tracer.RecordingError{Name: name, Err: err}
+			return files, err
 		}
-		files[len(files)-1].header = *r.Header()
-		r.Close()
-		if _, err := x.file.Seek(0, 0); err != nil {
+		files[len(files)-1].RecordingInfo = *info
+		if _, err := x.file.Seek(0, io.SeekStart); err != nil {
 			return files, fmt.Errorf("read recording: %w", err)
 		}
 	}
-	slices.SortStableFunc(files, func(a, b recordingFile) int { return cmp.Compare(a.header.Part, b.header.Part) })
+	slices.SortStableFunc(files, func(a, b recordingFile) int { return cmp.Compare(a.Part, b.Part) })
 	return files, sameRun(files)
 }
 
@@ -118,11 +122,11 @@ func sameRun(files []recordingFile) error {
 	for i := 1; i < len(files); i++ {
 		a, b := files[i-1], files[i]
 		switch {
-		case a.header.Run != b.header.Run:
+		case a.Run != b.Run:
 			return fmt.Errorf("%s and %s are of different recordings: replay them one by one", a.name, b.name)
-		case a.header.Part == b.header.Part:
+		case a.Part == b.Part:
 			return fmt.Errorf("%s and %s are the same recording: give it once", a.name, b.name)
-		case a.header.Part+1 != b.header.Part:
+		case a.Part+1 != b.Part:
 			return fmt.Errorf("between %s and %s a part of the recording is missing: give all, or one", a.name, b.name)
 		}
 	}

@@ -19,7 +19,7 @@ kernels='
 modules='veth bridge br_netfilter nf_tables nft_compat nft_chain_nat nft_ct nft_nat nft_masq nft_counter
 	nft_reject_inet nf_conntrack_netlink ip_tables iptable_filter iptable_nat xt_conntrack
 	xt_MASQUERADE xt_nat xt_addrtype xt_comment xt_tcpudp ipt_REJECT vxlan'
-tests=${KERNELS_TESTS:-'^(TestKernels|TestVXLAN|TestTooBig)$'}
+tests=${KERNELS_TESTS:-'^(TestKernels|TestVXLAN|TestTooBig|TestPackets.*)$'}
 limit=${KERNELS_LIMIT:-300} # seconds a machine may take
 export PATH=$PATH:/usr/sbin:/sbin
 

@@ -73,8 +73,9 @@ func TestPacketSocket(t *testing.T) {
 	}
 }
 
-// TestVXLAN: the packet inside the tunnel is followed, and the tunnel is told.
-func TestVXLAN(t *testing.T) {
+// tunnel joins namespaces a and b by VXLAN; b serves on 10.78.0.2:80 inside.
+func tunnel(t *testing.T) *lab.Lab {
+	t.Helper()
 	l := labtest.New(t, lab.Options{})
 	a, b := labtest.Namespace(t, l, "a"), labtest.Namespace(t, l, "b")
 	outerA, outerB := netip.MustParsePrefix("198.51.100.1/24"), netip.MustParsePrefix("198.51.100.2/24")
@@ -92,6 +93,12 @@ func TestVXLAN(t *testing.T) {
 	}
 	_, err := b.TCPServer("10.78.0.2:80", nil)
 	labtest.Must(t, err)
+	return l
+}
+
+// TestVXLAN: the packet inside the tunnel is followed, and the tunnel is told.
+func TestVXLAN(t *testing.T) {
+	l := tunnel(t)
 	o := probe(t, l, "a", "10.78.0.2:80", nil)
 	checkTrace(t, l, o)
 	f := o.flows[0]

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# Runs the tests of tracer that build their own network on other kernels than the machine's own: each in
-# an emulated machine (KERNELS_KVM=1: in a virtual one) with a Debian kernel, whose package is downloaded
-# and unpacked into .cache/kernels, never installed. The golden files are those of the machine's own
-# kernel. Prints a line per test and kernel that failed, one per kernel, and a total.
+# Runs tests on other kernels than the machine's own: in emulated machines (KERNELS_KVM=1: in virtual ones)
+# with Debian kernels, whose packages are downloaded and unpacked into .cache/kernels, never installed. The
+# golden files are those of the machine's own kernel. Prints a line per job, and one per test that failed.
 #
-# usage: kernels.sh [NAME...]     NAME is one of the first column below; default: all of them.
+# usage: kernels.sh [NAME...]     NAME is one of the first column of list below; default: all of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,11 +14,14 @@ kernels='
 6.1  bookworm linux-image-6\.1\.0-[0-9]+-amd64
 6.12 trixie   linux-image-6\.12\.[0-9.]+(\+deb13)?-amd64
 '
-# What a Docker host has loaded, and what the tests build. Missing names are left out: some are built in.
-modules='veth bridge br_netfilter nf_tables nft_compat nft_chain_nat nft_ct nft_nat nft_masq nft_counter
-	nft_reject_inet nf_conntrack_netlink ip_tables iptable_filter iptable_nat xt_conntrack
-	xt_MASQUERADE xt_nat xt_addrtype xt_comment xt_tcpudp ipt_REJECT vxlan'
-tests=${KERNELS_TESTS:-'^(TestKernels|TestVXLAN|TestTooBig|TestPackets.*)$'}
+# Name, what is done (job_KIND below), and with which kernels.
+list='
+engine engine 6.12
+6.12   tests  6.12
+6.1    tests  6.1
+5.10   tests  5.10
+'
+tests=${KERNELS_TESTS:-'^(TestKernels|TestVXLAN|TestTooBig|TestPackets.*|TestIPVS)$'}
 limit=${KERNELS_LIMIT:-300} # seconds a machine may take
 export PATH=$PATH:/usr/sbin:/sbin
 
@@ -28,191 +30,154 @@ if [ "$(uname -m)" != x86_64 ]; then
 	exit 1
 fi
 scripts/apt-need.sh qemu-system-x86_64:qemu-system-x86 cpio:cpio depmod:kmod xz:xz-utils \
-	busybox:busybox-static iptables-legacy:iptables
+	busybox:busybox-static iptables-legacy:iptables ip:iproute2 ipvsadm:ipvsadm
 mkdir -p .cache/kernels
-dir=$(readlink -f .cache)/kernels
+dir=${KERNELS_DIR:-$(readlink -f .cache)/kernels}
+. scripts/machine.sh
 
-# The mirror that this machine gets Debian's own packages from.
-mirror() {
-	apt-get indextargets --format '$(CREATED_BY)|$(ORIGIN)|$(LABEL)|$(REPO_URI)' |
-		sed -n 's/^Packages|Debian|Debian|//p' | head -n 1
-}
-
-# apt with lists and sources of its own, of other releases than the machine's.
-apt_private() {
-	local command=$1 release=$2
-	shift 2
-	"$command" -qq -o "Dir::Etc::SourceList=$dir/$release.list" -o Dir::Etc::SourceParts=- \
-		-o "Dir::State::Lists=$dir/lists-$release" -o "Dir::Cache=$dir/cache-$release" \
-		-o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=3 "$@"
-}
-
-# Downloads the newest package that fits a pattern into the current folder.
-download() {
-	local release=$1 pattern=$2 from package
-	from=$(mirror)
-	if [ -z "$from" ]; then
-		apt-get update -qq
-		from=$(mirror)
-	fi
-	if [ -z "$from" ]; then
-		echo "kernels.sh: apt knows no mirror of Debian: give the path of a .deb instead of $release." >&2
-		return 1
-	fi
-	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $from $release main" >"$dir/$release.list"
-	mkdir -p "$dir/lists-$release/partial" "$dir/cache-$release/archives/partial"
-	apt_private apt-get "$release" update
-	package=$(apt_private apt-cache "$release" pkgnames linux-image | grep -Ex "$pattern" | sort -V | tail -n 1)
-	if [ -z "$package" ]; then
-		echo "kernels.sh: $release has no package like $pattern." >&2
-		return 1
-	fi
-	apt_private apt-get "$release" download "$package"
-	rm -rf "$dir/lists-$release" "$dir/cache-$release" "$dir/$release.list"
-}
-
-archive() { (cd "$1" && find . | cpio -o -H newc --quiet); }
-
-# Makes NAME/vmlinuz and NAME/modules.cpio of a kernel's package, unless they are there.
-fetch() {
-	local name=$1 source=$2 pattern=$3 work base version
-	if [ -e "$dir/$name/modules.cpio" ]; then
-		return 0
-	fi
-	echo "getting kernel $name"
-	work=$(mktemp -d "$dir/work.XXXXXX")
-	case $source in
-	*.deb) cp "$source" "$work" ;;
-	*) (cd "$work" && download "$source" "$pattern") ;;
-	esac
-	dpkg-deb -x "$work"/*.deb "$work/tree"
-	base=$work/tree
-	[ -d "$base/lib/modules" ] || base=$work/tree/usr
-	version=$(ls "$base/lib/modules")
-	depmod -b "$base" "$version"
-	mkdir -p "$work/root/modules"
-	for m in $modules; do
-		modprobe -d "$base" -S "$version" --show-depends "$m" 2>/dev/null || true
-	done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r file; do
-		plain=$(basename "$file" .xz)
-		case $file in
-		*.xz) xz -dc "$file" ;;
-		*) cat "$file" ;;
-		esac >"$work/root/modules/$plain"
-		echo "$plain" >>"$work/root/modules/order"
-	done
-	mkdir -p "$dir/$name"
-	cp "$work"/tree/boot/vmlinuz-* "$dir/$name/vmlinuz"
-	echo "$version" >"$dir/$name/version"
-	archive "$work/root" >"$work/modules.cpio"
-	mv "$work/modules.cpio" "$dir/$name/modules.cpio"
-	rm -rf "$work"
-}
-
-# Copies a program and the libraries it needs to the same places below a folder.
-install_program() {
-	local root=$1 file
-	for file in "${@:2}"; do
-		{
-			echo "$file"
-			ldd "$file" 2>/dev/null | grep -oE '/[^ )]+' || true
-		} | while read -r path; do
-			mkdir -p "$root$(dirname "$path")"
-			[ -e "$root$path" ] || cp -L "$path" "$root$path"
-		done
-	done
-}
-
-# Makes the rest of the machine: busybox, iptables-legacy, the tests.
+# Makes the rest of the machines: busybox, ip, iptables-legacy, the tests, pathtrace.
 userland() {
-	local root=$1/root libraries
-	mkdir -p "$root"/{bin,usr/sbin,proc,sys,dev,run,tmp,etc,tests}
+	local root=$work/root libraries tool
+	mkdir -p "$root"/{bin,usr/sbin,proc,sys,dev,run,tmp,etc,out,tests}
 	cp "$(command -v busybox)" "$root/bin/busybox"
-	for applet in sh mount insmod cat ip poweroff; do
-		ln -s busybox "$root/bin/$applet"
+	for tool in sh mount insmod cat echo sync mkdir chroot cp sysctl poweroff; do
+		ln -s busybox "$root/bin/$tool"
 	done
-	install_program "$root" "$(readlink -f "$(command -v iptables-legacy)")"
-	ln -s "$(readlink -f "$(command -v iptables-legacy)")" "$root/usr/sbin/iptables-legacy"
+	for tool in iptables-legacy ip ipvsadm; do
+		install_program "$root" "$(readlink -f "$(command -v $tool)")"
+		[ -e "$root/bin/$tool" ] || ln -s "$(readlink -f "$(command -v $tool)")" "$root/bin/$tool"
+	done
 	libraries=$(dirname "$(find /usr/lib -name libxt_tcp.so | head -n 1)")
 	mkdir -p "$root$libraries"
 	cp -L "$libraries"/lib{xt,ipt}_*.so "$root$libraries"
 	cp /etc/protocols /etc/services "$root/etc" 2>/dev/null || true
 	echo 'root:x:0:0:root:/:/bin/sh' >"$root/etc/passwd"
 	CGO_ENABLED=0 go test -c -trimpath -ldflags '-s -w' -o "$root/tests/tracer.test" ./tracer
+	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '-s -w' -o "$root/tests/pathtrace" ./cmd/pathtrace
 	cp -r tracer/testdata "$root/tests/testdata"
-	cat >"$root/init" <<-END
-		#!/bin/sh
-		export PATH=/bin:/usr/sbin CI=1 PATIENCE=${PATIENCE:-10}
-		mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
-		mount -t tmpfs tmp /tmp; mount -t tmpfs run /run
-		for m in \$(cat /modules/order); do insmod /modules/\$m || echo "module \$m failed"; done
-		ip link set lo up
-		cd /tests && ./tracer.test -test.v -test.run '$tests' -test.timeout ${limit}s
-		echo "== exit \$?"
-		poweroff -f
+	first_process "$root"
+	archive "$root" >"$work/userland.cpio"
+}
+
+# The job of a machine: those of the tests of tracer whose names fit an expression.
+tracer_tests() {
+	echo "export PATIENCE=${PATIENCE:-10} $2; cd /tests && ./tracer.test -test.v -test.run '$1' -test.timeout ${limit}s"
+}
+
+# Runs the tests on one kernel.
+job_tests() {
+	boot "$1" "$dir/$1.log" "$(tracer_tests "$tests" '')" MORE=1
+}
+
+# Runs two machines with different kernels that are joined by a network device, and judges what they recorded.
+job_pair() {
+	mkdir -p "$work/pair"
+	joined one two "$1" &
+	joined two one "$2" &
+	wait
+	cat "$dir/pair-one.log" "$dir/pair-two.log" >"$dir/pair.log"
+	{
+		PAIR=$work/pair PATHTRACE=$work/root/tests/pathtrace "$work/root/tests/tracer.test" -test.v -test.run '^TestPairReplay$'
+		echo "== exit $?"
+	} >>"$dir/pair.log" 2>&1 || true
+}
+
+# One of the two: its name, the other's, its kernel.
+joined() {
+	local mac=02:00:00:00:00:01
+	[ "$1" = one ] || mac=02:00:00:00:00:02
+	boot "$3" "$dir/pair-$1.log" "$(tracer_tests '^TestPair$' "MACHINE=$1")" MORE=1 \
+		-virtfs "local,path=$work/pair,mount_tag=out,security_model=none,id=o" \
+		-netdev "dgram,id=n,local.type=unix,local.path=$work/$1.sock,remote.type=unix,remote.path=$work/$2.sock" \
+		-device "virtio-net-pci,netdev=n,romfile=,mac=$mac"
+}
+
+# Runs an end-to-end test on one kernel, with this machine's own engine: its files are the machine's, which
+# writes to memory instead.
+job_engine() {
+	mkdir -p "$work/e2e/bin"
+	CGO_ENABLED=0 go test -c -tags e2e -trimpath -ldflags '-s -w' -o "$work/e2e/e2e.test" ./internal/e2e
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$work/e2e/bin/ptserver" ./internal/e2e/testdata/server
+	cp "$work/root/tests/pathtrace" "$work/e2e/bin/pathtrace"
+	boot "$1" "$dir/engine.log" "$(engine_test "${2:-^TestEmulated$}")" MORE=1 -m 3072 \
+		-virtfs "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap,id=h" \
+		-virtfs "local,path=$work/e2e,mount_tag=out,security_model=none,readonly=on,id=o"
+}
+
+engine_test() {
+	cat <<-END
+		mkdir -p /host /upper /all
+		mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=262144,cache=loose host /host
+		mount -t tmpfs upper /upper
+		mkdir -p /upper/changes /upper/work
+		mount -t overlay -o lowerdir=/host,upperdir=/upper/changes,workdir=/upper/work all /all
+		mount -t tmpfs tmp /all/tmp; mount -t tmpfs run /all/run; mount -t tmpfs log /all/var/log
+		mount -t proc proc /all/proc; mount -t sysfs sys /all/sys; mount -t devtmpfs dev /all/dev
+		mount -t cgroup2 cgroup /all/sys/fs/cgroup
+		mkdir -p /all/tmp/e2e /all/run/netns; cp -r /out/. /all/tmp/e2e
+		export PATIENCE=${PATIENCE:-10} PATHTRACE_E2E_BIN=/tmp/e2e/bin PATHTRACE_E2E_ENGINES=1
+		export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+		chroot /all /tmp/e2e/e2e.test -test.v -test.run '$1' -test.timeout ${limit}s
 	END
-	chmod +x "$root/init"
-	archive "$root" >"$1/userland.cpio"
 }
 
-# Runs the tests on one kernel, on one processor: an emulated one may stand still for milliseconds, in
-# which another one's events overtake it, and the machines share those of this one. The console goes to
-# NAME.log.
-run() {
-	local name=$1 work=$2 start=$SECONDS accel="tcg,thread=multi" cpu=max
-	if [ "${KERNELS_KVM:-}" = 1 ]; then # not by itself: KVM inside a virtual machine often fails
-		accel=kvm cpu=host
-	fi
-	cat "$dir/$name/modules.cpio" "$work/userland.cpio" >"$work/$name.initrd"
-	timeout "$limit" qemu-system-x86_64 -accel "$accel" -cpu "$cpu" -smp 1 -m 1536 -nographic -nodefaults \
-		-no-reboot -serial stdio -monitor none -kernel "$dir/$name/vmlinuz" -initrd "$work/$name.initrd" \
-		-append "console=ttyS0 quiet panic=-1 nokaslr mitigations=off tsc=reliable random.trust_cpu=on" \
-		</dev/null 2>&1 | tr -d '\r' >"$dir/$name.log" || true
-	echo $((SECONDS - start)) >"$work/$name.seconds"
-}
-
-# Prints what a kernel's log says; false if not everything passed.
+# Prints what a job's log says; false if not everything passed.
 report() {
 	local name=$1 seconds=$2 log=$dir/$1.log passed failed state=ok
 	passed=$(grep -cE '^ *--- PASS' "$log" || true)
 	failed=$(grep -E '^ *--- (FAIL|SKIP)' "$log" || true)
-	if [ -n "$failed" ] || ! grep -q '^== exit 0' "$log"; then
+	if [ -n "$failed" ] || ! grep -q '^== exit 0' "$log" || grep -q '^== exit [1-9]' "$log"; then
 		state=FAIL
 		[ -z "$failed" ] || sed "s/^ */FAIL  $name  /" <<<"$failed"
 		echo "FAIL  $name  the end of .cache/kernels/$name.log:"
 		tail -n 40 "$log"
 	fi
 	sed -nE "s/.*: no hook ([a-z0-9_]+): (.*)/      $name  without \1: \2/p" "$log"
-	printf '%-4s  %s (%s): %d passed in %d s\n' "$state" "$name" "$(cat "$dir/$name/version")" "$passed" "$seconds"
+	printf '%-4s  %s: %d passed in %d s\n' "$state" "$name" "$passed" "$seconds"
 	[ $state = ok ]
 }
 
+# Gets the kernels and does the jobs, as many at a time as there are processors: those that are called by
+# name, or all whose kernels are there.
 main() {
-	local work names=() name source pattern bad=0 start=$SECONDS
+	local jobs=() name source pattern kind wanted bad=0 start=$SECONDS
 	work=$(mktemp -d)
 	trap "rm -rf '$work'" EXIT
-	while read -r name source pattern; do
-		if [ -z "$name" ] || { [ $# -gt 0 ] && [[ " $* " != *" $name "* ]]; }; then
-			continue
+	while read -r name kind wanted; do
+		if [ -n "$name" ] && { [ $# -eq 0 ] || [[ " $* " == *" $name "* ]]; }; then
+			jobs+=("$name $kind $wanted")
 		fi
-		fetch "$name" "$source" "$pattern"
-		names+=("$name")
-	done <<<"$kernels"
-	if [ ${#names[@]} -eq 0 ]; then
-		echo "kernels.sh: no kernel is called $*." >&2
+	done <<<"$list"
+	if [ ${#jobs[@]} -eq 0 ]; then
+		echo "kernels.sh: nothing is called $*." >&2
 		exit 2
 	fi
-	userland "$work"
-	for name in "${names[@]}"; do
+	while read -r name source pattern; do
+		if [ -n "$name" ] && [[ " ${jobs[*]} " == *" $name "* ]]; then
+			fetch "$name" "$source" "$pattern"
+			echo "kernel $name is $(cat "$dir/$name/version")"
+		fi
+	done <<<"$kernels"
+	userland
+	for name in "${jobs[@]}"; do
 		[ "$(jobs -rp | wc -l)" -lt "$(nproc)" ] || wait -n
-		run "$name" "$work" &
+		job $name & # into words
 	done
 	wait
-	for name in "${names[@]}"; do
+	for name in "${jobs[@]}"; do
+		name=${name%% *}
 		report "$name" "$(cat "$work/$name.seconds")" || bad=$((bad + 1))
 	done
-	printf '%d of %d kernels ok in %d s\n' $((${#names[@]} - bad)) ${#names[@]} $((SECONDS - start))
+	printf '%d of %d ok in %d s\n' $((${#jobs[@]} - bad)) ${#jobs[@]} $((SECONDS - start))
 	[ $bad -eq 0 ]
+}
+
+# Does one job and notes how long it took: its name, its kind, its kernels.
+job() {
+	local name=$1 start=$SECONDS
+	rm -f "$dir/$name.log"
+	"job_$2" "${@:3}"
+	echo $((SECONDS - start)) >"$work/$name.seconds"
 }
 
 main "$@"

@@ -100,6 +100,14 @@ static __always_inline __u8 skb_pkt_type(const struct sk_buff *skb)
 	return word_at((const void *)skb + bpf_core_field_offset(skb->__pkt_type_offset)) & 7;
 }
 
+/* Has IPVS translated the packet in this namespace? (ip_vs_nat_send_or_cont, ip_vs_xmit.c) */
+static __always_inline bool skb_ipvs(const struct sk_buff *skb)
+{
+	if (!bpf_core_field_exists(skb->ipvs_property))
+		return false;
+	return BPF_CORE_READ_BITFIELD(skb, ipvs_property);
+}
+
 /* SKB_EXT_BRIDGE_NF is extension 0 since it exists (4.20). */
 static __always_inline bool skb_has_bridge_nf(const struct sk_buff *skb)
 {

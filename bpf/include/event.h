@@ -44,6 +44,7 @@ enum event_flags {
 	EV_GSO = 1 << 7,
 	EV_CLONED = 1 << 8,
 	EV_IN_HOOK = 1 << 9, /* drop: inside the hook nf_hook */
+	EV_IPVS = 1 << 10, /* hook: IPVS has sent the packet to another address */
 };
 
 /* The ends of a packet. IPv4 addresses are IPv4-mapped (RFC 4291, 2.5.5.2), ports in host order. */

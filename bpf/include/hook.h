@@ -15,6 +15,7 @@
 #include "follow.h"
 
 #define NF_LOCAL_IN 1
+#define NF_LOCAL_OUT 3
 #define NF_ACCEPT 1
 
 static __always_inline __u32 state_netns(const struct nf_hook_state *state)
@@ -33,6 +34,8 @@ static __always_inline void emit_hook(struct sk_buff *skb, const struct nf_hook_
 	if (!e)
 		return;
 	fill_skb(e, skb, p);
+	if (skb_ipvs(skb))
+		e->pkt.flags |= EV_IPVS;
 	e->nf_hook = state->hook;
 	e->netns = state_netns(state);
 	e->location = (__u64)PEEK(state, okfn);
@@ -72,11 +75,46 @@ static __always_inline void remember_delivery(struct sk_buff *skb, struct curren
 	now->time = bpf_ktime_get_ns();
 }
 
+/*
+ * IPVS takes a request out of the hook in which it translated it, INPUT or OUTPUT, and sends it on
+ * through OUTPUT from there, so that the first hook is entered and never left.
+ */
+static __always_inline bool sent_on(struct sk_buff *skb, const struct nf_hook_state *state)
+{
+	const struct current *now;
+
+	if (state->hook != NF_LOCAL_OUT || !skb_ipvs(skb))
+		return false;
+	now = get_current();
+	return now && is_current(now, skb) && now->netns == state_netns(state);
+}
+
+/* The packet's data may have been copied to be changed. */
+static __always_inline bool is_like_current(const struct packet *p)
+{
+	const struct current *now = get_current();
+
+	return now && now->seq == p->seq && now->ip_id == p->ip_id;
+}
+
+static __always_inline bool enters(struct sk_buff *skb, const struct nf_hook_state *state,
+				   struct packet *p)
+{
+	if (!parse_packet(skb, skb->network_header, p))
+		return false;
+	if (ours(&p->tuple))
+		return true;
+	if (!sent_on(skb, state) || !is_like_current(p))
+		return false;
+	follow(&p->tuple);
+	return true;
+}
+
 OUT_OF_LINE int report_enter(struct sk_buff *skb, const struct nf_hook_state *state)
 {
 	PACKET(p, HOOK_NF_ENTER);
 
-	if (!p || !confirm(skb, skb->network_header, p))
+	if (!p || !enters(skb, state, p))
 		return 0;
 	remember(skb, state, p);
 	if (in_detail(p))
@@ -86,7 +124,9 @@ OUT_OF_LINE int report_enter(struct sk_buff *skb, const struct nf_hook_state *st
 
 static __always_inline int enter_hook(struct sk_buff *skb, const struct nf_hook_state *state)
 {
-	return candidate(skb, skb->network_header) ? report_enter(skb, state) : 0;
+	if (candidate(skb, skb->network_header) || sent_on(skb, state))
+		return report_enter(skb, state);
+	return 0;
 }
 
 /* The same packet that entered: the address alone is not enough, it may have been freed inside. */

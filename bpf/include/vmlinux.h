@@ -120,6 +120,7 @@ struct sk_buff {
 	unsigned int len;
 	unsigned int data_len;
 	__u8 __pkt_type_offset[0];
+	__u8 ipvs_property : 1;
 	__u8 active_extensions;
 	__be16 vlan_proto;
 	__u16 vlan_tci;

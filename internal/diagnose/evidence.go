@@ -25,7 +25,7 @@ func (a *analysis) evidence(e *end, f finding) []string {
 		add("the request was first seen in %s%s%s", a.place(h), onDevice(h), ends)
 	}
 	for _, t := range a.p.NAT {
-		add("%s in %s: %s became %s (%s)", translation(t.Kind), a.natPlace(t), t.From, t.To, t.Direction)
+		add("%s in %s%s: %s became %s (%s)", translation(t.Kind), a.natPlace(t), by(t), t.From, t.To, t.Direction)
 	}
 	if n := a.sent(); n > 1 {
 		add("the request was sent %d times", n)
@@ -170,6 +170,14 @@ func translation(k path.Action) string {
 		return "SNAT"
 	}
 	return string(k)
+}
+
+// by says what translated, where that was not netfilter's NAT.
+func by(t path.Translation) string {
+	if t.By == path.IPVS {
+		return " by IPVS"
+	}
+	return ""
 }
 
 func (a *analysis) natPlace(t path.Translation) string {

@@ -117,12 +117,15 @@ func rises(ttl, before uint8) bool { return ttl > before && before != 0 }
 
 // isBirth reports whether the event is the first that a locally made packet can have.
 func isBirth(e *wire.Event) bool {
-	return e.Hook == wire.NetfilterEnter && e.NFHook == wire.NFOutput && e.Flags&(wire.FlagEncapsulated|wire.FlagBridgeNF) == 0
+	return e.Hook == wire.NetfilterEnter && e.NFHook == wire.NFOutput &&
+		e.Flags&(wire.FlagEncapsulated|wire.FlagBridgeNF|wire.FlagIPVS) == 0
 }
 
-// isRequeue reports whether a driver that was busy is given the packet again.
+// isRequeue reports whether a packet may pass a place again: a driver that was busy is given it once
+// more, or IPVS sends it on through OUTPUT from inside of OUTPUT.
 func isRequeue(b *branch, e *wire.Event) bool {
-	return e.Hook == wire.DevXmit && b.hook == wire.DevXmit
+	return e.Hook == wire.DevXmit && b.hook == wire.DevXmit ||
+		e.Has(wire.FlagIPVS) && e.Hook == wire.NetfilterEnter && b.hook == wire.NetfilterEnter
 }
 
 // endsOf returns the tuple that the packet itself carries: for an ICMP error not the quoted one.

@@ -326,6 +326,9 @@ func (r *recorder) note(kind path.Action, s stageID, from, to netip.AddrPort) {
 		Kind: kind, Direction: path.Request, From: endText(shown(from, f.proto)), To: endText(shown(to, f.proto)),
 		NetNS: r.base.netns, Stage: s.public(),
 	}
+	if r.e.Has(wire.FlagIPVS) && r.e.Hook == wire.NetfilterEnter && kind == path.ActionDNAT {
+		tr.By = path.IPVS
+	}
 	if !slices.Contains(f.path.NAT, tr) {
 		f.path.NAT = append(f.path.NAT, tr)
 	}

@@ -189,6 +189,9 @@ func natText(p *path.Path, h *path.Hop) string {
 		from, to = h.PrevDst, h.Dst
 	}
 	name := natName(h.Action)
+	if byIPVS(p, from, to) {
+		name = "IPVS"
+	}
 	if h.Direction == path.Reply {
 		name = "undo " + undone(p, from, src)
 	}
@@ -196,6 +199,13 @@ func natText(p *path.Path, h *path.Hop) string {
 		return name + " to " + to
 	}
 	return name + " " + from + " → " + to
+}
+
+// byIPVS reports whether a translation of the request was IPVS's.
+func byIPVS(p *path.Path, from, to string) bool {
+	return slices.ContainsFunc(p.NAT, func(t path.Translation) bool {
+		return t.By == path.IPVS && t.From == from && t.To == to
+	})
 }
 
 // natName returns the usual name of a kind of translation.
@@ -213,8 +223,12 @@ func natName(a path.Action) string {
 // reply carries before.
 func undone(p *path.Path, from string, source bool) string {
 	for _, t := range p.NAT {
-		if t.Direction == path.Request && t.To == from && t.Kind == path.ActionMasquerade {
+		switch {
+		case t.Direction != path.Request || t.To != from:
+		case t.Kind == path.ActionMasquerade:
 			return "masquerade"
+		case t.By == path.IPVS && source:
+			return "IPVS"
 		}
 	}
 	if source {

@@ -91,6 +91,9 @@ const (
 	FlagCloned
 	// FlagInHook: the drop happened inside the netfilter hook NFHook, between InIfindex and OutIfindex.
 	FlagInHook
+	// FlagIPVS: IPVS has sent the packet to another address. One that enters OUTPUT with it was sent on
+	// from inside a hook.
+	FlagIPVS
 )
 
 // Event is one observation, decoded. Fields say when they are valid; else they are zero.

@@ -196,9 +196,14 @@ type Translation struct {
 	Namespace string    `json:"namespace,omitempty"`
 	NetNS     uint32    `json:"netns,omitempty"`
 	Stage     Stage     `json:"stage"`
+	// By says what translated if that was not a NAT rule: IPVS, or empty (addition).
+	By string `json:"by,omitempty"`
 	// Rule made the translation; nil if that is not sure (addition).
 	Rule *Rule `json:"rule,omitempty"`
 }
+
+// IPVS is the kernel's load balancer, with which Swarm and kube-proxy spread a service over its servers.
+const IPVS = "ipvs"
 
 // Rule is a firewall rule as its owner wrote it.
 type Rule struct {

@@ -1,0 +1,158 @@
+# Emulated machines with Debian kernels, for kernels.sh: getting a kernel, filling the machine, running it.
+# Sourced by it, which sets $dir, the folder of the kernels, and $work, one of its own for this run.
+
+# What a Docker host has loaded, and what the tests build. Missing names are left out: some are built in.
+modules='veth bridge br_netfilter nf_tables nft_compat nft_chain_nat nft_ct nft_nat nft_masq nft_counter
+	nft_reject_inet nf_conntrack_netlink ip_tables iptable_filter iptable_nat xt_conntrack
+	xt_MASQUERADE xt_nat xt_addrtype xt_comment xt_tcpudp ipt_REJECT vxlan'
+# What machines need beyond that that are joined, share files, or run an engine.
+more='virtio_pci virtio_net 9pnet_virtio 9p overlay macvlan ipvlan dummy ip_vs ip_vs_rr xt_ipvs xt_mark xt_MARK
+	xt_connmark xt_u32 xt_bpf xt_REDIRECT xt_multiport xt_statistic xt_policy xt_physdev nft_fib_inet nft_redir
+	nft_log nft_limit ip6table_filter ip6table_nat iptable_mangle iptable_raw ip6t_REJECT xfrm_user esp4 esp6
+	cbc sha256_generic hmac gcm rfc4106 seqiv authenc echainiv aes_generic xfrm_interface sch_netem'
+
+# The mirror that this machine gets Debian's own packages from.
+mirror() {
+	apt-get indextargets --format '$(CREATED_BY)|$(ORIGIN)|$(LABEL)|$(REPO_URI)' |
+		sed -n 's/^Packages|Debian|Debian|//p' | head -n 1
+}
+
+# apt with lists and sources of its own, of other releases than the machine's.
+apt_private() {
+	local command=$1 release=$2
+	shift 2
+	"$command" -qq -o "Dir::Etc::SourceList=$dir/$release.list" -o Dir::Etc::SourceParts=- \
+		-o "Dir::State::Lists=$dir/lists-$release" -o "Dir::Cache=$dir/cache-$release" \
+		-o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=3 "$@"
+}
+
+# Downloads the newest package that fits a pattern into the current folder.
+download() {
+	local release=$1 pattern=$2 from package
+	from=$(mirror)
+	if [ -z "$from" ]; then
+		apt-get update -qq
+		from=$(mirror)
+	fi
+	if [ -z "$from" ]; then
+		echo "kernels.sh: apt knows no mirror of Debian: give the path of a .deb instead of $release." >&2
+		return 1
+	fi
+	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $from $release main" >"$dir/$release.list"
+	mkdir -p "$dir/lists-$release/partial" "$dir/cache-$release/archives/partial"
+	apt_private apt-get "$release" update
+	package=$(apt_private apt-cache "$release" pkgnames linux-image | grep -Ex "$pattern" | sort -V | tail -n 1)
+	if [ -z "$package" ]; then
+		echo "kernels.sh: $release has no package like $pattern." >&2
+		return 1
+	fi
+	apt_private apt-get "$release" download "$package"
+	rm -rf "$dir/lists-$release" "$dir/cache-$release" "$dir/$release.list"
+}
+
+archive() { (cd "$1" && find . | cpio -o -H newc --quiet); }
+
+# Unpacks modules with those they need into a folder, in the order in which they are to be loaded, which
+# it writes to a file there; those of an earlier order are left out.
+unpack_modules() {
+	local base=$1 version=$2 to=$3 order=$4 m file plain
+	for m in "${@:5}"; do
+		modprobe -d "$base" -S "$version" --show-depends "$m" 2>/dev/null || true
+	done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r file; do
+		plain=$(basename "$file" .xz)
+		[ ! -e "$to/$plain" ] || continue
+		case $file in
+		*.xz) xz -dc "$file" ;;
+		*) cat "$file" ;;
+		esac >"$to/$plain"
+		echo "$plain" >>"$to/$order"
+	done
+}
+
+# Makes NAME/vmlinuz and NAME/modules.cpio of a kernel's package, unless they are there.
+fetch() {
+	local name=$1 source=$2 pattern=$3 tmp base version
+	if [ -e "$dir/$name/modules.cpio" ] && [ "$(cat "$dir/$name/modules.list" 2>/dev/null)" = "$modules $more" ]; then
+		return 0
+	fi
+	echo "getting kernel $name"
+	tmp=$(mktemp -d "$dir/work.XXXXXX")
+	case $source in
+	*.deb) cp "$source" "$tmp" ;;
+	*) (cd "$tmp" && download "$source" "$pattern") ;;
+	esac
+	dpkg-deb -x "$tmp"/*.deb "$tmp/tree"
+	base=$tmp/tree
+	[ -d "$base/lib/modules" ] || base=$tmp/tree/usr
+	version=$(ls "$base/lib/modules")
+	depmod -b "$base" "$version"
+	mkdir -p "$tmp/root/modules"
+	# shellcheck disable=SC2086 # lists
+	unpack_modules "$base" "$version" "$tmp/root/modules" order $modules
+	# shellcheck disable=SC2086
+	unpack_modules "$base" "$version" "$tmp/root/modules" more $more
+	mkdir -p "$dir/$name"
+	cp "$tmp"/tree/boot/vmlinuz-* "$dir/$name/vmlinuz"
+	echo "$version" >"$dir/$name/version"
+	archive "$tmp/root" >"$tmp/modules.cpio"
+	mv "$tmp/modules.cpio" "$dir/$name/modules.cpio"
+	echo "$modules $more" >"$dir/$name/modules.list"
+	rm -rf "$tmp"
+}
+
+# Copies a program and the libraries it needs to the same places below a folder.
+install_program() {
+	local root=$1 file
+	for file in "${@:2}"; do
+		{
+			echo "$file"
+			ldd "$file" 2>/dev/null | grep -oE '/[^ )]+' || true
+		} | while read -r path; do
+			mkdir -p "$root$(dirname "$path")"
+			[ -e "$root$path" ] || cp -L "$path" "$root$path"
+		done
+	done
+}
+
+
+# Makes a machine's first process: it loads modules, the more of them with MORE=1 on the kernel's command
+# line, of which the kernel makes its environment, and does the job that a second archive brings. A folder
+# of this machine's that is given to it by the name out is at /out.
+first_process() {
+	cat >"$1/init" <<-'END'
+		#!/bin/sh
+		export PATH=/bin:/usr/sbin:/sbin CI=1
+		mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
+		mount -t tmpfs tmp /tmp; mount -t tmpfs run /run
+		list=/modules/order
+		[ -z "$MORE" ] || list="$list /modules/more"
+		for m in $(cat $list); do insmod /modules/$m || echo "module $m failed"; done
+		mount -t 9p -o trans=virtio,version=9p2000.L,msize=131072 out /out 2>/dev/null
+		ip link set lo up
+		. /job
+		echo "== exit $?"
+		sync
+		poweroff -f
+	END
+	chmod +x "$1/init"
+}
+
+# Runs a machine: NAME of the kernel, LOG, its JOB (a script of busybox's sh), parameters of the kernel, and
+# the rest for qemu. One processor: an emulated one may stand still for milliseconds, in which another one's
+# events overtake it, and the machines share those of this one. A machine that fails has a log that says so.
+boot() {
+	local name=$1 log=$2 job=$3 parameters=$4 accel="tcg,thread=multi" cpu=max tmp
+	shift 4
+	if [ "${KERNELS_KVM:-}" = 1 ]; then # not by itself: KVM inside a virtual machine often fails
+		accel=kvm cpu=host
+	fi
+	tmp=$(mktemp -d "$work/boot.XXXXXX")
+	mkdir "$tmp/root"
+	echo "$job" >"$tmp/root/job"
+	archive "$tmp/root" | cat "$dir/$name/modules.cpio" "$work/userland.cpio" - >"$tmp/initrd"
+	timeout "$limit" qemu-system-x86_64 -accel "$accel" -cpu "$cpu" -smp 1 -m 1536 -nographic -nodefaults \
+		-no-reboot -serial stdio -monitor none -kernel "$dir/$name/vmlinuz" -initrd "$tmp/initrd" "$@" \
+		-append "console=ttyS0 quiet panic=-1 nokaslr mitigations=off tsc=reliable random.trust_cpu=on $parameters" \
+		</dev/null 2>&1 | tr -d '\r' >"$log" || true
+	rm -rf "$tmp"
+}

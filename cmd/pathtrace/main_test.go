@@ -93,6 +93,7 @@ func TestUsageErrors(t *testing.T) {
 		{"doctor --output pcapng", `unknown output "pcapng": --output takes text or json`},
 		{"--to web:80 --output pcapng --snaplen -1", "--snaplen is -1: give 1 to 65535 bytes"},
 		{"--to web:80 --output pcapng --snaplen 70000", "--snaplen is 70000"},
+		{"record -w x.ptr --to web:80 --output pcapng", "record makes a recording, of which pathtrace replay --output pcapng makes a capture"},
 		{"--to web:80 --snaplen 100", "--snaplen is for --output pcapng"},
 		{"--to", "flag needs an argument"},
 	} {

@@ -21,6 +21,7 @@ type outputFlags struct {
 	allPackets bool
 	snaplen    int
 	traces     bool // the command traces: it has packets to write
+	records    bool // it writes a recording to file, whatever else it shows
 }
 
 // registerOutput adds the flags of every command.
@@ -92,7 +93,9 @@ func (f *outputFlags) check(out io.Writer) error {
 	switch {
 	case f.snaplen < 0 || f.snaplen > maxSnaplen:
 		return fmt.Errorf("--snaplen is %d: give 1 to %d bytes, or leave it out for the headers", f.snaplen, maxSnaplen)
-	case f.snaplen > 0 && f.output != "pcapng":
+	case f.records && f.output == "pcapng":
+		return fmt.Errorf("record makes a recording, of which pathtrace replay --output pcapng makes a capture")
+	case f.snaplen > 0 && f.output != "pcapng" && !f.records:
 		return fmt.Errorf("--snaplen is for --output pcapng: the other outputs hold no bytes of packets")
 	case f.output == "pcapng" && f.file == "" && isTerminal(out):
 		return fmt.Errorf("pcapng is not for a terminal: add -w FILE, or pipe it to a program, as in … | tshark -r -")
@@ -119,7 +122,7 @@ func (f *outputFlags) open(s *streams, watching bool) *output {
 	case f.output == "html":
 		o.html = render.NewHTML(s.out, f.allPackets, watching)
 	case f.output == "pcapng":
-		o.packets = render.NewPCAPNG(s.out, f.allPackets)
+		o.packets = render.NewPCAPNG(s.out, f.allPackets, f.snaplen)
 	case watching:
 		o.live = render.NewLive(f.options(s.out))
 	default:

@@ -5,8 +5,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pathtrace/pathtrace/internal/lab/labtest"
 )
@@ -112,5 +114,39 @@ func TestDemoHTML(t *testing.T) {
 		if got := strings.Count(stdout, want); got != n {
 			t.Errorf("%q is there %d times, want %d", want, got, n)
 		}
+	}
+}
+
+// TestReplayPCAPNG: a recording holds what a capture shows, as many bytes as were asked for.
+func TestReplayPCAPNG(t *testing.T) {
+	labtest.NeedsRoot(t)
+	dir := t.TempDir()
+	kept, file := filepath.Join(dir, "a.ptr"), filepath.Join(dir, "a.pcapng")
+	if status, _, stderr := inProcess(t, "record", "-w", kept, "--from", "host", "--to", listen(t), "--snaplen", "50"); status != 0 {
+		t.Fatalf("record: status %d: %s", status, stderr)
+	}
+	for _, tt := range []struct{ snaplen, longest string }{{"", "50"}, {"30", "30"}} {
+		args := []string{"replay", "-o", "pcapng", "-w", file, kept}
+		if tt.snaplen != "" {
+			args = append(args, "--snaplen", tt.snaplen)
+		}
+		status, stdout, stderr := inProcess(t, args...)
+		if status != 0 || stdout != "" || !strings.Contains(stderr, "wrote ") {
+			t.Fatalf("replay: status %d, output %q and %q", status, stdout, stderr)
+		}
+		lengths := map[string]bool{}
+		for line := range strings.Lines(tshark(t, file, "-T", "fields", "-e", "frame.cap_len")) {
+			lengths[strings.TrimSpace(line)] = true
+		}
+		if !lengths[tt.longest] || lengths["60"] || lengths["74"] {
+			t.Errorf("snaplen %q: lengths %v, want %s at most", tt.snaplen, lengths, tt.longest)
+		}
+	}
+	now := tshark(t, file, "-c", "1", "-T", "fields", "-e", "frame.time_epoch")
+	if seconds, err := strconv.ParseFloat(strings.TrimSpace(now), 64); err != nil || time.Since(time.Unix(int64(seconds), 0)).Abs() > time.Minute {
+		t.Errorf("the first packet is of %q, want the time of the trace", now)
+	}
+	if status, page, _ := inProcess(t, "replay", "-o", "html", kept); status != 0 || !strings.Contains(page, "<b>delivered</b>") {
+		t.Errorf("replayed as a page: status %d\n%s", status, page)
 	}
 }

@@ -53,6 +53,8 @@ func newRecord(s *streams) *cobra.Command {
 	flags := cmd.Flags()
 	f.registerTrace(flags)
 	flags.Lookup("write").Usage = "record to `FILE`; - for standard output"
+	f.records = true
+	flags.Lookup("snaplen").Usage = "record the first `N` bytes of each packet (default: the headers)"
 	f.registerRecord(flags)
 	return cmd
 }

@@ -18,6 +18,7 @@ import (
 type PCAPNG struct {
 	w     *pcapng.Writer
 	all   bool
+	limit int // bytes of a packet, 0 for all there are
 	meta  path.Meta
 	ids   map[placeKey]uint32
 	known map[placeKey]*path.Hop // a hop that tells what the device is; the keys have no link
@@ -27,9 +28,10 @@ type PCAPNG struct {
 	packets, flows int
 }
 
-// NewPCAPNG returns a PCAPNG that writes to w; all writes every packet, as Packets selects them.
-func NewPCAPNG(w io.Writer, all bool) *PCAPNG {
-	return &PCAPNG{w: pcapng.NewWriter(w), all: all}
+// NewPCAPNG returns a PCAPNG that writes to w; all writes every packet, as Packets selects them. Of each no
+// more than limit bytes are written; 0 means what was captured.
+func NewPCAPNG(w io.Writer, all bool, limit int) *PCAPNG {
+	return &PCAPNG{w: pcapng.NewWriter(w), all: all, limit: limit}
 }
 
 // placeKey tells interfaces apart. A device whose packets are seen with and without their link-layer
@@ -106,6 +108,10 @@ func verdictComment(v path.Verdict) string {
 // sighting writes one packet.
 func (c *PCAPNG) sighting(p *path.Path, s *sighting) error {
 	data := s.data(p)
+	if c.limit > 0 && len(data.bytes) > c.limit {
+		data.length = max(data.length, uint32(len(data.bytes)))
+		data.bytes = data.bytes[:c.limit]
+	}
 	id, err := c.place(s.hop, data.link)
 	if err != nil {
 		return err
@@ -145,7 +151,7 @@ func (c *PCAPNG) place(h *path.Hop, link pcapng.LinkType) (uint32, error) {
 	}
 	id, err := c.w.AddInterface(pcapng.Interface{
 		Name: clean(namespaceText(h) + "/" + first(device, "-")), Description: clean(interfaceText(h, device, link)),
-		OS: "Linux " + c.meta.Kernel, Link: link,
+		OS: "Linux " + c.meta.Kernel, Link: link, Snaplen: uint32(c.limit),
 	})
 	c.ids[key] = id
 	return id, err

@@ -35,7 +35,7 @@ const testEpoch = 1_700_000_000_000_000_000
 func capture(t *testing.T, flows ...flowCase) string {
 	t.Helper()
 	var out bytes.Buffer
-	c := NewPCAPNG(&out, true)
+	c := NewPCAPNG(&out, true, 0)
 	if err := c.Meta(path.Meta{Target: "web:80", Source: "cli", Kernel: "6.1", Version: "test", Epoch: testEpoch}); err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestPCAPNGCaptured(t *testing.T) {
 func TestPCAPNGFull(t *testing.T) {
 	p, v := sameBridge()
 	withAddresses(p)
-	c := NewPCAPNG(shortWriter{}, false)
+	c := NewPCAPNG(shortWriter{}, false, 0)
 	if err := c.Meta(path.Meta{}); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("Meta: %v", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/pathtrace/pathtrace/internal/flow"
@@ -55,6 +56,7 @@ type LatencyTracer struct {
 	own        int64
 	clients    clientSet
 	counts     []probeCounts
+	attaching  sync.WaitGroup
 }
 
 // latencyTarget is one thing that is measured.
@@ -181,6 +183,7 @@ func (l *LatencyTracer) Run(ctx context.Context) (LatencyResult, error) {
 	if err != nil {
 		return LatencyResult{}, err
 	}
+	s.collector.onNetNS = l.newNamespace
 	for i := range l.targets[1:] {
 		s.endpoints.add(l.targets[i+1].target.Endpoints)
 	}
@@ -280,7 +283,7 @@ func (l *LatencyTracer) follow(ctx context.Context, s *session) {
 			}
 		}
 		for _, inode := range now.NetNS {
-			s.newNamespace(inode)
+			l.newNamespace(inode)
 		}
 	}
 }

@@ -12,15 +12,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pathtrace/pathtrace/internal/flow"
 	"github.com/pathtrace/pathtrace/internal/latency"
 	"github.com/pathtrace/pathtrace/internal/prober"
 	"github.com/pathtrace/pathtrace/internal/target"
 	"github.com/pathtrace/pathtrace/internal/wire"
 )
-
-// stampEvery is how many requests there are for each one that carries the kernel's timestamps. Those
-// delay it, so it only serves the comparison with another clock.
-const stampEvery = 10
 
 // clientSet tells by the client's end which target a connection of ours is to.
 type clientSet struct {
@@ -49,7 +46,14 @@ func (c *clientSet) target(local netip.AddrPort) int {
 // probeCounts counts what was sent to one target.
 type probeCounts struct {
 	sent, unanswered, reconnects atomic.Uint64
-	good                         int // answered, without the kernel's timestamps
+	good                         int // answered
+}
+
+func (c *probeCounts) reset() {
+	c.sent.Store(0)
+	c.unanswered.Store(0)
+	c.reconnects.Store(0)
+	c.good = 0
 }
 
 // kept is the connection to one target.
@@ -60,7 +64,8 @@ type kept struct {
 	dialed target.Dialed
 	conn   *prober.Kept
 	tuple  wire.Tuple
-	served int // requests answered on this connection
+	served int  // requests answered on this connection
+	ever   bool // one was answered
 	failed error
 }
 
@@ -77,6 +82,7 @@ func (l *LatencyTracer) probeTargets(ctx context.Context, s *session) error {
 		defer close(done)
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
+		l.warmUp(ctx, s, conns)
 		l.pace(ctx, conns)
 		for _, k := range conns {
 			k.close()
@@ -107,6 +113,52 @@ func (l *LatencyTracer) dialTargets(s *session) ([]*kept, error) {
 	return conns, nil
 }
 
+// warmUps is how many requests to each target are not counted: the first ones find cold caches and
+// namespaces of which the netfilter hooks are not watched yet.
+const warmUps = 5
+
+// warmUp sends the first requests and waits until every namespace that they passed is attached to.
+func (l *LatencyTracer) warmUp(ctx context.Context, s *session, conns []*kept) {
+	for range warmUps {
+		for _, k := range conns {
+			k.probe(ctx)
+		}
+	}
+	// The collector looks every few milliseconds; it is asked after it has taken the events of them all.
+	limit := time.NewTimer(slow)
+	defer limit.Stop()
+	for range 2 {
+		asked := make(chan struct{})
+		select {
+		case s.collector.asked <- func(*flow.Tracker) { close(asked) }:
+		case <-ctx.Done():
+			return
+		case <-limit.C:
+			return
+		}
+		select {
+		case <-asked:
+		case <-ctx.Done():
+			return
+		case <-limit.C:
+			return
+		}
+	}
+	l.attaching.Wait()
+	l.meter.Reset()
+	for i := range l.counts {
+		l.counts[i].reset()
+	}
+}
+
+// newNamespace attaches to a namespace that packets went through.
+func (l *LatencyTracer) newNamespace(inode uint32) {
+	if !l.t.set.NeedsNetNS() || l.t.set.Attached(inode) {
+		return
+	}
+	l.attaching.Go(func() { l.t.attachNetNS(inode) })
+}
+
 // pace sends requests at the rate until the count is reached or ctx ends.
 func (l *LatencyTracer) pace(ctx context.Context, conns []*kept) {
 	gap := time.Second / time.Duration(l.cfg.Rate*len(conns))
@@ -123,7 +175,7 @@ func (l *LatencyTracer) pace(ctx context.Context, conns []*kept) {
 			case <-time.After(wait):
 			}
 		}
-		k.probe(ctx, n/len(conns)%stampEvery == stampEvery-1)
+		k.probe(ctx)
 		// A slow answer delays what follows; it is not made up for by a burst.
 		if next = next.Add(gap); time.Since(next) > gap {
 			next = time.Now()
@@ -148,7 +200,7 @@ func (l *LatencyTracer) enough(conns []*kept) bool {
 
 // probe sends one request. A connection that the server closed is opened anew; a target that does not
 // answer at all is given up.
-func (k *kept) probe(ctx context.Context, stamped bool) {
+func (k *kept) probe(ctx context.Context) {
 	if k.failed != nil {
 		return
 	}
@@ -159,20 +211,17 @@ func (k *kept) probe(ctx context.Context, stamped bool) {
 	}
 	counts := &k.l.counts[k.index]
 	counts.sent.Add(1)
-	x, err := k.conn.Exchange(stamped)
+	x, err := k.conn.Exchange()
 	switch {
 	case err == nil:
-		k.served++
-		probed := latency.Probed{Sent: x.Sent, Received: x.Received, Driven: x.Driven, Arrived: x.Arrived, Check: stamped}
-		k.l.meter.Probed(k.index, probed)
-		if !stamped {
-			counts.good++
-		}
+		k.served, k.ever = k.served+1, true
+		k.l.meter.Probed(k.index, latency.Probed{Sent: x.Sent, Received: x.Received, Arrived: x.Arrived})
+		counts.good++
 		return
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		counts.unanswered.Add(1)
 		k.failed = k.silent(counts)
-	case errors.Is(err, prober.ErrHungUp) && (k.served > 0 || counts.good > 0):
+	case errors.Is(err, prober.ErrHungUp) && k.ever:
 		counts.reconnects.Add(1)
 	case errors.Is(err, prober.ErrHungUp):
 		k.failed = errors.New("the server closes the connection without an answer: give a request that it answers with --send")
@@ -187,7 +236,7 @@ const maxSilent = 3
 
 // silent says that the target does not answer, if it never did or does not any more.
 func (k *kept) silent(counts *probeCounts) error {
-	if k.served == 0 && counts.good == 0 {
+	if !k.ever {
 		return fmt.Errorf("no answer to the request within %v: give a request that it answers with --send", k.l.t.cfg.Timeout)
 	}
 	if counts.unanswered.Load() >= maxSilent && k.served == 0 {

@@ -159,6 +159,7 @@ func measure(cmd *cobra.Command, s *streams, f latencyFlags) (failure error) {
 			return err
 		}
 		defer server.Close()
+		render.Note(s.err, fmt.Sprintf("metrics at http://%s/metrics", server.Addr()))
 	}
 	r, err := l.Run(cmd.Context())
 	if err != nil {

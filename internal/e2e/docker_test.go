@@ -90,7 +90,7 @@ func (n *network) client(t *testing.T, flags ...string) *container {
 func (c *container) listens(kind, addr string) {
 	c.t.Helper()
 	table, port := "udp", addr[strings.LastIndex(addr, ":")+1:]
-	if kind == "tcp" || kind == "deaf" {
+	if kind == "tcp" || kind == "kept" || kind == "deaf" {
 		table = "tcp"
 	}
 	pid := c.inspect("{{.State.Pid}}")

@@ -34,7 +34,11 @@ type result struct {
 	hops     []path.Hop
 	verdicts []path.Verdict
 	findings []path.Finding
-	stats    *path.Stats
+
+	latencies   []path.LatencyReport
+	segments    []path.Segment
+	comparisons []path.Comparison
+	stats       *path.Stats
 }
 
 // run runs pathtrace to its end.
@@ -84,6 +88,18 @@ func (r *result) decode(kind string, line []byte) {
 		var f path.Finding
 		err = json.Unmarshal(line, &f)
 		r.findings = append(r.findings, f)
+	case "latency":
+		var l path.LatencyReport
+		err = json.Unmarshal(line, &l)
+		r.latencies = append(r.latencies, l)
+	case "segment":
+		var l path.Segment
+		err = json.Unmarshal(line, &l)
+		r.segments = append(r.segments, l)
+	case "comparison":
+		var c path.Comparison
+		err = json.Unmarshal(line, &c)
+		r.comparisons = append(r.comparisons, c)
 	case "stats":
 		err = json.Unmarshal(line, &r.stats)
 	default:

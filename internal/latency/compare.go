@@ -97,7 +97,7 @@ func difference(a, b *Histogram, q float64, rng *rand.Rand) path.Interval {
 	}
 }
 
-// Compare lays b beside a at a quantile of the round trip without the own cost. The names are those
+// Compare lays b beside a at a quantile of the way there and back, and of the round trip. The names are those
 // that the sentence uses. It returns nil if one of them has no round trip.
 func Compare(nameA, nameB string, a, b *Snapshot, q float64) *path.Comparison {
 	if a.RoundTrip == nil || b.RoundTrip == nil {
@@ -107,16 +107,16 @@ func Compare(nameA, nameB string, a, b *Snapshot, q float64) *path.Comparison {
 	rng := rand.New(rand.NewPCG(1, 2))
 	c := &path.Comparison{
 		Type: "comparison", A: nameA, B: nameB, Quantile: q, Confidence: confidence, Method: method,
-		Difference: difference(a.RoundTrip, b.RoundTrip, q, rng),
+		Difference: difference(a.path, b.path, q, rng), RoundTrip: difference(a.RoundTrip, b.RoundTrip, q, rng),
 	}
 	diffs := kindDifferences(a, b, q, rng)
 	for i, k := range path.SegmentKinds() {
 		if k == path.SegmentOwn || a.Kinds[k] == nil && b.Kinds[k] == nil {
 			continue // the round trips are without it
 		}
-		c.Kinds = append(c.Kinds, path.KindDifference{
-			Kind: k, Difference: diffs[i], SegmentsA: a.segments(k), SegmentsB: b.segments(k),
-		})
+		d := diffs[i]
+		d.Kind, d.SegmentsA, d.SegmentsB = k, a.segments(k), b.segments(k)
+		c.Kinds = append(c.Kinds, d)
 	}
 	c.Summary = summary(c)
 	return c
@@ -132,20 +132,21 @@ func (s *Snapshot) segments(k path.SegmentKind) int {
 	return 0
 }
 
-// summary is "overlay costs 38 µs more at p50 (95 % CI 36 to 40): 21 encapsulation, 9 bridge, …".
+// summary is "overlay costs 38 µs more than bridge on the way at p50 (95 % CI 36 to 40): 21 encapsulation,
+// 9 bridge, …".
 func summary(c *path.Comparison) string {
 	d := c.Difference
 	at := QuantileName(c.Quantile)
 	if d.Low <= 0 && d.High >= 0 {
-		return fmt.Sprintf("no difference at %s can be told between %s and %s: %s (95 %% CI %s to %s)", at, c.A, c.B,
+		return fmt.Sprintf("no difference on the way at %s can be told between %s and %s: %s (95 %% CI %s to %s)", at, c.A, c.B,
 			signed(d.Estimate), signed(d.Low), signed(d.High))
 	}
 	word, sign, low, high := "more", int64(1), d.Low, d.High
 	if d.Estimate < 0 {
 		word, sign, low, high = "less", -1, -d.High, -d.Low
 	}
-	text := fmt.Sprintf("%s costs %s %s at %s than %s (95 %% CI %s to %s)", c.B, Duration(sign*d.Estimate), word, at,
-		c.A, Duration(low), Duration(high))
+	text := fmt.Sprintf("%s costs %s %s than %s on the way at %s (95 %% CI %s to %s)", c.B, Duration(sign*d.Estimate), word,
+		c.A, at, Duration(low), Duration(high))
 	if parts := contributions(c, sign); parts != "" {
 		text += ": " + parts
 	}
@@ -160,13 +161,13 @@ func signed(ns int64) string {
 }
 
 // maxParts is how many kinds the sentence names.
-const maxParts = 4
+const maxParts = 5
 
 // contributions lists the kinds whose difference is sure and not small, and what is left.
 func contributions(c *path.Comparison, sign int64) string {
 	kinds := slices.DeleteFunc(slices.Clone(c.Kinds), func(k path.KindDifference) bool {
 		d := k.Difference
-		return d.Low <= 0 && d.High >= 0 || d.Estimate*20*sign < c.Difference.Estimate*sign && d.Estimate*-20*sign < c.Difference.Estimate*sign
+		return k.Kind == path.SegmentApplication || k.Kind == path.SegmentWakeUp || d.Low <= 0 && d.High >= 0 || d.Estimate*20*sign < c.Difference.Estimate*sign && d.Estimate*-20*sign < c.Difference.Estimate*sign
 	})
 	slices.SortStableFunc(kinds, func(a, b path.KindDifference) int {
 		return cmp.Compare(b.Difference.Estimate*sign, a.Difference.Estimate*sign)

@@ -64,7 +64,8 @@ type flowState struct {
 	pending int        // packets on their way
 	asked   []question // requests without an answer, oldest first
 	unacked [2][]arrival
-	lastAck [2]int // newest packet without data
+	lastAck [2]int     // newest packet without data
+	usual   [2][]int32 // the places of the last packet
 }
 
 // question is a request that arrived.
@@ -74,7 +75,6 @@ type question struct {
 	way  *way
 
 	first, last uint64
-	sent        uint64 // when its device's driver got it, 0 if unknown
 	places      int
 }
 
@@ -94,17 +94,31 @@ func NewMeter(cfg Config) *Meter {
 	}
 	m := &Meter{cfg: cfg, placeID: map[place]int32{}, packets: map[packetKey]*packet{}, flows: map[int]*flowState{}}
 	for range max(cfg.Targets, 1) {
-		t := &target{ways: [2]*waySet{newWaySet(), newWaySet()}, trips: map[[2]int]*trip{}, discarded: map[string]uint64{}}
-		m.targets = append(m.targets, t)
+		m.targets = append(m.targets, newTarget())
 	}
 	return m
 }
 
-// SetOwn tells the mean cost of an observation, ns, before the first packet.
-func (m *Meter) SetOwn(ns int64) {
+func newTarget() *target {
+	return &target{ways: [2]*waySet{newWaySet(), newWaySet()}, trips: map[[2]int]*trip{}, discarded: map[string]uint64{}}
+}
+
+// Reset forgets what was measured, and the packets that are on their way.
+func (m *Meter) Reset() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.cfg.Own = ns
+	for p := m.queue.first; p != nil; p = p.next {
+		if !p.done {
+			p.done = true
+			p.flow.pending--
+		}
+	}
+	for _, f := range m.flows {
+		f.asked, f.unacked = nil, [2][]arrival{}
+	}
+	for _, t := range m.targets {
+		*t = *newTarget()
+	}
 }
 
 // Step takes one observation.

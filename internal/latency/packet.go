@@ -69,7 +69,7 @@ func (p *packet) add(m *Meter, s *flow.Step) {
 	}
 	p.branch = s.Branch
 	same := len(p.times) > 0 && p.times[len(p.times)-1] == s.Time && p.hook == s.Hook
-	at := m.place(placeOf(s, same))
+	at := m.placeAfter(p, placeOf(s, same))
 	if n := len(p.places); n > 0 && p.places[n-1] == at && !same {
 		p.times[n-1], p.last = s.Time, s.Time // a driver that was busy is given the packet again
 		return
@@ -81,6 +81,15 @@ func (p *packet) add(m *Meter, s *flow.Step) {
 	}
 	p.last = s.Time
 	p.ended = m.places[at].ends()
+}
+
+// placeAfter interns the packet's next place. Packets of a flow pass the same places: looking where the
+// last one was saves the look-up.
+func (m *Meter) placeAfter(p *packet, at place) int32 {
+	if usual := p.flow.usual[p.dir]; len(p.places) < len(usual) && m.places[usual[len(p.places)]] == at {
+		return usual[len(p.places)]
+	}
+	return m.place(at)
 }
 
 // why says why the packet is no sample, "" if it is one.

@@ -26,7 +26,7 @@ type Snapshot struct {
 
 	there, back *way
 	rounds      []round
-	sums        *Histogram
+	sums, path  *Histogram
 }
 
 // Series is one histogram of a snapshot. Direction is empty for round trips, Kind for the whole.
@@ -98,7 +98,7 @@ func (m *Meter) Snapshot(index int) *Snapshot {
 	s.addWays(m, there, back, tr)
 	s.addKinds(there, back, tr)
 	s.shares()
-	s.addCounts(t)
+	s.addCounts(t, m.cfg.Probed)
 	return s
 }
 
@@ -137,7 +137,7 @@ func (t *target) otherWays(r *path.LatencyReport, chosen *trip) {
 }
 
 func (s *Snapshot) addTrip(tr *trip) {
-	s.RoundTrip, s.Measured, s.sums = tr.net.clone(), tr.raw.clone(), tr.sums.clone()
+	s.RoundTrip, s.Measured, s.sums, s.path = tr.net.clone(), tr.raw.clone(), tr.sums.clone(), tr.path.clone()
 	s.rounds = slices.Clone(tr.sample.rounds)
 	r := &s.Report
 	r.RoundTrip, r.Net = tr.raw.Distribution(), tr.net.Distribution()
@@ -224,7 +224,7 @@ func intervals(w *way) []interval {
 func pointer[T any](v T) *T { return &v }
 
 // addCounts fills in what was told apart, and the comparison with other clocks.
-func (s *Snapshot) addCounts(t *target) {
+func (s *Snapshot) addCounts(t *target, probed bool) {
 	r := &s.Report
 	for d, n := range t.repeats {
 		if n == 0 {
@@ -238,7 +238,7 @@ func (s *Snapshot) addCounts(t *target) {
 	if t.delayed != nil {
 		r.DelayedAcks = pointer(t.delayed.Distribution())
 	}
-	if s.RoundTrip != nil {
+	if s.RoundTrip != nil && probed {
 		r.Checks = append(r.Checks, path.ClockCheck{
 			Clock: "user space", Count: s.Measured.Count(), Segments: s.sums.Quantile(0.5), Measured: s.Measured.Quantile(0.5),
 		})

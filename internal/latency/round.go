@@ -44,14 +44,17 @@ func (r *reservoir) add(x round) {
 // band is how far from a quantile, in shares of all, rounds are taken for its composition.
 const band = 0.05
 
-// near returns the rounds around a quantile: those that show what such a round trip consists of. Medians
+func (r *round) whole() int64 { return r.net }
+func (r *round) path() int64  { return r.sums.path() }
+
+// near returns the rounds around a quantile of what by tells: those that show what such a round trip consists of. Medians
 // of parts do not add up to the median of the whole; means over the same rounds do.
-func near(rounds []round, q float64) []round {
+func near(rounds []round, q float64, by func(*round) int64) []round {
 	if len(rounds) == 0 {
 		return nil
 	}
 	sorted := slices.Clone(rounds)
-	slices.SortFunc(sorted, func(a, b round) int { return cmp.Compare(a.net, b.net) })
+	slices.SortFunc(sorted, func(a, b round) int { return cmp.Compare(by(&a), by(&b)) })
 	half := min(band, q, 1-q)
 	n := float64(len(sorted))
 	from, to := int(math.Floor((q-half)*n)), int(math.Ceil((q+half)*n))
@@ -71,17 +74,17 @@ func composition(rounds []round) (mean [numKinds]float64) {
 
 // shares fills in what a round trip around the median consists of.
 func (s *Snapshot) shares() {
-	typical := composition(near(s.rounds, 0.5))
+	typical := composition(near(s.rounds, 0.5, (*round).whole))
 	for i := range s.Report.Kinds {
 		k := &s.Report.Kinds[i]
 		k.Typical = int64(math.Round(typical[indexOf(k.Kind)]))
 	}
 }
 
-// kindDifferences estimates what each kind contributes to the difference at a quantile, with a bootstrap
-// interval over the rounds near it.
-func kindDifferences(a, b *Snapshot, q float64, rng *rand.Rand) (out [numKinds]path.Interval) {
-	nearA, nearB := near(a.rounds, q), near(b.rounds, q)
+// kindDifferences estimates what each kind contributes to the difference of the ways at a quantile, with a
+// bootstrap interval over the rounds near it.
+func kindDifferences(a, b *Snapshot, q float64, rng *rand.Rand) (out [numKinds]path.KindDifference) {
+	nearA, nearB := near(a.rounds, q, (*round).path), near(b.rounds, q, (*round).path)
 	ca, cb := composition(nearA), composition(nearB)
 	var diffs [numKinds][]int64
 	for range kindResamples {
@@ -93,9 +96,12 @@ func kindDifferences(a, b *Snapshot, q float64, rng *rand.Rand) (out [numKinds]p
 	for k := range out {
 		slices.Sort(diffs[k])
 		tail := (1 - confidence) / 2
-		out[k] = path.Interval{
-			Estimate: int64(math.Round(cb[k] - ca[k])),
-			Low:      diffs[k][rank(tail, kindResamples)-1], High: diffs[k][rank(1-tail, kindResamples)-1],
+		out[k] = path.KindDifference{
+			A: int64(math.Round(ca[k])), B: int64(math.Round(cb[k])),
+			Difference: path.Interval{
+				Estimate: int64(math.Round(cb[k] - ca[k])),
+				Low:      diffs[k][rank(tail, kindResamples)-1], High: diffs[k][rank(1-tail, kindResamples)-1],
+			},
 		}
 	}
 	return out

@@ -13,6 +13,7 @@ type trip struct {
 	occurs         [numKinds]int
 	raw, net       *Histogram // as measured, and without the own cost
 	application    *Histogram
+	path           *Histogram // without what no way causes
 	kinds          kindSet
 	sums           *Histogram // of all kinds, the own cost included
 	sample         reservoir
@@ -33,11 +34,8 @@ type pair struct {
 // Probed is a round trip of an own probe as user space saw it, CLOCK_MONOTONIC ns.
 type Probed struct {
 	Sent, Received uint64 // before the write, after the read
-	// Driven and Arrived are the kernel's timestamps (SO_TIMESTAMPING) of the request at its device's
-	// driver and of the answer when its device gave it to the stack, before any backlog; 0 if not had.
-	Driven, Arrived uint64
-	// Check: the timestamps may have delayed it, so it serves the comparison of clocks only.
-	Check bool
+	// Arrived is the kernel's timestamp (SO_TIMESTAMPING) of the answer; 0 if not had.
+	Arrived uint64
 }
 
 // check compares the segments' sum with another clock.
@@ -78,13 +76,13 @@ func (m *Meter) take(p *packet) {
 		t.discard(DiscardManyWays, 1)
 		return
 	}
+	f.usual[p.dir] = w.places
 	p.way, p.sums = w, w.take(p.times, m.cfg.Own)
 	w.total.Record(int64(p.last - p.first))
 	occurs := w.occurs()
 	w.kinds.record(&p.sums, &occurs, coarse)
 	q := question{end: p.end(), sums: p.sums, way: w, first: p.first, last: p.last, places: m.observations(w)}
 	if p.dir == request {
-		q.sent = m.timeOf(p, path.ActionTransmit)
 		f.ask(q)
 		return
 	}
@@ -124,24 +122,15 @@ func (m *Meter) observations(w *way) int {
 	return n
 }
 
-// arrival is when the last device gave the packet to the stack. Devices without hardware do so as soon as
-// it is sent, into the backlog that it waits in until it is received.
+// arrival is when the kernel stamps an answer for SO_TIMESTAMPING. One that was sent on this host carries
+// the time of its departure until its way ends (skb_clear_delivery_time in ip_local_deliver_finish); any
+// other is stamped when its device gives it to the stack.
 func (m *Meter) arrival(p *packet) uint64 {
-	for i := len(p.way.intervals) - 1; i >= 0; i-- {
-		if m.places[p.way.places[i+1]].action == path.ActionReceive {
-			if p.way.intervals[i].kind == kindVeth {
-				return p.times[i]
-			}
-			return p.times[i+1]
-		}
+	if m.places[p.places[0]].stage == path.StageOutput {
+		return p.last
 	}
-	return 0
-}
-
-// timeOf returns when the packet was first seen with an action; 0 if never.
-func (m *Meter) timeOf(p *packet, a path.Action) uint64 {
-	for i, id := range p.places {
-		if m.places[id].action == a {
+	for i := len(p.places) - 1; i >= 0; i-- {
+		if m.places[p.places[i]].action == path.ActionReceive {
 			return p.times[i]
 		}
 	}
@@ -230,11 +219,7 @@ func (m *Meter) join(t *target) {
 
 // record takes one round trip; pb is what user space saw of it, nil if nothing.
 func (t *target) record(pr *pair, pb *Probed, own int64) {
-	if pb != nil && pb.Check {
-		t.compare(pr, pb)
-		return
-	}
-	tr := t.trip(pr)
+	tr := t.trip(pr, pb != nil)
 	if tr == nil {
 		t.discard(DiscardManyWays, 1)
 		return
@@ -250,22 +235,19 @@ func (t *target) record(pr *pair, pb *Probed, own int64) {
 		s[kindSender] += int64(pr.first - pb.Sent)
 		woken := max(int64(pb.Received-pr.answerLast), 0)
 		cost := min(woken, own)
-		s[kindReceiver] += woken - cost
+		s[kindWakeUp] += woken - cost
 		s[kindOwn] += cost
 		raw = int64(pb.Received - pb.Sent)
 	}
 	tr.raw.Record(raw)
 	tr.net.Record(raw - s[kindOwn])
+	tr.path.Record(s.path())
 	tr.application.Record(application - cost)
 	tr.kinds.record(&s, &tr.occurs, fine)
 	tr.sums.Record(s.total())
 	tr.sample.add(round{raw - s[kindOwn], s})
-}
-
-// compare compares the hooks with the kernel's timestamps.
-func (t *target) compare(pr *pair, pb *Probed) {
-	if pb.Driven != 0 && pb.Arrived > pb.Driven && pr.sent != 0 && pr.received > pr.sent {
-		t.stamped.record(int64(pr.received-pr.sent), int64(pb.Arrived-pb.Driven))
+	if pb != nil && pb.Arrived > pb.Sent && pr.received != 0 {
+		t.stamped.record(int64(pr.received-pb.Sent), int64(pb.Arrived-pb.Sent))
 	}
 }
 
@@ -280,7 +262,7 @@ func (m *Meter) RoundTrips(index int) (n uint64) {
 }
 
 // trip returns the round trips with the ways of a pair, nil if there are too many.
-func (t *target) trip(pr *pair) *trip {
+func (t *target) trip(pr *pair, probed bool) *trip {
 	key := [2]int{pr.way.id, pr.answerWay.id}
 	if tr, ok := t.trips[key]; ok {
 		return tr
@@ -290,14 +272,15 @@ func (t *target) trip(pr *pair) *trip {
 	}
 	tr := &trip{
 		request: pr.way, reply: pr.answerWay, raw: newHistogram(fine), net: newHistogram(fine),
-		application: newHistogram(fine), sums: newHistogram(fine), observations: pr.places + pr.answerSeen,
+		application: newHistogram(fine), path: newHistogram(fine), sums: newHistogram(fine), observations: pr.places + pr.answerSeen,
 	}
 	there, back := pr.way.occurs(), pr.answerWay.occurs()
 	for i := range tr.occurs {
 		tr.occurs[i] = there[i] + back[i]
 	}
-	for _, k := range []kindIndex{kindSender, kindReceiver, kindApplication, kindOwn} {
-		tr.occurs[k] = max(tr.occurs[k], 1)
+	tr.occurs[kindApplication], tr.occurs[kindOwn] = 1, 1
+	if probed {
+		tr.occurs[kindSender], tr.occurs[kindWakeUp] = max(tr.occurs[kindSender], 1), 1
 	}
 	t.trips[key] = tr
 	return tr

@@ -13,7 +13,7 @@ type kindIndex int8
 const noKind kindIndex = -1
 
 // numKinds is the number of kinds.
-const numKinds = 15
+const numKinds = 16
 
 // sums are the times of one packet or one round trip, by kind.
 type sums [numKinds]int64
@@ -31,6 +31,10 @@ func (s *sums) total() (ns int64) {
 	return ns
 }
 
+// path is what the way took: all but the application, the waking of the asker, and the own cost, which
+// depend on the processors more than on the way.
+func (s *sums) path() int64 { return s.total() - s[kindApplication] - s[kindWakeUp] - s[kindOwn] }
+
 func indexOf(k path.SegmentKind) kindIndex {
 	return kindIndex(slices.Index(path.SegmentKinds(), k))
 }
@@ -40,9 +44,9 @@ const (
 	kindSender      kindIndex = 0
 	kindVeth        kindIndex = 4
 	kindBacklog     kindIndex = 5
-	kindReceiver    kindIndex = 10
-	kindApplication kindIndex = 11
-	kindOwn         kindIndex = 14
+	kindWakeUp      kindIndex = 11
+	kindApplication kindIndex = 12
+	kindOwn         kindIndex = 15
 )
 
 // way is a sequence of places that packets of one direction passed, with what they took between them.

@@ -13,6 +13,8 @@ func KindName(k path.SegmentKind) string {
 		return "sender's stack"
 	case path.SegmentReceiver:
 		return "receiver's stack"
+	case path.SegmentWakeUp:
+		return "asker woken"
 	case path.SegmentQdisc:
 		return "qdisc queue"
 	case path.SegmentBacklog:

@@ -25,15 +25,14 @@ type Kept struct {
 	timeout time.Duration
 	payload []byte
 	buf     []byte
-	stamps  bool // the socket reports when packets arrive
+	control [256]byte
 }
 
 // Exchange is one request and its answer, CLOCK_MONOTONIC ns.
 type Exchange struct {
 	Sent, Received uint64 // before the write, after the read
-	// Driven is when the device's driver had the request, Arrived when the stack had the first segment of
-	// the answer from a device, before any backlog (SO_TIMESTAMPING); 0 if not asked for, or not told.
-	Driven, Arrived uint64
+	// Arrived is the kernel's own time of the answer's first segment (SO_TIMESTAMPING); 0 if not told.
+	Arrived uint64
 	// Answer is what was read. It is valid until the next exchange.
 	Answer []byte
 }
@@ -121,29 +120,25 @@ func (k *Kept) prepare() error {
 	if err := unix.SetsockoptInt(k.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return fmt.Errorf("send requests at once: %w", err)
 	}
-	k.stamps = unix.SetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, reportStamps) == nil
+	// Without it there is one clock less to compare with.
+	_ = unix.SetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, reportStamps)
 	return nil
 }
 
 // Exchange sends the request and waits for the beginning of the answer; what is left of an earlier
-// answer is discarded first. With stamped, the kernel is asked for its own times, which delays the
-// packets a little. It returns ErrHungUp, os.ErrDeadlineExceeded without an answer in time, or the error
-// of the system call.
-func (k *Kept) Exchange(stamped bool) (Exchange, error) {
+// answer is discarded first. It returns ErrHungUp, os.ErrDeadlineExceeded without an answer in time, or
+// the error of the system call.
+func (k *Kept) Exchange() (Exchange, error) {
 	var x Exchange
 	if err := k.drain(); err != nil {
 		return x, err
 	}
-	var oob []byte
-	var offset int64
-	if stamped = stamped && k.stamps; stamped {
-		oob, offset = stampRequest(), realtimeOffset()
-	}
+	offset := realtimeOffset()
 	x.Sent = monotonic()
-	if err := unix.Sendmsg(k.fd, k.payload, oob, nil, unix.MSG_NOSIGNAL); err != nil {
+	if err := unix.Sendmsg(k.fd, k.payload, nil, nil, unix.MSG_NOSIGNAL); err != nil {
 		return x, exchangeError("send the request", err)
 	}
-	n, arrived, err := k.read(stamped)
+	n, control, err := k.read()
 	x.Received = monotonic()
 	switch {
 	case err != nil:
@@ -152,27 +147,18 @@ func (k *Kept) Exchange(stamped bool) (Exchange, error) {
 		return x, ErrHungUp
 	}
 	x.Answer = k.buf[:n]
-	if stamped {
-		x.Arrived, x.Driven = since(arrived, offset), since(k.driven(), offset)
+	if at := parseStamp(k.control[:control]); at != 0 {
+		x.Arrived = uint64(at - offset)
 	}
 	return x, nil
 }
 
-// read waits for data; arrived is the kernel's CLOCK_REALTIME of it, 0 if it does not tell.
-func (k *Kept) read(stamped bool) (n int, arrived int64, err error) {
+// read waits for data and returns how much there is, and how much of control messages.
+func (k *Kept) read() (n, control int, err error) {
 	for {
-		if !stamped {
-			n, err = unix.Read(k.fd, k.buf)
-		} else {
-			oob := make([]byte, 256)
-			var oobn int
-			n, oobn, _, _, err = unix.Recvmsg(k.fd, k.buf, oob, 0)
-			if err == nil {
-				arrived = parseStamp(oob[:oobn])
-			}
-		}
+		n, control, _, _, err = unix.Recvmsg(k.fd, k.buf, k.control[:], 0)
 		if !errors.Is(err, unix.EINTR) {
-			return n, arrived, err
+			return n, control, err
 		}
 	}
 }

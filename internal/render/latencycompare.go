@@ -1,74 +1,50 @@
 package render
 
 import (
-	"slices"
-
 	"github.com/pathtrace/pathtrace/internal/latency"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
 // writeComparison draws two targets side by side, with the difference of each kind.
-func writeComparison(out *printer, targets []TargetLatency, c *path.Comparison) {
-	a, b := reportOf(targets, c.A), reportOf(targets, c.B)
-	if a == nil || b == nil {
-		return
-	}
+func writeComparison(out *printer, c *path.Comparison) {
 	var longest int64
-	for _, r := range []*path.LatencyReport{a, b} {
-		for _, k := range r.Kinds {
-			longest = max(longest, k.Typical)
+	for _, k := range c.Kinds {
+		if k.Kind != path.SegmentApplication && k.Kind != path.SegmentWakeUp { // else nothing but them could be seen
+			longest = max(longest, k.A, k.B)
 		}
 	}
 	side := barSide + timeWidth + 2
-	out.line(span{pad("  a typical round trip", kindWidth+6) + pad(shorten(c.A, side-2), side-4) + pad(shorten(c.B, side-2), side) +
-		"difference at " + latency.QuantileName(c.Quantile), dim})
-	for _, kind := range path.SegmentKinds() {
-		ka, kb := shareOf(a, kind), shareOf(b, kind)
-		if ka+kb == 0 {
+	out.line(span{pad("  near "+latency.QuantileName(c.Quantile), kindWidth+2) + pad(shorten(c.A, side-2), side) +
+		pad(shorten(c.B, side-2), side) + "difference (95 % CI)", dim})
+	for _, k := range c.Kinds {
+		if k.A+k.B == 0 {
 			continue
 		}
-		st, mark := cyan, "█"
-		if kind == path.SegmentOwn {
-			st, mark = dim, "░"
-		}
-		out.line(span{text: "  " + pad(latency.KindName(kind), kindWidth)},
-			span{pad(bar(ka, longest, barSide, mark), barSide), st}, span{text: padLeft(latency.Duration(ka), timeWidth) + "  "},
-			span{pad(bar(kb, longest, barSide, mark), barSide), st}, span{text: padLeft(latency.Duration(kb), timeWidth) + "  "},
-			span{text: kindDifference(c, kind)})
+		out.line(span{text: "  " + pad(latency.KindName(k.Kind), kindWidth)},
+			span{pad(bar(k.A, longest, barSide, "█"), barSide), cyan}, span{text: padLeft(latency.Duration(k.A), timeWidth) + "  "},
+			span{pad(bar(k.B, longest, barSide, "█"), barSide), cyan}, span{text: padLeft(latency.Duration(k.B), timeWidth) + "  "},
+			span{text: kindDifference(&k)})
 	}
 	out.line()
 	out.paragraph(c.Summary, bold)
+	d := c.RoundTrip
+	out.paragraph("whole round trips, with the application and the waking of the asker: "+plus(d.Estimate)+
+		" ("+plus(d.Low)+" to "+plus(d.High)+")", plain)
 }
 
-func reportOf(targets []TargetLatency, name string) *path.LatencyReport {
-	i := slices.IndexFunc(targets, func(t TargetLatency) bool { return t.Report.Target == name })
-	if i < 0 {
-		return nil
+// plus is a difference with its sign.
+func plus(ns int64) string {
+	if ns > 0 {
+		return "+" + latency.Duration(ns)
 	}
-	return &targets[i].Report
+	return latency.Duration(ns)
 }
 
-func shareOf(r *path.LatencyReport, kind path.SegmentKind) int64 {
-	i := slices.IndexFunc(r.Kinds, func(k path.KindShare) bool { return k.Kind == kind })
-	if i < 0 {
-		return 0
-	}
-	return r.Kinds[i].Typical
-}
-
-// kindDifference is "+1.8 µs (1.2 to 2.4)".
-func kindDifference(c *path.Comparison, kind path.SegmentKind) string {
-	i := slices.IndexFunc(c.Kinds, func(k path.KindDifference) bool { return k.Kind == kind })
-	if i < 0 {
-		return ""
-	}
-	d := c.Kinds[i].Difference
+// kindDifference is "+1.8 µs (1.2 µs to 2.4 µs)".
+func kindDifference(k *path.KindDifference) string {
+	d := k.Difference
 	if d.Low <= 0 && d.High >= 0 {
 		return padLeft("none sure", 10)
 	}
-	sign := ""
-	if d.Estimate > 0 {
-		sign = "+"
-	}
-	return padLeft(sign+latency.Duration(d.Estimate), 10) + " (" + latency.Duration(d.Low) + " to " + latency.Duration(d.High) + ")"
+	return padLeft(plus(d.Estimate), 10) + " (" + latency.Duration(d.Low) + " to " + latency.Duration(d.High) + ")"
 }

@@ -21,8 +21,9 @@ type TargetLatency struct {
 const (
 	kindWidth = 17 // "receiver's stack"
 	timeWidth = 8  // "1.23 ms"
-	barWidth  = 24
+	barWidth  = 20
 	barSide   = 14 // of two targets side by side
+	wayWidth  = 9  // of a 99th percentile
 )
 
 // Latency writes where the time goes: of one target its own picture, of several also how they differ.
@@ -37,7 +38,7 @@ func Latency(o Options, targets []TargetLatency, comparisons []path.Comparison, 
 	}
 	for i := range comparisons {
 		out.line()
-		writeComparison(out, targets, &comparisons[i])
+		writeComparison(out, &comparisons[i])
 	}
 	if lost > 0 {
 		labelled(out, "lost", red, count(lost, "observation")+" were lost: what is shown is of the others")
@@ -106,8 +107,8 @@ func writeKinds(out *printer, r *path.LatencyReport) {
 	for _, k := range r.Kinds {
 		whole, longest = whole+k.Typical, max(longest, k.Typical)
 	}
-	head := pad("  a typical round trip", kindWidth+barWidth+timeWidth+11)
-	out.line(span{head + padLeft("request p50", 12) + padLeft("p99", 10) + padLeft("reply p50", 11) + padLeft("p99", 10), dim})
+	head := pad("  a typical round trip", kindWidth+barWidth+timeWidth+9)
+	out.line(span{head + padLeft("request p50", 13) + padLeft("p99", wayWidth) + padLeft("reply p50", 12) + padLeft("p99", wayWidth), dim})
 	for _, k := range r.Kinds {
 		if k.Typical == 0 && empty(k.RoundTrip) && empty(k.Request) && empty(k.Reply) {
 			continue
@@ -119,7 +120,7 @@ func writeKinds(out *printer, r *path.LatencyReport) {
 		out.line(span{text: "  " + pad(latency.KindName(k.Kind), kindWidth)},
 			span{pad(bar(k.Typical, longest, barWidth, mark), barWidth+1), st},
 			span{text: padLeft(latency.Duration(k.Typical), timeWidth) + padLeft(share(k.Typical, whole), 6)},
-			span{wayColumns(k.Request, 14) + wayColumns(k.Reply, 11), dim})
+			span{wayColumns(k.Request, 13) + wayColumns(k.Reply, 12), dim})
 	}
 }
 
@@ -128,15 +129,18 @@ func empty(d *path.Distribution) bool { return d == nil || d.Max == 0 }
 // wayColumns are the median and the 99th percentile, the first in a column of the given width.
 func wayColumns(d *path.Distribution, width int) string {
 	if d == nil {
-		return padLeft("-", width) + padLeft("-", 10)
+		return padLeft("-", width) + padLeft("-", wayWidth)
 	}
-	return padLeft(latency.Duration(d.P50), width) + padLeft(latency.Duration(d.P99), 10)
+	return padLeft(latency.Duration(d.P50), width) + padLeft(latency.Duration(d.P99), wayWidth)
 }
 
-// bar is as long as n is of the longest, in halves of a column.
+// bar is as long as n is of the longest, in halves of a column; what is longer is cut.
 func bar(n, longest int64, width int, mark string) string {
 	if n <= 0 || longest <= 0 {
 		return ""
+	}
+	if n > longest {
+		return strings.Repeat(mark, width-1) + "▸"
 	}
 	halves := int(max(n*int64(width)*2/longest, 1))
 	text := strings.Repeat(mark, halves/2)
@@ -215,7 +219,7 @@ func segmentPlace(s *path.Segment) string {
 // writeHonesty says what the figures rest on and what was left out.
 func writeHonesty(out *printer, r *path.LatencyReport) {
 	if r.Own.Observations > 0 {
-		labelled(out, "own", plain, fmt.Sprintf("%s of %d ns in a round trip; shown as pathtrace itself, taken out of everything else",
+		labelled(out, "own", plain, fmt.Sprintf("%s of %d ns a round trip: shown as pathtrace itself, not in the rest",
 			count(r.Own.Observations, "observation"), r.Own.PerObservation))
 	} else if r.Own.PerObservation > 0 {
 		labelled(out, "own", plain, fmt.Sprintf("%d ns an observation, taken out of each segment", r.Own.PerObservation))
@@ -228,8 +232,7 @@ func writeHonesty(out *printer, r *path.LatencyReport) {
 		labelled(out, "resent", yellow, count(n, "retransmission")+", not in the figures")
 	}
 	if d := r.DelayedAcks; d != nil {
-		labelled(out, "acks", plain, count(d.Count, "delayed acknowledgement")+", held back for "+latency.Duration(d.P50)+
-			" at p50: a wait of the receiver's, in no segment")
+		labelled(out, "acks", plain, count(d.Count, "delayed acknowledgement")+", "+latency.Duration(d.P50)+" at p50: the receiver's wait, in no segment")
 	}
 	if r.Reconnects > 0 {
 		labelled(out, "closed", yellow, "the server closed the connection "+count(r.Reconnects, "time")+"; a new one was opened each time")

@@ -26,8 +26,10 @@ const (
 	SegmentWire SegmentKind = "wire"
 	// SegmentDecapsulation is from the outer packet's device to the tunnel's.
 	SegmentDecapsulation SegmentKind = "decapsulation"
-	// SegmentReceiver is the receiver's stack, to the last hook, or to the asker's read.
+	// SegmentReceiver is the receiver's stack, from its device to the last hook.
 	SegmentReceiver SegmentKind = "receiver-stack"
+	// SegmentWakeUp is from the last hook to the asker's read: its socket, and waking it. Of own requests.
+	SegmentWakeUp SegmentKind = "wake-up"
 	// SegmentApplication is from the request taken to the answer sent, with the socket's own part.
 	SegmentApplication SegmentKind = "application"
 	// SegmentDevice is between devices stacked on each other (VLAN, bond, macvlan, …).
@@ -42,8 +44,8 @@ const (
 func SegmentKinds() []SegmentKind {
 	return []SegmentKind{
 		SegmentSender, SegmentNetfilter, SegmentRouting, SegmentQdisc, SegmentVeth, SegmentBacklog, SegmentBridge,
-		SegmentEncapsulation, SegmentWire, SegmentDecapsulation, SegmentReceiver, SegmentApplication, SegmentDevice,
-		SegmentOther, SegmentOwn,
+		SegmentEncapsulation, SegmentWire, SegmentDecapsulation, SegmentReceiver, SegmentWakeUp, SegmentApplication,
+		SegmentDevice, SegmentOther, SegmentOwn,
 	}
 }
 
@@ -163,8 +165,11 @@ type Interval struct {
 
 // KindDifference is what one kind of segment contributes to a difference.
 type KindDifference struct {
-	Kind       SegmentKind `json:"kind"`
-	Difference Interval    `json:"difference"`
+	Kind SegmentKind `json:"kind"`
+	// A and B are the means over the round trips near the quantile, ns.
+	A          int64    `json:"a_ns"`
+	B          int64    `json:"b_ns"`
+	Difference Interval `json:"difference"`
 	// SegmentsA and SegmentsB count the places of the kind on both ways.
 	SegmentsA int `json:"segments_a"`
 	SegmentsB int `json:"segments_b"`
@@ -172,13 +177,16 @@ type KindDifference struct {
 
 // Comparison lays the second target beside the first: positive differences mean that B takes longer.
 type Comparison struct {
-	Type       string           `json:"type"` // always "comparison"
-	A          string           `json:"a"`
-	B          string           `json:"b"`
-	Quantile   float64          `json:"quantile"`
-	Confidence float64          `json:"confidence"`
-	Method     string           `json:"method"`
+	Type       string  `json:"type"` // always "comparison"
+	A          string  `json:"a"`
+	B          string  `json:"b"`
+	Quantile   float64 `json:"quantile"`
+	Confidence float64 `json:"confidence"`
+	Method     string  `json:"method"`
+	// Difference is that of the way there and back, without the application, the waking of the asker and
+	// the own cost; RoundTrip that of all but the own cost.
 	Difference Interval         `json:"difference"`
+	RoundTrip  Interval         `json:"round_trip_difference"`
 	Kinds      []KindDifference `json:"kinds"`
 	// Summary is one sentence.
 	Summary string `json:"summary"`

@@ -1,12 +1,14 @@
 // Command ptserver is the only program of the tests' image: servers and clients without surprises.
 //
 //	ptserver tcp ADDR      answer every connection with one line
+//	ptserver kept ADDR     answer every HTTP request of a connection
 //	ptserver udp ADDR      send every datagram back
 //	ptserver mute ADDR     take datagrams and say nothing
 //	ptserver stall ADDR    take datagrams until the receive buffer, a small one, is full
 //	ptserver deaf ADDR     listen with a backlog of 1 and accept nothing
 //	ptserver idle          do nothing
 //	ptserver get ADDR N    open N connections at once and read an answer on each
+//	ptserver talk ADDR N   ask N times a second, over one connection
 //	ptserver ask ADDR      send a datagram and wait for the answer
 package main
 
@@ -39,11 +41,13 @@ func run(args []string) error {
 		return nil
 	}
 	if len(args) < 2 {
-		return errors.New("usage: ptserver tcp|udp|mute|stall|deaf|get|ask ADDR [N]")
+		return errors.New("usage: ptserver tcp|kept|udp|mute|stall|deaf|get|talk|ask ADDR [N]")
 	}
 	switch args[0] {
 	case "tcp":
-		return serveTCP(args[1])
+		return serveTCP(args[1], answer)
+	case "kept":
+		return serveTCP(args[1], answerAll)
 	case "udp", "mute":
 		return serveUDP(args[1], args[0] == "udp")
 	case "stall":
@@ -52,6 +56,8 @@ func run(args []string) error {
 		return deaf(args[1])
 	case "ask":
 		return ask(args[1])
+	case "talk":
+		return talk(args[1], args[len(args)-1])
 	case "get":
 		n := 1
 		if len(args) > 2 {
@@ -65,7 +71,7 @@ func run(args []string) error {
 	return fmt.Errorf("unknown command %q", args[0])
 }
 
-func serveTCP(addr string) error {
+func serveTCP(addr string, answer func(c net.Conn, name string)) error {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
@@ -91,6 +97,24 @@ func answer(c net.Conn, name string) {
 		return
 	}
 	fmt.Fprintf(c, "hello from %s to %s\n", name, c.RemoteAddr())
+}
+
+// answerAll answers requests, which end with an empty line, until the client closes.
+func answerAll(c net.Conn, _ string) {
+	defer c.Close()
+	r := bufio.NewReader(c)
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		if line != "\r\n" && line != "\n" {
+			continue
+		}
+		if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n"); err != nil {
+			return
+		}
+	}
 }
 
 func serveUDP(addr string, reply bool) error {
@@ -187,4 +211,27 @@ func ask(addr string) error {
 		fmt.Println(n, "bytes")
 	}
 	return err
+}
+
+// talk asks over one connection, so often a second, until the server closes it.
+func talk(addr, rate string) error {
+	n, err := strconv.Atoi(rate)
+	if err != nil || n < 1 {
+		return fmt.Errorf("bad rate %q", rate)
+	}
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	buf := make([]byte, 4096)
+	for {
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: ptserver\r\n\r\n"); err != nil {
+			return err
+		}
+		if _, err := c.Read(buf); err != nil {
+			return err
+		}
+		time.Sleep(time.Second / time.Duration(n))
+	}
 }

@@ -41,14 +41,17 @@ type Exchange struct {
 	spaces *spaces
 }
 
-// Join makes one exchange of the views of one flow, of which there is at least one.
+// Join makes one exchange of the views of one flow, of which at least one has a path. Those without one
+// are of hosts that saw nothing of it and know something of its surroundings.
 func (c *Clocks) Join(hosts []Host, views []View) *Exchange {
-	views = orient(views)
+	isBlind := func(v View) bool { return v.Path == nil }
+	blind := slices.DeleteFunc(slices.Clone(views), func(v View) bool { return !isBlind(v) })
+	views = orient(slices.DeleteFunc(slices.Clone(views), isBlind))
 	x := &Exchange{Offsets: map[int]Offset{}, spaces: newSpaces(hosts)}
 	x.Reference = views[0].Host
 	groups := c.align(hosts, views, x)
 	x.Path = x.joinPaths(hosts, views, groups)
-	x.Facts = x.joinFacts(hosts, views)
+	x.Facts = x.joinFacts(hosts, append(views, blind...))
 	return x
 }
 
@@ -108,7 +111,6 @@ func (o Offset) after(base Offset) Offset {
 // orient puts the views in the order in which a request passes them, and makes them agree on what a
 // request is.
 func orient(views []View) []View {
-	views = slices.Clone(views)
 	slices.SortStableFunc(views, func(a, b View) int { return cmp.Compare(a.rank(), b.rank()) })
 	slices.SortStableFunc(views, func(a, b View) int {
 		if a.rank() != 1 || b.rank() != 1 {

@@ -18,11 +18,10 @@ type Joiner struct {
 
 // viewed collects the views of one flow.
 type viewed struct {
-	views   []View
-	since   int64 // when the first view came, on the caller's clock, ns
-	ends    []ends
-	starts  []uint32
-	removed bool
+	views  []View
+	since  int64 // when the first view came, on the caller's clock, ns
+	ends   []ends
+	starts []uint32
 }
 
 // maxWaiting bounds the flows that wait for views of other hosts.

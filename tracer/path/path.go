@@ -271,6 +271,25 @@ type Verdict struct {
 	Dst     string `json:"dst,omitempty"`
 	SrcName string `json:"src_name,omitempty"`
 	DstName string `json:"dst_name,omitempty"`
+	// Hosts says of each host that was watched, if there were several, what it contributed.
+	Hosts []HostView `json:"hosts,omitempty"`
+}
+
+// HostView is what one of several hosts contributed to a verdict.
+type HostView struct {
+	Host string `json:"host"`
+	// Packets counts the packets of the flow that were seen there.
+	Packets int `json:"packets"`
+	// Problem is why the host could not be watched, or not to the end.
+	Problem string `json:"problem,omitempty"`
+	// Clock is which clock the times of its hops were brought in line by: "reference" (the others were
+	// brought in line with this one), "packets" (packets that crossed in both directions), "kernel" (it is
+	// the reference's) or "wall" (the hosts' own wall clocks); absent if nothing was seen.
+	Clock string `json:"clock,omitempty"`
+	// ClockOffsetNS is by how much its wall clock is ahead of the reference host's, ns; ClockErrorNS
+	// bounds the error, with Clock "packets".
+	ClockOffsetNS int64 `json:"clock_offset_ns,omitempty"`
+	ClockErrorNS  int64 `json:"clock_error_ns,omitempty"`
 }
 
 // Meta describes a trace; it is the first JSON object.
@@ -286,6 +305,11 @@ type Meta struct {
 	// Epoch is CLOCK_REALTIME less CLOCK_MONOTONIC at the start, ns: what to add to Hop.Time to get
 	// the time of day.
 	Epoch int64 `json:"-"`
+
+	// Additions to the first contract.
+
+	// Hosts are the hosts that take part, if several do.
+	Hosts []string `json:"hosts,omitempty"`
 }
 
 // Stats closes a trace; it is the last JSON object.

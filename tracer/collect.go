@@ -36,8 +36,8 @@ type collector struct {
 	onEvent func(*wire.Event)
 	// rec records what the tracker is given; nil records nothing.
 	rec *recorder
-	// confines, if not nil, are the only namespaces whose events count.
-	confines map[uint32]bool
+	// confines, if not nil, tells the only namespaces whose events count.
+	confines func(netns uint32) bool
 
 	// asked takes what the tracker is asked while events are collected.
 	asked chan func(*flow.Tracker)
@@ -132,7 +132,7 @@ func (c *collector) take(e *wire.Event, n int) bool {
 }
 
 func (c *collector) add(e *wire.Event) {
-	if c.confines != nil && e.NetNS != 0 && !c.confines[e.NetNS] {
+	if c.confines != nil && e.NetNS != 0 && !c.confines(e.NetNS) {
 		return
 	}
 	if c.onEvent != nil {

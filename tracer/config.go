@@ -2,6 +2,7 @@ package tracer
 
 import (
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -27,6 +28,11 @@ type Config struct {
 	Namespaces []Namespace
 	// Confined ignores what is seen outside of Namespaces: it is of others with the same addresses.
 	Confined bool
+	// Also are ends that are watched like the target's own: those that it has on another host.
+	Also []Endpoint
+	// Own ignores what is seen outside of the namespaces that belong to this host: its own, those of its
+	// engines' containers and those that they keep for overlays. It is for hosts that share a kernel.
+	Own bool
 	// PreferIPv6 makes the probe use IPv6 where both fit.
 	PreferIPv6 bool
 
@@ -74,6 +80,14 @@ type Config struct {
 type Namespace struct {
 	// Name is what it is called; Path opens it, such as /proc/PID/fd/N.
 	Name, Path string
+}
+
+// Endpoint is an address and port of a protocol; port 0 is any.
+type Endpoint struct {
+	Addr  netip.AddrPort `json:"addr"`
+	Proto path.Proto     `json:"proto"`
+	// Published is set on a host's address with a port that a container publishes.
+	Published bool `json:"published,omitempty"`
 }
 
 // Flow is one flow with what is concluded about it.

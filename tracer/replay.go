@@ -23,6 +23,10 @@ type ReplayConfig struct {
 	OnStart func(Meta)
 	OnFlow  func(Flow)
 	OnNote  func(string)
+
+	// join takes what would be decided, if this is one of several hosts, as that with the index.
+	join  *hostJoin
+	index int
 }
 
 // RecordingError is a recording that cannot be replayed, or only its beginning.
@@ -173,6 +177,9 @@ func (r *replay) input(ctx context.Context, in Input, first bool) error {
 	}
 	defer reader.Close()
 	r.reader, r.name, r.complete = reader, in.Name, false
+	if h := reader.Header(); r.cfg.join != nil && first {
+		r.cfg.join.clock(r.cfg.index, h.BootID, h.WallNS-int64(h.MonotonicNS))
+	}
 	r.facts.reset()
 	for n := 0; ; n++ {
 		if n%4096 == 0 && ctx.Err() != nil {
@@ -357,6 +364,10 @@ func (r *replay) decideFlow(rec *recording.Record) error {
 		}
 		p.Packets[s.Packet].Hops[s.Hop].Rules = s.Rules
 	}
+	if r.cfg.join != nil {
+		r.cfg.join.view(r.cfg.index, p, facts)
+		return nil
+	}
 	v := diagnose.Explain(p, facts)
 	p.NAT = v.NAT
 	r.decide(Flow{Path: p, Verdict: v, Decided: f.Decided})
@@ -372,8 +383,12 @@ func (r *replay) decideNothing(rec *recording.Record) error {
 	if err != nil {
 		return err
 	}
-	v := explainNoTraffic(facts, f.dialError())
-	r.decide(Flow{Path: &path.Path{Proto: f.Proto, Server: f.Server}, Verdict: v, Decided: f.Decided})
+	v, p := explainNoTraffic(facts, f.dialError()), &path.Path{Proto: f.Proto, Server: f.Server}
+	if r.cfg.join != nil {
+		r.cfg.join.nothing(r.cfg.index, p, facts, v)
+		return nil
+	}
+	r.decide(Flow{Path: p, Verdict: v, Decided: f.Decided})
 	return nil
 }
 
@@ -398,6 +413,10 @@ func (r *replay) finish(complete bool) {
 	for _, p := range rest {
 		facts := r.facts.guess(r.lostEvents())
 		annotate(bookNaming{r.reader.Header(), r.reader.Names()}, p)
+		if r.cfg.join != nil {
+			r.cfg.join.view(r.cfg.index, p, facts) // another host may know what became of it
+			continue
+		}
 		v := diagnose.Explain(p, facts)
 		if complete || v.Outcome == path.Lost || v.Outcome == path.NoTraffic {
 			r.open++

@@ -72,11 +72,11 @@ func (t *Tracer) newSessionFor(flows func(*session) flow.Config) (*session, erro
 	s.endpoints.add(t.target.Endpoints)
 	s.collector = newCollector(reader, flow.New(flows(s)), s.newNamespace)
 	s.collector.onEvent, s.collector.rec = t.onEvent, s.rec
-	if t.cfg.Confined {
-		s.collector.confines = map[uint32]bool{}
-		for _, inode := range t.given {
-			s.collector.confines[inode] = true
-		}
+	switch {
+	case t.cfg.Confined:
+		s.collector.confines = func(inode uint32) bool { return slices.Contains(t.given, inode) }
+	case t.cfg.Own:
+		s.collector.confines = newOwnSpaces(t.labels).has
 	}
 	return s, nil
 }

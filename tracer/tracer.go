@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -131,6 +132,29 @@ func (t *Tracer) openKernel(ports <-chan []uint16) error {
 }
 
 func (t *Tracer) openNames(ctx context.Context, ports chan<- []uint16) error {
+	if err := t.openEngines(ctx, ports); err != nil {
+		return err
+	}
+	err := t.findNames(ctx)
+	var unknown *target.UnknownError
+	if pending := t.engines.Pending(); errors.As(err, &unknown) && len(pending) > 0 {
+		t.cfg.OnNote(fmt.Sprintf("%q may be a name that only Docker knows: waiting for the engine at %s",
+			unknown.Name, strings.Join(pending, " and at ")))
+		t.awaitEngines(ctx)
+		err = t.findNames(ctx)
+	}
+	return err
+}
+
+// awaitEngines waits for the engines that have not answered yet.
+func (t *Tracer) awaitEngines(ctx context.Context) {
+	await, done := context.WithTimeout(ctx, namesPatience)
+	defer done()
+	t.engines.Await(await)
+}
+
+// openEngines opens what knows names: the namespaces and the engines.
+func (t *Tracer) openEngines(ctx context.Context, ports chan<- []uint16) error {
 	if err := t.openTopology(ports); err != nil {
 		return err
 	}
@@ -148,17 +172,7 @@ func (t *Tracer) openNames(ctx context.Context, ports chan<- []uint16) error {
 		Docker: t.engines, Topology: t.topo, Resolver: askerResolver{t}, PreferIPv6: t.cfg.PreferIPv6,
 		Preferred: t.given,
 	})
-	err = t.findNames(ctx)
-	var unknown *target.UnknownError
-	if pending := t.engines.Pending(); errors.As(err, &unknown) && len(pending) > 0 {
-		t.cfg.OnNote(fmt.Sprintf("%q may be a name that only Docker knows: waiting for the engine at %s",
-			unknown.Name, strings.Join(pending, " and at ")))
-		await, done := context.WithTimeout(ctx, namesPatience)
-		defer done()
-		t.engines.Await(await)
-		err = t.findNames(ctx)
-	}
-	return err
+	return nil
 }
 
 // findNames finds the source and the target.
@@ -167,10 +181,24 @@ func (t *Tracer) findNames(ctx context.Context) (err error) {
 	if t.cfg.Source != "" { // first, as it decides what a host name means
 		t.source, sourceErr = t.names.Source(ctx, t.cfg.Source)
 	}
-	if t.target, err = t.names.Target(ctx, t.cfg.Target, t.cfg.Proto); err != nil {
+	if t.target, err = t.findTarget(ctx); err != nil {
 		return err
 	}
 	return sourceErr
+}
+
+// findTarget resolves the target as it is now, with the ends that it has on other hosts.
+func (t *Tracer) findTarget(ctx context.Context) (target.Target, error) {
+	out, err := t.names.Target(ctx, t.cfg.Target, t.cfg.Proto)
+	if err != nil {
+		return out, err
+	}
+	for _, e := range t.cfg.Also {
+		if ep := (target.Endpoint{AddrPort: e.Addr, Proto: e.Proto, Published: e.Published}); !slices.Contains(out.Endpoints, ep) {
+			out.Endpoints = append(out.Endpoints, ep)
+		}
+	}
+	return out, nil
 }
 
 // openTopology reads the namespaces, and says which UDP ports are VXLAN's.

@@ -80,7 +80,7 @@ func (s *session) watch(ctx context.Context, changed <-chan struct{}) {
 // follow adapts the filter to the target as it is now: a container that started, restarted or was
 // connected to a network has new addresses and a new namespace.
 func (s *session) follow(ctx context.Context) {
-	now, err := s.t.names.Target(ctx, s.t.cfg.Target, s.t.cfg.Proto)
+	now, err := s.t.findTarget(ctx)
 	if err != nil {
 		return // gone for the moment; what is watched stays watched
 	}

@@ -67,7 +67,7 @@ type streams struct {
 func newRoot(s *streams) *cobra.Command {
 	cmd := newTrace(s)
 	cmd.AddCommand(newDoctor(s), newHooks(s), newDemo(s), newLatency(s), newMTU(s))
-	cmd.AddCommand(newRecord(s), newReplay(s))
+	cmd.AddCommand(newRecord(s), newReplay(s), newAgent(s))
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{plainFlagError(err)} })
 	return cmd
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ type traceFlags struct {
 	to, from    string
 	proto       string
 	dockerHosts []string
+	hosts       []string
 	timeout     time.Duration
 	duration    time.Duration
 	count       int
@@ -60,6 +62,8 @@ func newTrace(s *streams) *cobra.Command {
 		},
 	}
 	f.registerTrace(cmd.Flags())
+	cmd.Flags().StringArrayVar(&f.hosts, "host", nil,
+		"trace on `ssh://USER@HOST` instead of here, may be repeated:\none path over all of them; nothing has to be installed there")
 	return cmd
 }
 
@@ -117,11 +121,7 @@ func trace(cmd *cobra.Command, s *streams, f traceFlags) (failure error) {
 	defer done(&failure)
 	out := f.open(s, cfg.Source == "")
 	out.connect(&cfg)
-	t, err := tracer.New(cmd.Context(), cfg)
-	if err != nil {
-		return f.verbosely(s, err)
-	}
-	result, err := t.Run(cmd.Context())
+	result, err := f.run(cmd.Context(), s, cfg)
 	if err != nil {
 		return err
 	}
@@ -129,6 +129,22 @@ func trace(cmd *cobra.Command, s *streams, f traceFlags) (failure error) {
 		return err
 	}
 	return status(result.Flows)
+}
+
+// run traces here, or on other hosts.
+func (f *traceFlags) run(ctx context.Context, s *streams, cfg tracer.Config) (tracer.Result, error) {
+	if len(f.hosts) > 0 {
+		specs, err := hostSpecs(f.hosts)
+		if err != nil {
+			return tracer.Result{}, err
+		}
+		return tracer.RunHosts(ctx, tracer.HostsConfig{Config: cfg, Hosts: specs})
+	}
+	t, err := tracer.New(ctx, cfg)
+	if err != nil {
+		return tracer.Result{}, f.verbosely(s, err)
+	}
+	return t.Run(ctx)
 }
 
 // status is the exit status of the contract for what became of the flows.

@@ -6,4 +6,5 @@ set -euo pipefail
 exec "$(dirname "$0")/apt-need.sh" iptables:iptables iptables-legacy:iptables \
 	ebtables:iptables nft:nftables ip:iproute2 tc:iproute2 \
 	iperf3:iperf3 tcpdump:tcpdump tshark:tshark capinfos:wireshark-common busybox:busybox-static dockerd:docker.io curl:curl \
+	sshd:openssh-server ssh:openssh-client \
 	qemu-system-x86_64:qemu-system-x86 cpio:cpio depmod:kmod xz:xz-utils ipvsadm:ipvsadm

@@ -17,7 +17,8 @@ func newHooks(s *streams) *cobra.Command {
 			return hooks(s, f)
 		},
 	}
-	f.register(cmd.Flags())
+	f.registerOutput(cmd.Flags())
+	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "show why the kernel refused a program")
 	return cmd
 }
 
@@ -40,7 +41,7 @@ func hooks(s *streams, f outputFlags) (failure error) {
 		}
 		rows = append(rows, row)
 	}
-	if out.json == nil {
+	if f.output == "text" {
 		return render.Hooks(f.options(s.out), rows)
 	}
 	for _, row := range rows {

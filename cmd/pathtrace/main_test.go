@@ -90,7 +90,7 @@ func TestUsageErrors(t *testing.T) {
 		{"--to web:80 --output xml", `unknown output "xml": --output takes text, json, html or pcapng`},
 		{"demo --output xml", `unknown output "xml"`},
 		{"hooks -o yaml", `unknown output "yaml"`},
-		{"doctor --output pcapng", `unknown output "pcapng": --output takes text or json`},
+		{"doctor --output pcapng", `unknown output "pcapng": --output takes text, json or html`},
 		{"--to web:80 --output pcapng --snaplen -1", "--snaplen is -1: give 1 to 65535 bytes"},
 		{"--to web:80 --output pcapng --snaplen 70000", "--snaplen is 70000"},
 		{"record -w x.ptr --to web:80 --output pcapng", "record makes a recording, of which pathtrace replay --output pcapng makes a capture"},

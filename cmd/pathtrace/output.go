@@ -26,7 +26,7 @@ type outputFlags struct {
 
 // registerOutput adds the flags of every command.
 func (f *outputFlags) registerOutput(flags *pflag.FlagSet) {
-	flags.StringVarP(&f.output, "output", "o", "text", "text or json")
+	flags.StringVarP(&f.output, "output", "o", "text", "text, json or html")
 	flags.StringVarP(&f.file, "write", "w", "", "write to `FILE` instead of standard output")
 	flags.BoolVar(&f.noColor, "no-color", false, "no colours, also on a terminal")
 }
@@ -60,19 +60,26 @@ func (f *outputFlags) begin(s *streams) (_ *streams, done func(failure *error), 
 	if err := f.check(s.out); err != nil {
 		return nil, nil, usageError{err}
 	}
-	if f.file == "" {
-		return s, func(*error) {}, nil
-	}
-	file, err := os.Create(f.file)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open output file: %w", err)
-	}
-	done = func(failure *error) {
-		if err := file.Close(); err != nil && *failure == nil {
-			*failure = fmt.Errorf("close output file: %w", err)
+	out := &streams{out: s.out, err: s.err}
+	var closers []io.Closer
+	if f.file != "" {
+		file, err := os.Create(f.file)
+		if err != nil {
+			return nil, nil, fmt.Errorf("open output file: %w", err)
 		}
+		out.out, closers = file, append(closers, file)
 	}
-	return &streams{out: file, err: s.err}, done, nil
+	if f.output == "html" && !f.traces { // what there is to say is text
+		page := render.NewTextPage(out.out)
+		f.output, out.out, closers = "text", page, append([]io.Closer{page}, closers...)
+	}
+	return out, func(failure *error) {
+		for _, c := range closers {
+			if err := c.Close(); err != nil && *failure == nil {
+				*failure = fmt.Errorf("close output: %w", err)
+			}
+		}
+	}, nil
 }
 
 // maxSnaplen is the most bytes of a packet that can be kept.
@@ -80,13 +87,13 @@ const maxSnaplen = 65535
 
 // check reports what is wrong with the flags; out is standard output.
 func (f *outputFlags) check(out io.Writer) error {
-	offered := "text or json"
+	offered := "text, json or html"
 	if f.traces {
 		offered = "text, json, html or pcapng"
 	}
 	switch {
-	case f.output == "text", f.output == "json":
-	case (f.output == "pcapng" || f.output == "html") && f.traces:
+	case f.output == "text", f.output == "json", f.output == "html":
+	case f.output == "pcapng" && f.traces:
 	default:
 		return fmt.Errorf("unknown output %q: --output takes %s", f.output, offered)
 	}

@@ -150,3 +150,13 @@ func TestReplayPCAPNG(t *testing.T) {
 		t.Errorf("replayed as a page: status %d\n%s", status, page)
 	}
 }
+
+// TestTextAsPage: commands that have only text to show make a page of it.
+func TestTextAsPage(t *testing.T) {
+	labtest.NeedsRoot(t)
+	status, page, stderr := inProcess(t, "hooks", "-o", "html")
+	if status != 0 || stderr != "" || !strings.HasPrefix(page, "<!DOCTYPE html>") || !strings.HasSuffix(page, "</html>\n") ||
+		!strings.Contains(page, "kfree_skb") {
+		t.Errorf("got status %d, %q and\n%s", status, stderr, page)
+	}
+}

@@ -135,3 +135,21 @@ func TestHTMLFull(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestTextPage(t *testing.T) {
+	var out bytes.Buffer
+	p := NewTextPage(&out)
+	for _, text := range []string{"a <b>\n", "half ", "& line\x1b[31m\n"} {
+		n, err := p.Write([]byte(text))
+		if must(t, err); n != len(text) {
+			t.Errorf("%d bytes of %q were taken", n, text)
+		}
+	}
+	must(t, p.Close())
+	if got, want := checkPage(t, strings.TrimSuffix(out.String(), "</body></html>\n")), "a <b>\nhalf & line?[31m\n"; !strings.Contains(got, want) {
+		t.Errorf("got %q, want %q in it", got, want)
+	}
+	if err := NewTextPage(shortWriter{}).Close(); !errors.Is(err, io.ErrShortWrite) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -14,8 +14,8 @@ var version = "devel"
 
 // How much the heap may grow between two collections, in per cent of what is in use. Reading the
 // kernel's types and the programs leaves little of what it allocates: collecting after every few megabytes
-// took as much processor time as reading the types. So a start collects when all memory of Go nears
-// startMemory (bytes), and from then on memory matters more.
+// took as much processor time as reading the types. So the start of a trace collects when all memory of Go
+// nears startMemory (bytes), and while traffic is watched memory matters more.
 const (
 	garbageStarting = 400
 	garbageRunning  = 50
@@ -24,7 +24,6 @@ const (
 
 func main() {
 	debug.SetGCPercent(garbageStarting)
-	debug.SetMemoryLimit(startMemory)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-ctx.Done()
@@ -32,6 +31,9 @@ func main() {
 	}()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
+
+// starting bounds the memory of a start.
+func starting() { debug.SetMemoryLimit(startMemory) }
 
 // started lifts the limit of the start.
 func started() { debug.SetMemoryLimit(math.MaxInt64) }

@@ -121,6 +121,7 @@ func trace(cmd *cobra.Command, s *streams, f traceFlags) (failure error) {
 	defer done(&failure)
 	out := f.open(s, cfg.Source == "")
 	out.connect(&cfg)
+	starting()
 	result, err := f.run(cmd.Context(), s, cfg)
 	if err != nil {
 		return err

@@ -3,9 +3,11 @@
 //	traffic sink ADDR                       take UDP datagrams and TCP connections, until killed
 //	traffic udp ADDR SIZE RATE COUNT        send COUNT datagrams of SIZE bytes, RATE per second
 //	traffic tcp ADDR                        fill a connection, until killed
+//	traffic connect ADDR RATE SECONDS       connect, ask a line, read the answer, close, again and again
 //
 // A RATE of 0 is as fast as possible, a COUNT of 0 until killed. sink writes a line when it listens,
-// udp the number of datagrams that the kernel took.
+// udp the number of datagrams that the kernel took, connect how many connections it tried, and how many
+// were answered. SIGTERM ends it early.
 package main
 
 import (
@@ -32,6 +34,16 @@ func run(args []string) error {
 		return sink(args[1])
 	case len(args) == 2 && args[0] == "tcp":
 		return fill(args[1])
+	case len(args) == 4 && args[0] == "connect":
+		rate, err := strconv.Atoi(args[2])
+		if err != nil {
+			return err
+		}
+		seconds, err := strconv.Atoi(args[3])
+		if err != nil {
+			return err
+		}
+		return connect(args[1], rate, time.Duration(seconds)*time.Second)
 	case len(args) == 5 && args[0] == "udp":
 		var numbers [3]int
 		for i, text := range args[2:] {
@@ -42,7 +54,7 @@ func run(args []string) error {
 		}
 		return flood(args[1], numbers[0], numbers[1], numbers[2])
 	}
-	return errors.New("usage: traffic sink ADDR | tcp ADDR | udp ADDR SIZE RATE COUNT")
+	return errors.New("usage: traffic sink ADDR | tcp ADDR | connect ADDR RATE SECONDS | udp ADDR SIZE RATE COUNT")
 }
 
 func sink(addr string) error {

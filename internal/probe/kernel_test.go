@@ -396,7 +396,9 @@ func TestLoadWithoutOne(t *testing.T) {
 	s, err := Prepare(cfg)
 	labtest.Must(t, err)
 	t.Cleanup(func() { s.Close() })
-	broken := s.objects["socket"].spec.Programs["tcp_retransmit_skb"]
+	spec, err := s.objects["socket"].parse()
+	labtest.Must(t, err)
+	broken := spec.Programs["tcp_retransmit_skb"]
 	broken.Instructions = asm.Instructions{asm.Return()} // r0 is not set: rejected
 	labtest.Must(t, s.Load(cfg))
 	for _, h := range s.Hooks() {

@@ -168,28 +168,27 @@ func (s *Set) loadFamily(cfg Config, family string, programs []string) error {
 // settingsVariable is the one constant that the objects take, of bpf/include/maps.h.
 const settingsVariable = "config"
 
-// object is a BPF object that is read once. It is ready to be loaded after configure.
+// object is a BPF object that is read once, and configured once before it is loaded.
 type object struct {
-	read  func() (*ebpf.CollectionSpec, error)
-	once  sync.Once
-	ready sync.Once
-	spec  *ebpf.CollectionSpec
-	err   error
+	parse func() (*ebpf.CollectionSpec, error)
+
+	once sync.Once
+	err  error // of configuring
 }
 
-func (o *object) parse() (*ebpf.CollectionSpec, error) {
-	o.once.Do(func() { o.spec, o.err = o.read() })
-	return o.spec, o.err
+func newObject(read func() (*ebpf.CollectionSpec, error)) *object {
+	return &object{parse: sync.OnceValues(read)}
 }
 
 // object returns an object with its settings and with the sizes of the maps that exist.
 func (s *Set) object(cfg Config, family string) (*ebpf.CollectionSpec, error) {
 	o := s.objects[family]
-	if _, err := o.parse(); err != nil {
+	spec, err := o.parse()
+	if err != nil {
 		return nil, err
 	}
-	o.ready.Do(func() { o.err = s.configure(cfg, o.spec) })
-	return o.spec, o.err
+	o.once.Do(func() { o.err = s.configure(cfg, spec) })
+	return spec, o.err
 }
 
 func (s *Set) configure(cfg Config, spec *ebpf.CollectionSpec) error {

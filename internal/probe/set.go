@@ -86,7 +86,7 @@ func Prepare(cfg Config) (*Set, error) {
 	}
 	for _, list := range []map[string]func() (*ebpf.CollectionSpec, error){families(), inlineFamilies()} {
 		for family, read := range list {
-			s.objects[family] = &object{read: read}
+			s.objects[family] = newObject(read)
 		}
 	}
 	err := s.createMaps(cfg)

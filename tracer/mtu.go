@@ -17,6 +17,9 @@ import (
 // maxSized bounds the packets that are kept of the flow whose sizes are measured.
 const maxSized = 4096
 
+// openingLate bounds how many times the other end's socket is waited for, by settle.
+const openingLate = 8
+
 // MTUResult is what MeasureMTU found.
 type MTUResult struct {
 	// Directions are the request's and, if it could be measured, the reply's; none if the opening
@@ -105,6 +108,13 @@ func (m *measurement) run(ctx context.Context) (MTUResult, error) {
 	m.opened = result.RTT
 	time.Sleep(settle)
 	now := m.peek(ctx)
+	for range openingLate {
+		if now != nil && farEnd(now) != 0 || !arrived(result, now) {
+			break
+		}
+		time.Sleep(settle)
+		now = m.peek(ctx)
+	}
 	if !arrived(result, now) {
 		return m.failed(nil)
 	}

@@ -47,7 +47,7 @@ func (m *measurement) facts(directions []path.MTU, p *path.Path) mtu.Facts {
 		Spaces: map[uint32]mtu.Space{}, Networks: map[string]mtu.Network{},
 	}
 	for _, n := range s.t.engines.Networks() {
-		f.Networks[n.Name] = mtu.Network{Driver: n.Driver, MTU: n.MTU, Default: n.Name == "bridge"}
+		f.Networks[n.Name] = mtu.Network{Driver: n.Driver, MTU: n.MTU, Default: n.Name == "bridge", Attachable: n.Attachable && n.Driver == "overlay"}
 	}
 	if p == nil {
 		return f

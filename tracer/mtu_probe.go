@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/pathtrace/pathtrace/internal/mtu"
@@ -82,6 +83,9 @@ func (m *measurement) side(dir path.Direction, p *path.Path) (*side, error) {
 		}
 		s.netns, s.peer, s.src, s.dst = s.peer, s.netns, p.Target, p.Source
 	}
+	if t.target.Proto == path.ICMP {
+		s.src = netip.AddrPortFrom(s.src.Addr(), m.s.local.Port())
+	}
 	err := t.topo.InNamespace(s.netns, func() (err error) {
 		s.packets, err = prober.OpenPackets(t.target.Proto, s.src.Addr(), s.dst.Addr())
 		return err
@@ -142,7 +146,7 @@ func (s *side) readSegments() {
 
 // measure finds what passes from this end.
 func (s *side) measure(ctx context.Context) error {
-	least := prober.MinSize(s.out.Proto, s.dst.Addr().Is6()) + 64
+	least := mtu.Small
 	first, err := s.try(ctx, least, false)
 	if err != nil {
 		return err
@@ -193,9 +197,10 @@ func (s *side) settle(ctx context.Context) error {
 	}
 	fate := s.fate(ctx)
 	mtu.Settle(&s.out, fate)
-	if s.out.TooBig == 0 {
-		return nil
+	if err := s.cutOnTheWay(ctx); s.out.TooBig == 0 || err != nil {
+		return err
 	}
+	s.limitingRoute()
 	if lost := fate.Lost(); lost != nil && s.out.End.Lost != nil {
 		s.m.findRule(ctx, lost, s.out.End)
 	}
@@ -208,6 +213,52 @@ func (s *side) settle(ctx context.Context) error {
 	}
 	s.out.End.Fragmented, s.out.End.FragmentsPass = mtu.Cut(cut.seen), cut.passed
 	return nil
+}
+
+// cutOnTheWay says from which size on packets pass in fragments only, if they do.
+func (s *side) cutOnTheWay(ctx context.Context) error {
+	if s.out.Fragmented = mtu.Cut(s.small.seen); s.out.Fragmented == nil {
+		return nil
+	}
+	search := mtu.NewSearch(mtu.Small, s.out.MTU, mtu.Bounds(&s.out))
+	for size, ok := search.Next(); ok; size, ok = search.Next() {
+		x, err := s.try(ctx, size, false)
+		if err != nil {
+			return err
+		}
+		search.Record(size, mtu.Cut(x.seen) == nil)
+	}
+	s.out.FragmentsAbove = search.Passes()
+	return nil
+}
+
+// limitingRoute looks for the route that is the limit where no device is.
+func (s *side) limitingRoute() {
+	x := s.large.seen
+	if x == nil || slices.ContainsFunc(s.out.Links, func(l path.MTULink) bool { return l.Limit }) {
+		return
+	}
+	for i := range x.Hops {
+		h := &x.Hops[i]
+		if h.Action != path.ActionDrop || h.Copy || !h.DstAddr.IsValid() {
+			continue
+		}
+		t := s.m.s.t
+		r, err := t.topo.RouteMTU(h.NetNS, h.DstAddr.Addr(), netip.Addr{})
+		if err == nil && int(r.MTU) == s.out.MTU {
+			s.out.LimitRoute = fmt.Sprintf("the route to %s in %s", h.DstAddr.Addr(), t.labels.namespace(h.NetNS))
+		}
+	}
+}
+
+// toldByRoute reports whether the sender's route cache has learned the MTU from the probe: what a
+// tunnel device of the sender's own namespace refuses is told that way (skb_tunnel_check_pmtu).
+func (s *side) toldByRoute() (mtu int, ok bool) {
+	r, err := s.m.s.t.topo.RouteMTU(s.netns, s.dst.Addr(), s.src.Addr())
+	if err != nil || !r.Cached || s.out.CachedMTU != 0 || int(r.MTU) > s.out.MTU {
+		return 0, false
+	}
+	return int(r.MTU), true
 }
 
 // fate collects what was seen of the smallest packet that did not pass.
@@ -223,6 +274,9 @@ func (s *side) fate(ctx context.Context) *mtu.Fate {
 		}
 	case x.answer.TooBig():
 		f.Refused = true
+	}
+	if n, ok := s.toldByRoute(); ok && !f.Told {
+		f.Refused, f.NextHopMTU = true, n
 	}
 	if p := s.m.peek(ctx); p != nil {
 		for _, packet := range p.Packets {
@@ -262,6 +316,7 @@ func (s *side) send(ctx context.Context, size int, fragment bool) (trial, error)
 	m.serial++
 	x := trial{since: monotonic(), probe: prober.Sized{
 		Proto: s.out.Proto, Src: s.src, Dst: s.dst, Size: size, Fragment: fragment, ID: m.serial,
+		Unasked: s.dir == path.Reply,
 	}}
 	if m.conn != nil {
 		now, err := m.conn.Sequence()

@@ -2,11 +2,14 @@ package tracer_test
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/lab"
 	"github.com/pathtrace/pathtrace/internal/lab/labtest"
@@ -279,4 +282,230 @@ func TestMTUVeth(t *testing.T) {
 			t.Error("no warning for protocols other than TCP")
 		}
 	})
+}
+
+// TestMTUDatagrams: UDP and ICMP instead of TCP; UDP asks nothing of who does not answer.
+func TestMTUDatagrams(t *testing.T) {
+	both(t, func(t *testing.T, v6 bool) {
+		c := newChain(t, v6, 1500)
+		c.narrow(t, 1400)
+		mute, err := c.web.ListenPacket(t.Context(), "udp", c.to(54))
+		labtest.Must(t, err)
+		defer mute.Close()
+		targets := map[string]path.Proto{c.to(54): path.UDP, c.webAddr.String(): path.ICMP}
+		if !v6 {
+			targets[c.to(53)] = path.UDP
+		}
+		for to, proto := range targets {
+			m := measure(t, c.Lab, "client", to, 0, func(cfg *tracer.Config) { cfg.Proto = proto })
+			checkVerdict(t, m.Verdict, path.Delivered, "")
+			m.checkMTU(t, path.Request, 1400, path.DiscoveryWorks, "near mid")
+			m.checkMTU(t, path.Reply, 1400, path.DiscoveryWorks, "far mid")
+		}
+	})
+}
+
+// TestMTUJumbo: a jumbo network with one ordinary link.
+func TestMTUJumbo(t *testing.T) {
+	c := newChain(t, false, 9000)
+	m := measure(t, c.Lab, "client", c.to(80), 9000, nil)
+	checkVerdict(t, m.Verdict, path.Delivered, "")
+	m.checkMTU(t, path.Request, 9000, path.DiscoveryUnneeded, "")
+	m.checkMTU(t, path.Reply, 9000, path.DiscoveryUnneeded, "")
+	c.narrow(t, 1500)
+	m = measure(t, c.Lab, "client", c.to(80), 9000, nil)
+	checkVerdict(t, m.Verdict, path.Dropped, path.CausePacketTooBig)
+	m.checkMTU(t, path.Request, 1500, path.DiscoveryWorks, "near mid")
+}
+
+// TestMTUAsymmetric: the ways there and back carry different sizes.
+func TestMTUAsymmetric(t *testing.T) {
+	c := newChain(t, false, 1500)
+	shell(t, c.near, "ip route change default via 10.91.2.2 mtu lock 1300")
+	m := measure(t, c.Lab, "client", c.to(80), 1400, nil)
+	m.checkMTU(t, path.Request, 1300, path.DiscoveryWorks, "")
+	m.checkMTU(t, path.Reply, 1500, path.DiscoveryUnneeded, "")
+	checkVerdict(t, m.Verdict, path.Dropped, path.CausePacketTooBig)
+	if !strings.Contains(m.Verdict.Summary, "the route to 10.91.3.2 in near") {
+		t.Errorf("summary: %s, want the route that is the limit", m.Verdict.Summary)
+	}
+}
+
+// TestMTUFloor: an IPv6 link of the least size that there may be.
+func TestMTUFloor(t *testing.T) {
+	c := newChain(t, true, 1500)
+	c.narrow(t, 1280)
+	m := measure(t, c.Lab, "client", c.to(80), 0, nil)
+	checkVerdict(t, m.Verdict, path.Delivered, "")
+	m.checkMTU(t, path.Request, 1280, path.DiscoveryWorks, "near mid")
+	if e := m.direction(t, path.Request).End; e.Fragmented != nil || e.FragmentsPass {
+		t.Errorf("end: %+v, want no fragments: routers of IPv6 make none", e)
+	}
+}
+
+// tunnel joins the namespaces a and b by VXLAN over a link of 1500 bytes: bridged, as Docker's overlays are,
+// or with an address on the tunnel's device.
+func tunnel(t *testing.T, v6, bridged bool) *lab.Lab {
+	t.Helper()
+	l := labtest.New(t, lab.Options{})
+	if v6 && !l.IPv6() {
+		t.Skip("this kernel has no IPv6")
+	}
+	outer := func(n int) netip.Prefix {
+		if v6 {
+			return netip.MustParsePrefix(fmt.Sprintf("fd98::%d/64", n))
+		}
+		return netip.MustParsePrefix(fmt.Sprintf("198.51.100.%d/24", n))
+	}
+	var hosts [2]*lab.Namespace
+	for i, name := range []string{"a", "b"} {
+		hosts[i] = labtest.Namespace(t, l, name)
+		inner := netip.MustParsePrefix(fmt.Sprintf("10.78.0.%d/24", i+1))
+		v := lab.VXLAN{Name: "vxlan0", VNI: 42, Local: outer(i + 1).Addr(), Peers: []netip.Addr{outer(2 - i).Addr()}, Addrs: []netip.Prefix{inner}}
+		if bridged {
+			end := hosts[i]
+			hosts[i] = labtest.Namespace(t, l, "host-"+name)
+			labtest.Must(t, hosts[i].Bridge("br0"))
+			labtest.Must(t, lab.Veth(lab.End{NS: end, Name: "eth0", Addrs: v.Addrs}, lab.End{NS: hosts[i], Name: "port", Bridge: "br0"}))
+			v.Addrs, v.Bridge = nil, "br0"
+		}
+		if i == 1 {
+			labtest.Must(t, lab.Veth(lab.End{NS: hosts[0], Name: "wire", Addrs: []netip.Prefix{outer(1)}}, lab.End{NS: hosts[1], Name: "wire", Addrs: []netip.Prefix{outer(2)}}))
+		}
+		defer func() {
+			labtest.Must(t, hosts[i].VXLAN(v))
+			labtest.Must(t, hosts[i].SetMTU("vxlan0", 1500))
+		}()
+	}
+	return l
+}
+
+// TestMTUVXLAN: what a tunnel adds, over IPv4 and IPv6.
+func TestMTUVXLAN(t *testing.T) {
+	for _, bridged := range []bool{true, false} {
+		t.Run(fmt.Sprintf("bridged %v", bridged), func(t *testing.T) {
+			both(t, func(t *testing.T, v6 bool) {
+				l := tunnel(t, v6, bridged)
+				for _, ns := range l.Namespaces() {
+					labtest.Must(t, ns.WaitUp(t.Context()))
+					if ns.Name == "b" {
+						_, err := ns.TCPServer("10.78.0.2:80", nil)
+						labtest.Must(t, err)
+					}
+				}
+				m := measure(t, l, "a", "10.78.0.2:80", 0, nil)
+				checkVerdict(t, m.Verdict, path.Delivered, "")
+				if !v6 && !bridged { // the tunnel's own packets may be cut
+					m.checkMTU(t, path.Request, 1500, path.DiscoveryUnneeded, "")
+					if d := m.direction(t, path.Request); d.FragmentsAbove != 1450 || d.Fragmented == nil || d.Fragmented.Device != "wire" {
+						t.Errorf("fragments above %d, at %+v, want 1450, at wire", d.FragmentsAbove, d.Fragmented)
+					}
+					return
+				}
+				want := 1450
+				if v6 {
+					want = 1430
+				}
+				for _, d := range []path.Direction{path.Request, path.Reply} {
+					m.checkMTU(t, d, want, path.DiscoveryWorks, "")
+					if x := m.direction(t, d); x.Declared != want {
+						t.Errorf("%s: declared are %d, want %d", d, x.Declared, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestMTUCached: an exception that was learned from other traffic neither misleads the probes nor is hidden.
+func TestMTUCached(t *testing.T) {
+	c := newChain(t, false, 1500)
+	c.narrow(t, 1400)
+	// Traffic of others, as any: it learns the MTU.
+	conn, err := c.client.Dial(t.Context(), "udp", c.to(53))
+	labtest.Must(t, err)
+	defer conn.Close()
+	raw, err := conn.(*net.UDPConn).SyscallConn()
+	labtest.Must(t, err)
+	labtest.Must(t, raw.Control(func(fd uintptr) {
+		labtest.Must(t, unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO))
+	}))
+	_, _ = conn.Write(make([]byte, 1450)) // too big
+	m := measure(t, c.Lab, "client", c.to(80), 0, nil)
+	d := m.direction(t, path.Request)
+	if d.CachedMTU != 1400 || d.CachedSeconds == 0 {
+		t.Errorf("the route cache says %d for %d s, want 1400", d.CachedMTU, d.CachedSeconds)
+	}
+	c.narrow(t, 1500)
+	m = measure(t, c.Lab, "client", c.to(80), 1500, nil)
+	checkVerdict(t, m.Verdict, path.Delivered, "")
+	m.checkMTU(t, path.Request, 1500, path.DiscoveryUnneeded, "")
+	if !strings.Contains(m.text(), "has learned an MTU of 1400 for this path, and 1500 pass by now") {
+		t.Error("nothing is said of the exception that hides the change")
+	}
+	shell(t, c.client, "ip route flush cache")
+	m = measure(t, c.Lab, "client", c.to(80), 1500, nil)
+	if d := m.direction(t, path.Request); d.CachedMTU != 0 || len(m.Verdict.Warnings) != 0 {
+		t.Errorf("after the exception is gone: %+v, warnings %v", d, m.Verdict.Warnings)
+	}
+}
+
+// TestMTUBridge: a bridge with a narrow port drops without a word; one whose frames pass the rules of
+// routed packets drops, too, and cuts what may be cut.
+func TestMTUBridge(t *testing.T) {
+	l := labtest.New(t, lab.Options{})
+	sw, a, b := labtest.Namespace(t, l, "switch"), labtest.Namespace(t, l, "a"), labtest.Namespace(t, l, "b")
+	labtest.Must(t, sw.Bridge("br0"))
+	for i, ns := range []*lab.Namespace{a, b} {
+		labtest.Must(t, lab.Veth(lab.End{NS: ns, Name: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.79.0.%d/24", i+1))}},
+			lab.End{NS: sw, Name: "port-" + ns.Name, Bridge: "br0"}))
+	}
+	for _, ns := range l.Namespaces() {
+		labtest.Must(t, ns.WaitUp(t.Context()))
+	}
+	_, err := b.TCPServer("10.79.0.2:80", nil)
+	labtest.Must(t, err)
+	labtest.Must(t, sw.SetMTU("port-b", 1400))
+	for _, nf := range []string{"0", "1"} {
+		if err := sw.Sysctl("net/bridge/bridge-nf-call-iptables", nf); err != nil {
+			t.Skipf("this kernel has no br_netfilter: %v", err)
+		}
+		m := measure(t, l, "a", "10.79.0.2:80", 0, nil)
+		checkVerdict(t, m.Verdict, path.Dropped, path.CauseMTUBlackhole)
+		d := m.direction(t, path.Request)
+		want := 1404
+		if nf == "1" {
+			want = 1400
+		}
+		m.checkMTU(t, path.Request, want, path.DiscoveryFails, "switch port-b")
+		if cut := d.End.Fragmented != nil && d.End.FragmentsPass; cut != (nf == "1") {
+			t.Errorf("bridge-nf-call-iptables %s: fragmented %+v, passed %v", nf, d.End.Fragmented, d.End.FragmentsPass)
+		}
+		if d.End.Kind != path.TooBigSilent || d.End.Where.Namespace != "switch" {
+			t.Errorf("end: %+v, want a silent drop in the switch", d.End)
+		}
+	}
+}
+
+// TestMTUUnseen: the far part of the path belongs to nobody we know, and is narrow without a word.
+func TestMTUUnseen(t *testing.T) {
+	c := newChain(t, false, 1500)
+	c.narrow(t, 1400)
+	shell(t, c.near, "nft 'add table inet fw; add chain inet fw out { type filter hook output priority 0; }; add rule inet fw out icmp type destination-unreachable drop'")
+	m := measure(t, c.Lab, "client", c.to(80), 0, func(cfg *tracer.Config) { cfg.Namespaces = cfg.Namespaces[:1] })
+	checkVerdict(t, m.Verdict, path.Lost, path.CauseMTUBlackhole)
+	m.checkMTU(t, path.Request, 1400, path.DiscoveryFails, "")
+	if e := m.direction(t, path.Request).End; e.Kind != path.TooBigUnseen || e.Where == nil || e.Where.Device != "eth0" {
+		t.Errorf("end: %+v, want last seen on eth0", e)
+	}
+}
+
+// TestMTURefused: a path that cannot be opened gets the verdict of a trace.
+func TestMTURefused(t *testing.T) {
+	c := newChain(t, false, 1500)
+	m := measure(t, c.Lab, "client", c.to(81), 0, nil)
+	checkVerdict(t, m.Verdict, path.Refused, path.CauseNotListening)
+	if len(m.Directions) != 0 {
+		t.Errorf("got %d directions, want none", len(m.Directions))
+	}
 }

@@ -38,6 +38,7 @@ type result struct {
 	latencies   []path.LatencyReport
 	segments    []path.Segment
 	comparisons []path.Comparison
+	mtus        []path.MTU
 	stats       *path.Stats
 }
 
@@ -100,6 +101,10 @@ func (r *result) decode(kind string, line []byte) {
 		var c path.Comparison
 		err = json.Unmarshal(line, &c)
 		r.comparisons = append(r.comparisons, c)
+	case "mtu":
+		var m path.MTU
+		err = json.Unmarshal(line, &m)
+		r.mtus = append(r.mtus, m)
 	case "stats":
 		err = json.Unmarshal(line, &r.stats)
 	default:

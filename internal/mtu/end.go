@@ -115,14 +115,28 @@ func whereOf(h *path.Hop, d path.Direction) *path.Where {
 		Stage: h.Stage, Function: h.Function, Reason: h.Reason, Direction: d}
 }
 
-// Cut returns where a packet that may be cut was cut into fragments; nil if nowhere.
+// Cut returns where a packet that may be cut was cut into fragments; nil if nowhere. The fragments of a
+// tunnel's packet are not seen, as they do not show what is inside: it was cut where it left the last
+// hook, larger than the device takes, and came to the other side all the same.
 func Cut(p *path.Packet) *path.Where {
 	if p == nil {
 		return nil
 	}
+	var large *path.Hop
 	for i := range p.Hops {
-		if h := &p.Hops[i]; h.Action == path.ActionFragment && !h.Copy {
+		h := &p.Hops[i]
+		switch {
+		case h.Copy || h.Noise:
+		case h.Action == path.ActionFragment:
 			return whereOf(h, p.Direction)
+		case h.Outer != nil && h.Stage == path.StagePostrouting && h.Action == path.ActionLeave && h.DeviceMTU > 0 &&
+			p.Length+overhead(h.Outer) > int(h.DeviceMTU):
+			large = h
+		case h.Action == path.ActionTransmit && h.Outer != nil, h.Action == path.ActionDrop && large != nil && h.NetNS == large.NetNS:
+			large = nil
+		case large != nil && h.NetNS != large.NetNS:
+			return &path.Where{Host: large.Host, Namespace: large.Namespace, Container: large.Container, Device: large.Device,
+				Stage: path.StageFragment, Direction: p.Direction}
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package mtu
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -41,14 +42,25 @@ func (c *conclusion) network(m *path.MTU) []string {
 	}
 	name, n := m.Links[0].Network, Usable(m)
 	network, ok := c.f.Networks[name]
-	if !ok || network.MTU > 0 && network.MTU <= n {
-		return nil // its option is right already
+	if !ok || network.MTU > 0 && network.MTU <= n || fits(m, name, n) {
+		return nil // it is right already, and the device was changed by hand
 	}
 	if network.Default {
 		return []string{fmt.Sprintf(`set "mtu": %d in /etc/docker/daemon.json and restart docker  # then recreate the containers`, n)}
 	}
-	return []string{fmt.Sprintf("docker network create --driver %s --opt com.docker.network.driver.mtu=%d %s  # a new network: "+
-		"connect the containers to it, remove the old one", network.Driver, n, quote(name+"-mtu"))}
+	options := ""
+	if network.Attachable {
+		options = " --attachable"
+	}
+	return []string{fmt.Sprintf("docker network create --driver %s%s --opt com.docker.network.driver.mtu=%d %s  # a new network: "+
+		"connect the containers to it, remove the old one", network.Driver, options, n, quote(name+"-mtu"))}
+}
+
+// fits reports whether the devices that Docker made for a network, besides the sender's own, have such an MTU.
+func fits(m *path.MTU, network string, mtu int) bool {
+	return slices.ContainsFunc(m.Links[1:], func(l path.MTULink) bool {
+		return l.Network == network && l.Outer == nil && l.Container == "" && l.MTU > 0 && l.MTU <= mtu
+	})
 }
 
 // clamp makes TCP agree on segments that fit, where the packets are routed.

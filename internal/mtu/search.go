@@ -16,6 +16,9 @@ type Search struct {
 // (is_skb_forwardable, include/linux/netdevice.h): room for a VLAN tag, which it does not check for.
 const vlanRoom = 4
 
+// Small is a size that every path carries (RFC 791 demands more), and every probe fills, bytes.
+const Small = 128
+
 // NewSearch returns the search between passes, which is known to pass, and largest, with the MTUs that
 // the links of the path declare.
 func NewSearch(passes, largest int, declared []int) *Search {

@@ -2,6 +2,8 @@ package mtu
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -40,17 +42,18 @@ type Space struct {
 
 // Network is a Docker network.
 type Network struct {
-	Driver  string
-	MTU     int // of its option; 0 if not set
-	Default bool
+	Driver string
+	MTU    int // of its option; 0 if not set
+	// Default is set on the network that every engine has, which cannot be made anew.
+	Default, Attachable bool
 }
 
 // Conclude makes the verdict.
 func Conclude(f Facts) path.Verdict {
 	c := &conclusion{f: f, v: path.Verdict{Type: "verdict", Flow: 1, Outcome: path.Delivered, Complete: f.Complete, LostEvents: f.LostEvents}}
 	failed := false
-	for i := range f.Directions {
-		failed = c.judge(&f.Directions[i], !failed) || failed
+	for _, m := range c.worstFirst() {
+		failed = c.judge(m, !failed) || failed
 	}
 	if !failed {
 		failed = c.expected()
@@ -63,6 +66,21 @@ func Conclude(f Facts) path.Verdict {
 		c.v.Proto, c.v.Src, c.v.Dst, c.v.SrcName, c.v.DstName = m.Proto, m.Src, m.Dst, f.Source, f.Target
 	}
 	return c.v
+}
+
+// worstFirst returns the directions, those first in which a rule dropped the ICMP error: of all that can
+// be wrong it is what somebody did, and can undo.
+func (c *conclusion) worstFirst() []*path.MTU {
+	var out []*path.MTU
+	for i := range c.f.Directions {
+		m := &c.f.Directions[i]
+		if m.End != nil && m.End.Lost != nil && m.End.Lost.Rule != nil {
+			out = slices.Insert(out, 0, m)
+			continue
+		}
+		out = append(out, m)
+	}
+	return out
 }
 
 // conclusion is a verdict in the making.
@@ -88,8 +106,8 @@ func (c *conclusion) judge(m *path.MTU, first bool) bool {
 		return false
 	}
 	if !first {
-		c.v.Evidence = append(c.v.Evidence, c.vanish(m)+" as well")
-		c.v.Evidence = append(c.v.Evidence, c.evidence(m)...)
+		c.addEvidence(c.vanish(m) + " as well, and " + c.untold(m))
+		c.addEvidence(c.evidence(m)...)
 		c.addRemedy(c.remedy(m))
 		return true
 	}
@@ -104,7 +122,7 @@ func (c *conclusion) judge(m *path.MTU, first bool) bool {
 		where := *m.End.Lost
 		c.v.Where = &where
 	}
-	c.v.Evidence = append(c.v.Evidence, c.evidence(m)...)
+	c.addEvidence(c.evidence(m)...)
 	c.addRemedy(c.remedy(m))
 	return true
 }
@@ -133,6 +151,9 @@ func (c *conclusion) receiver(m *path.MTU) string {
 func (c *conclusion) carry(m *path.MTU) string {
 	if l := limit(m); l != nil {
 		return fmt.Sprintf("the way to %s through %s carries", c.receiver(m), linkName(l))
+	}
+	if m.LimitRoute != "" {
+		return fmt.Sprintf("the way to %s, by %s, carries", c.receiver(m), m.LimitRoute)
 	}
 	return fmt.Sprintf("the way to %s carries", c.receiver(m))
 }
@@ -169,7 +190,25 @@ func (c *conclusion) untold(m *path.MTU) string {
 	case e.Kind == path.TooBigUnseen:
 		return "nothing comes back for them"
 	}
-	return "the sender is not told: between the devices of one link nobody sends an ICMP error"
+	if isLinkDrop(m.End.Where) {
+		return "the sender is not told: between the devices of one link nobody sends an ICMP error"
+	}
+	return "the sender is not told"
+}
+
+// isLinkDrop reports whether the function is one that drops what is larger than the next device's MTU
+// (is_skb_forwardable in net/core/dev.c, br_nf_dev_queue_xmit in net/bridge/br_netfilter_hooks.c).
+func isLinkDrop(w *path.Where) bool {
+	return w != nil && (isForwardable(w.Function) || strings.HasPrefix(w.Function, "br_"))
+}
+
+// isForwardable reports whether the function asks is_skb_forwardable, which lets pass what is still to be cut (GSO).
+func isForwardable(function string) bool {
+	switch function {
+	case "__dev_forward_skb", "__dev_forward_skb2", "veth_forward_skb", "veth_xmit", "br_dev_queue_push_xmit", "br_forward_finish":
+		return true
+	}
+	return false
 }
 
 // evidence are the facts behind a direction's verdict.
@@ -191,7 +230,7 @@ func (c *conclusion) evidence(m *path.MTU) []string {
 	}
 	out = append(out, c.f.RuleEvidence[m.Direction]...)
 	if m.TCPPacket > m.MTU {
-		out = append(out, fmt.Sprintf("TCP sends packets of up to %d bytes there, by the MSS of both sides", m.TCPPacket))
+		out = append(out, fmt.Sprintf("TCP of %s sends packets of up to %d bytes, by the MSS of both sides", c.sender(m), m.TCPPacket))
 	}
 	if s := gso(m); s != "" {
 		out = append(out, s)
@@ -205,8 +244,7 @@ func gso(m *path.MTU) string {
 	if m.End.Kind != path.TooBigSilent || m.Proto != path.TCP || len(m.Links) == 0 || m.Links[0].GSOMaxSegments == 1 {
 		return ""
 	}
-	switch m.End.Where.Function {
-	case "__dev_forward_skb", "__dev_forward_skb2", "veth_forward_skb", "veth_xmit", "br_dev_queue_push_xmit", "br_forward_finish":
+	if isForwardable(m.End.Where.Function) {
 		return "large TCP transfers may work all the same: pieces that the kernel has yet to cut (GSO) pass there, single packets do not"
 	}
 	return ""
@@ -243,6 +281,9 @@ func (c *conclusion) because(m *path.MTU) string {
 	if l := limit(m); l != nil {
 		return fmt.Sprintf(": the limit is %s (MTU %d)", linkName(l), l.MTU)
 	}
+	if m.LimitRoute != "" {
+		return ": the limit is " + m.LimitRoute
+	}
 	return ""
 }
 
@@ -265,7 +306,9 @@ func (c *conclusion) delivered() {
 	if m.TooBig == 0 {
 		s += ", all that its device sends"
 	}
-	c.v.Summary = s + c.cached()
+	c.v.Summary = s
+	c.cached()
+	c.cut()
 	for i := range c.f.Directions {
 		if m := &c.f.Directions[i]; m.TooBig > 0 && m.End != nil {
 			c.addRemedy(c.network(m))
@@ -274,14 +317,38 @@ func (c *conclusion) delivered() {
 }
 
 // cached warns of an exception in a route cache that says less than what passes by now.
-func (c *conclusion) cached() string {
+func (c *conclusion) cached() {
 	for i := range c.f.Directions {
 		if m := &c.f.Directions[i]; m.CachedMTU > 0 && m.CachedMTU < Usable(m) {
 			c.warn(path.CausePacketTooBig, fmt.Sprintf("%s has learned an MTU of %d for this path, and %d pass by now: the exception in "+
 				"its route cache holds for %d s more", c.sender(m), m.CachedMTU, Usable(m), m.CachedSeconds))
+			if space, ok := c.senderSpace(m); ok {
+				c.addRemedy([]string{space.Enter + "ip route flush cache  # forgets what was learned of all paths"})
+			}
 		}
 	}
-	return ""
+}
+
+// senderSpace is the namespace of the sender.
+func (c *conclusion) senderSpace(m *path.MTU) (Space, bool) {
+	if len(m.Links) == 0 {
+		return Space{}, false
+	}
+	space, ok := c.f.Spaces[m.Links[0].NetNS]
+	return space, ok
+}
+
+// cut warns of packets that pass in fragments only.
+func (c *conclusion) cut() {
+	for i := range c.f.Directions {
+		m := &c.f.Directions[i]
+		if m.Fragmented == nil {
+			continue
+		}
+		c.warn(path.CausePacketTooBig, fmt.Sprintf("packets of more than %d bytes from %s are cut into fragments at %s: that costs "+
+			"processor time, and one lost fragment loses all", m.FragmentsAbove, c.sender(m),
+			deviceIn(m.Fragmented.Device, m.Fragmented.Container, m.Fragmented.Namespace)))
+	}
 }
 
 func (c *conclusion) warn(cause path.Cause, text string) {
@@ -289,16 +356,18 @@ func (c *conclusion) warn(cause path.Cause, text string) {
 }
 
 // addRemedy adds commands that are not there yet.
-func (c *conclusion) addRemedy(list []string) {
-	for _, cmd := range list {
-		known := false
-		for _, have := range c.v.Remedy {
-			known = known || have == cmd
-		}
-		if !known {
-			c.v.Remedy = append(c.v.Remedy, cmd)
+func (c *conclusion) addRemedy(list []string) { c.v.Remedy = addNew(c.v.Remedy, list) }
+
+// addEvidence adds sentences that are not there yet.
+func (c *conclusion) addEvidence(list ...string) { c.v.Evidence = addNew(c.v.Evidence, list) }
+
+func addNew(to, list []string) []string {
+	for _, s := range list {
+		if !slices.Contains(to, s) {
+			to = append(to, s)
 		}
 	}
+	return to
 }
 
 // limit returns the limiting link, nil if it is not known.

@@ -36,6 +36,9 @@ type Sized struct {
 	Size int
 	// Fragment allows routers to cut the packet (IPv4 only); else DF is set.
 	Fragment bool
+	// Unasked makes an echo a reply that nobody asked for, from the side that was asked before: it is
+	// part of the same exchange for every firewall on the way, and nobody answers it.
+	Unasked bool
 	// ID is the IPv4 identification and the sequence number of an echo.
 	ID uint16
 	// Seq and Ack are what the sender's next segment would carry (TCP).
@@ -143,10 +146,7 @@ func (s Sized) putUDP(b []byte) {
 }
 
 func (s Sized) putEcho(b []byte) {
-	b[0] = echoRequest4
-	if s.v6() {
-		b[0] = echoRequest6
-	}
+	b[0] = s.echoType()
 	binary.BigEndian.PutUint16(b[4:], s.Src.Port())
 	binary.BigEndian.PutUint16(b[6:], s.ID)
 	sum := checksum(b)
@@ -154,6 +154,18 @@ func (s Sized) putEcho(b []byte) {
 		sum = s.checksum(b)
 	}
 	binary.BigEndian.PutUint16(b[2:], sum)
+}
+
+func (s Sized) echoType() byte {
+	switch {
+	case s.v6() && s.Unasked:
+		return echoReply6
+	case s.v6():
+		return echoRequest6
+	case s.Unasked:
+		return echoReply4
+	}
+	return echoRequest4
 }
 
 // checksum is that of a transport header, with the pseudo header of RFC 9293, 3.1 or RFC 8200, 8.1.

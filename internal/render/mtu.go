@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,7 +13,7 @@ import (
 func MTU(o Options, list []path.MTU, v path.Verdict) error {
 	out := newPrinter(o)
 	for i := range list {
-		writeMTU(out, &list[i])
+		writeMTU(out, &list[i], i > 0 && sameWayBack(list[0].Links, list[i].Links))
 		out.line()
 	}
 	writeVerdict(out, v)
@@ -22,23 +23,59 @@ func MTU(o Options, list []path.MTU, v path.Verdict) error {
 	return out.flush()
 }
 
-// writeMTU writes one direction.
-func writeMTU(out *printer, m *path.MTU) {
+// sameWayBack reports whether one direction passes the devices of the other in reverse.
+func sameWayBack(there, back []path.MTULink) bool {
+	return len(there) > 0 && slices.EqualFunc(there, reversed(back), func(a, b path.MTULink) bool {
+		return a.NetNS == b.NetNS && a.Device == b.Device && a.MTU == b.MTU && a.Overhead == b.Overhead
+	})
+}
+
+func reversed(list []path.MTULink) []path.MTULink {
+	out := slices.Clone(list)
+	slices.Reverse(out)
+	return out
+}
+
+// writeMTU writes one direction; again says that its devices were listed already.
+func writeMTU(out *printer, m *path.MTU, again bool) {
 	out.line(span{fmt.Sprintf("%s  %s → %s  ", m.Direction, mtuEnd(m.SrcName, m.Src), mtuEnd(m.DstName, m.Dst)), bold},
 		span{passText(m), mtuStyle(m)})
 	device := 0
 	for i := range m.Links {
 		device = max(device, columns(m.Links[i].Device))
 	}
-	if len(m.Links) > 0 {
+	switch {
+	case again:
+		writeAgain(out, m)
+	case len(m.Links) > 0:
 		out.line(span{"      MTU  carries", dim})
-	}
-	for i := range m.Links {
-		writeLink(out, &m.Links[i], min(device, maxDevice))
+		for i := range m.Links {
+			writeLink(out, &m.Links[i], min(device, maxDevice))
+		}
 	}
 	for _, f := range mtuFacts(m) {
-		labelled(out, f[0], plain, f[1])
+		if !again || f[0] != "GSO" && f[0] != "note" {
+			labelled(out, f[0], plain, f[1])
+		}
 	}
+}
+
+// writeAgain says in one line what the list of devices would.
+func writeAgain(out *printer, m *path.MTU) {
+	text := "the same devices in reverse"
+	if i := slices.IndexFunc(m.Links, func(l path.MTULink) bool { return l.Limit }); i >= 0 {
+		l := m.Links[i]
+		text += fmt.Sprintf("; the limit is %s in %s (MTU %d)", l.Device, linkPlace(&l), l.MTU)
+	}
+	labelled(out, "path", plain, text)
+}
+
+// linkPlace is "container web", or the name of a namespace.
+func linkPlace(l *path.MTULink) string {
+	if l.Container != "" {
+		return "container " + l.Container
+	}
+	return l.Namespace
 }
 
 // mtuEnd is "web, 10.0.0.2:80".
@@ -78,11 +115,7 @@ func writeLink(out *printer, l *path.MTULink, device int) {
 	if l.Limit {
 		st, mark = yellow, "  ◀ the limit"
 	}
-	where := l.Namespace
-	if l.Container != "" {
-		where = "container " + l.Container
-	}
-	text := fmt.Sprintf("    %5d    %5d  %s  %s", l.MTU, l.Carries, pad(l.Device, device), where)
+	text := fmt.Sprintf("    %5d    %5d  %s  %s", l.MTU, l.Carries, pad(l.Device, device), linkPlace(l))
 	if l.Outer != nil {
 		text += fmt.Sprintf(", in VXLAN %d (%d bytes)", l.Outer.VNI, l.Overhead)
 	}
@@ -103,6 +136,12 @@ func mtuFacts(m *path.MTU) [][2]string {
 	}
 	add("too big", tooBigText(m))
 	add("non-DF", cutText(m))
+	if m.Fragmented != nil {
+		add("cut", fmt.Sprintf("above %d bytes, at %s", m.FragmentsAbove, spotText(m.Fragmented)))
+	}
+	if m.LimitRoute != "" {
+		add("limit", m.LimitRoute)
+	}
 	if m.TCPPacket > 0 {
 		add("TCP", fmt.Sprintf("sends up to %d bytes on this connection (MSS of both sides)", m.TCPPacket))
 	}
@@ -126,9 +165,13 @@ func tooBigText(m *path.MTU) string {
 	}
 	switch e.Kind {
 	case path.TooBigRefused:
-		return "the sender's own kernel does not send it"
+		return "the sender's own kernel does not send it, and knows the MTU"
 	case path.TooBigAnswered:
-		return fmt.Sprintf("dropped%s; the ICMP error of %s (MTU %d) reached the sender: path MTU discovery works", at, e.From, e.NextHopMTU)
+		from := "of " + e.From
+		if e.From == m.DstName { // VXLAN devices answer so (iptunnel_pmtud_build_icmp)
+			from = "in the name of " + e.From
+		}
+		return fmt.Sprintf("dropped%s; the ICMP error %s (MTU %d) reached the sender: path MTU discovery works", at, from, e.NextHopMTU)
 	case path.TooBigUnanswered:
 		s := "dropped" + at + "; the ICMP error"
 		if e.NextHopMTU > 0 {

@@ -20,7 +20,7 @@ type TooBigEnd string
 
 // The ends of a packet that was too big.
 const (
-	// TooBigRefused: the sender's own kernel refused to send it.
+	// TooBigRefused: the sender's own kernel did not send it, and knows the MTU.
 	TooBigRefused TooBigEnd = "refused"
 	// TooBigAnswered: a router dropped it, and its ICMP error reached the sender.
 	TooBigAnswered TooBigEnd = "icmp-error"
@@ -64,6 +64,12 @@ type MTU struct {
 	Discovery Discovery `json:"discovery"`
 	Links     []MTULink `json:"links"`
 	End       *MTUEnd   `json:"end,omitempty"`
+	// FragmentsAbove is the size above which packets pass in fragments only, cut at Fragmented: those of
+	// a tunnel that may be cut; 0 if none are.
+	FragmentsAbove int    `json:"fragments_above,omitempty"`
+	Fragmented     *Where `json:"fragmented,omitempty"`
+	// LimitRoute names the route that is the limit, where no device is.
+	LimitRoute string `json:"limit_route,omitempty"`
 	// Probes counts the sizes that were tried.
 	Probes int `json:"probes"`
 	// Notes are sentences on what else was seen.

@@ -343,9 +343,9 @@ func TestMTUFloor(t *testing.T) {
 	}
 }
 
-// tunnel joins the namespaces a and b by VXLAN over a link of 1500 bytes: bridged, as Docker's overlays are,
+// mtuTunnel joins the namespaces a and b by VXLAN over a link of 1500 bytes: bridged, as Docker's overlays are,
 // or with an address on the tunnel's device.
-func tunnel(t *testing.T, v6, bridged bool) *lab.Lab {
+func mtuTunnel(t *testing.T, v6, bridged bool) *lab.Lab {
 	t.Helper()
 	l := labtest.New(t, lab.Options{})
 	if v6 && !l.IPv6() {
@@ -385,7 +385,7 @@ func TestMTUVXLAN(t *testing.T) {
 	for _, bridged := range []bool{true, false} {
 		t.Run(fmt.Sprintf("bridged %v", bridged), func(t *testing.T) {
 			both(t, func(t *testing.T, v6 bool) {
-				l := tunnel(t, v6, bridged)
+				l := mtuTunnel(t, v6, bridged)
 				for _, ns := range l.Namespaces() {
 					labtest.Must(t, ns.WaitUp(t.Context()))
 					if ns.Name == "b" {

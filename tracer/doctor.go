@@ -213,7 +213,7 @@ func (d *examiner) hosts(ctx context.Context) ([]*doctor.Host, error) {
 		if h.Engine.Orphans > 0 {
 			h.InferNetworks()
 		}
-		if e := engines[i]; e.Alive && h.NS.Rules != nil && !e.Rootless {
+		if e := engines[i]; e.Alive && h.NS.Rules != nil && !e.Rootless && !e.Podman { // Podman's rules are others
 			state := expectState(e, d.engines.Containers(), d.engines.Networks())
 			h.Missing = expect.Check(&state, h.NS.Rules)
 			if len(h.Missing) > 0 {

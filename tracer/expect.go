@@ -56,7 +56,7 @@ func (s *session) compare(inode uint32, rules *firewall.Ruleset) *diagnose.Expec
 	ctx, cancel := context.WithTimeout(context.Background(), dockerPatience)
 	defer cancel()
 	for _, e := range s.t.engines.Described(ctx) {
-		if e.NetNS != inode {
+		if e.NetNS != inode || e.Podman { // whose rules are others
 			continue
 		}
 		state := expectState(e, s.t.engines.Containers(), s.t.engines.Networks())
@@ -74,6 +74,7 @@ func (s *session) compare(inode uint32, rules *firewall.Ruleset) *diagnose.Expec
 			out.Since = firewallSince(e)
 		}
 		out.Missing, out.Networks = append(out.Missing, missing...), append(out.Networks, state.Networks...)
+		out.NoIPv6 = !state.IP6Tables && !state.NFTables
 		out.Assumed, out.LiveRestore = out.Assumed || state.Assumed, e.LiveRestore
 	}
 	return out

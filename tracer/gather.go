@@ -23,6 +23,7 @@ func (s *session) gather(p *path.Path) *diagnose.Facts {
 	lost := s.readings.lostEvents(s.lost)
 	f := &diagnose.Facts{
 		Probe:  s.probe,
+		Dialed: s.dialed.AddrPort,
 		Target: s.targetFact(p),
 		Source: s.sourceFact(),
 		Lookup: s.lookup.result(),
@@ -252,6 +253,7 @@ func (s *session) describe(e *diagnose.Endpoint, c *docker.Container) {
 	for _, n := range s.t.engines.Networks() {
 		internal[n.ID] = n.Internal
 	}
+	c = s.shares(e, c)
 	e.Networks = []diagnose.Network{}
 	for _, ep := range c.Endpoints {
 		e.Networks = append(e.Networks, diagnose.Network{
@@ -263,6 +265,31 @@ func (s *session) describe(e *diagnose.Endpoint, c *docker.Container) {
 	for _, p := range c.Ports {
 		e.Published = append(e.Published, published(p))
 	}
+	for _, p := range c.Configured {
+		e.Configured = append(e.Configured, published(p))
+	}
+}
+
+// shares says with whom a container shares its namespace, and returns the one whose namespace it is:
+// the networks and ports are those of that one.
+func (s *session) shares(e *diagnose.Endpoint, c *docker.Container) *docker.Container {
+	owner := c
+	for _, other := range s.t.engines.Containers() {
+		if other.Engine != c.Engine || other.ID == c.ID {
+			continue
+		}
+		if other.ID == c.JoinedID {
+			owner, e.Joined = other, other.Name
+		}
+		if c.NetNS != 0 && other.NetNS == c.NetNS && !c.HostNetwork() {
+			e.Sharers = append(e.Sharers, other.Name)
+		}
+	}
+	e.HostNetwork = owner.HostNetwork()
+	for _, engine := range s.t.engines.List() {
+		e.Podman = e.Podman || engine.Index == c.Engine && engine.Podman
+	}
+	return owner
 }
 
 func validAddrs(list ...netip.Addr) []netip.Addr {

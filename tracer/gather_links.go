@@ -85,7 +85,7 @@ func (s *session) readPeers(f *diagnose.Facts, ns *diagnose.Namespace) {
 
 func linkFact(l topo.Link) diagnose.Link {
 	out := diagnose.Link{
-		Index: l.Index, Name: l.Name, Kind: l.Kind, Up: l.Up, Carrier: l.Carrier, Master: l.Master,
+		Index: l.Index, Name: l.Name, Kind: l.Kind, Mode: l.Mode, Up: l.Up, Carrier: l.Carrier, Master: l.Master,
 		PeerNetNS: l.PeerNetNS, PeerIndex: l.PeerIndex, MTU: l.MTU, MAC: l.HardwareAddr, Addrs: l.Addrs,
 	}
 	if l.BridgePortState != "" {

@@ -96,7 +96,7 @@ func (s *session) listeners(inode uint32, proto path.Proto) ([]diagnose.Listener
 	out := []diagnose.Listener{}
 	for _, l := range list {
 		out = append(out, diagnose.Listener{
-			Proto: proto, Addr: l.Addr, Queue: l.Queue, QueueMax: l.Backlog,
+			Proto: proto, Addr: l.Addr, V6Only: l.V6Only, Queue: l.Queue, QueueMax: l.Backlog,
 			Process: l.Process, PID: l.PID, Container: containerOf(l.Cgroups, names), Forward: l.Forward,
 			Stranger: l.PID != 0 && own != "" && !slices.Contains(l.Cgroups, own),
 		})

@@ -143,14 +143,17 @@ func (s *session) resolve(ctx context.Context, src *docker.Container, tgt target
 	return fact, nil
 }
 
-// askerResolver looks up host names as the source would, if that is a container, else as this process
-// does.
+// askerResolver looks up host names as the source would, if that is a container, else as the containers of
+// the overlay networks here do, else as this process does.
 type askerResolver struct{ t *Tracer }
 
 // LookupNetIP implements target.Resolver.
 func (r askerResolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	src := r.t.source.Container
 	if src == nil || src.PID == 0 {
+		if addrs := r.t.overlayName(ctx, host); len(addrs) > 0 {
+			return addrs, nil
+		}
 		return net.DefaultResolver.LookupNetIP(ctx, network, host)
 	}
 	a, err := newAsker(src, r.t.source.NetNSPath)
@@ -163,6 +166,11 @@ func (r askerResolver) LookupNetIP(ctx context.Context, network, host string) ([
 		return nil, err
 	case got.Status == resolve.Found:
 		return got.Addrs, nil
+	}
+	if addrs := r.t.overlayName(ctx, host); len(addrs) > 0 {
+		return addrs, nil // it is there, and the source does not share its network
+	}
+	switch {
 	case got.Status == resolve.NotFound:
 		return nil, &net.DNSError{Err: "no such host", Name: host, Server: got.Server.String(), IsNotFound: true}
 	}

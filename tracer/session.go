@@ -202,6 +202,7 @@ func (s *session) decide(p *path.Path, v Verdict) {
 	defer s.mu.Unlock()
 	s.flows[v.Outcome]++
 	s.decided++
+	s.t.forPodman(&v)
 	s.t.cfg.OnFlow(Flow{Path: p, Verdict: v, Decided: time.Now()})
 	if s.decided == s.t.cfg.Count {
 		close(s.reached)

@@ -137,9 +137,12 @@ func (t *Tracer) openNames(ctx context.Context, ports chan<- []uint16) error {
 	}
 	err := t.findNames(ctx)
 	var unknown *target.UnknownError
-	if pending := t.engines.Pending(); errors.As(err, &unknown) && len(pending) > 0 {
-		t.cfg.OnNote(fmt.Sprintf("%q may be a name that only Docker knows: waiting for the engine at %s",
-			unknown.Name, strings.Join(pending, " and at ")))
+	// An engine that was silent when the name was looked for may have answered meanwhile.
+	if pending := t.engines.Pending(); errors.As(err, &unknown) && len(pending)+len(unknown.Silent) > 0 {
+		if len(pending) > 0 {
+			t.cfg.OnNote(fmt.Sprintf("%q may be a name that only Docker knows: waiting for the engine at %s",
+				unknown.Name, strings.Join(pending, " and at ")))
+		}
 		t.awaitEngines(ctx)
 		err = t.findNames(ctx)
 	}

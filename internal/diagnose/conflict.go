@@ -120,7 +120,13 @@ func (a *analysis) takenByStranger(s served) *finding {
 		a.spaceName(s.netns), a.p.Target.Port(), a.p.Proto, a.asker(), a.f.Target.Container)
 	f.evidence = []string{a.ownerFact(s.netns, l), "container " + a.f.Target.Container + " is in the host's network, where it " +
 		"shares the ports with all others"}
-	f.remedy = append(f.remedy, a.conflictRemedy(l)...)
+	free := "stop what has the port"
+	if l.Container != "" {
+		free = "docker stop " + quote(l.Container)
+	}
+	f.remedy = append([]string{a.listOwner(s.netns)}, fmt.Sprintf("let container %s listen on a port of its own: in "+
+		"the host's network there is each port once", a.f.Target.Container), free+"  # then "+
+		quote(a.f.Target.Container)+" can have port "+fmt.Sprint(a.p.Target.Port()))
 	return f
 }
 

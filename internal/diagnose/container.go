@@ -176,6 +176,10 @@ func explainLocalError(a *analysis, _ *end) *finding {
 		down.evidence = append(f.evidence, down.evidence...)
 		return down
 	}
+	if outside := explainOverlayOutside(a, &end{}); outside != nil {
+		outside.evidence, outside.where = append(f.evidence, outside.evidence...), f.where
+		return outside
+	}
 	if internal := a.onlyInternal(); internal != "" && pr.Errno == "ENETUNREACH" {
 		return a.cannotLeave(f, internal)
 	}
@@ -184,6 +188,7 @@ func explainLocalError(a *analysis, _ *end) *finding {
 		f.cause = path.CauseNoRoute
 		f.says = fmt.Sprintf("nothing could be sent, since %s has no route to %s", a.asker(), a.target())
 		f.remedy = a.routeRemedy(&noRoute{h: h, dst: dst})
+		a.lacksFamily(f, dst)
 	case pr.Errno == "EHOSTUNREACH" && (pr.RoundTrip >= arpGivesUp || a.unresolved(h.NetNS, dst)):
 		f.cause = path.CauseNeighbourUnresolved
 		f.where.Stage = path.StageNeighbour
@@ -198,6 +203,36 @@ func explainLocalError(a *analysis, _ *end) *finding {
 		f.remedy = []string{a.command(h, "ip route"), a.command(h, "ip rule")}
 	}
 	return f
+}
+
+// lacksFamily adds that the source's networks give it no address with which it could reach dst.
+func (a *analysis) lacksFamily(f *finding, dst netip.Addr) {
+	s := &a.f.Source
+	if s.Container == "" || s.HostNetwork || len(s.Networks) == 0 {
+		return
+	}
+	family, option := "IPv4", ""
+	if dst.Is6() {
+		family, option = "IPv6", " --ipv6"
+	}
+	for _, n := range s.Networks {
+		if n.Name == "none" {
+			f.evidence = append(f.evidence, fmt.Sprintf("container %s is on network none: it has nothing but a loopback device", s.Container))
+			f.remedy = []string{
+				"docker network disconnect none " + quote(s.Container) + "  # which allows no other network beside it",
+				"docker network connect NETWORK " + quote(s.Container),
+			}
+			return
+		}
+		for _, addr := range n.Addrs {
+			if addr.Is6() == dst.Is6() {
+				return
+			}
+		}
+	}
+	f.evidence = append(f.evidence, fmt.Sprintf("container %s is on %s and has no %s address", s.Container, networkNames(s.Networks), family))
+	f.remedy = append(f.remedy, fmt.Sprintf("docker network create%s with-%s && docker network connect with-%[2]s %s  # a network with %s",
+		option, strings.ToLower(family), quote(s.Container), family))
 }
 
 // cannotLeave completes the finding about a source whose networks are internal.

@@ -18,16 +18,37 @@ const (
 // delivered words a success.
 func (a *analysis) delivered(s served) finding {
 	f := finding{outcome: path.Delivered}
+	who := a.target()
+	if l := a.sharedListener(s); l != nil {
+		f.evidence = []string{a.ownerFact(s.netns, l)}
+		if l.Container != "" && l.Container != a.f.Target.Container {
+			who = fmt.Sprintf("%s, which shares the network of %s,", l.Container, a.f.Target.Container)
+		}
+	}
 	switch {
 	case !s.answered:
 		f.says = fmt.Sprintf("%s took the datagram from %s, and no answer came%s",
-			a.target(), a.asker(), a.within())
+			who, a.asker(), a.within())
 	case a.roundTrip() > 0:
-		f.says = fmt.Sprintf("%s answered %s in %s", a.target(), a.asker(), span(a.roundTrip()))
+		f.says = fmt.Sprintf("%s answered %s in %s", who, a.asker(), span(a.roundTrip()))
 	default:
-		f.says = fmt.Sprintf("%s answered %s", a.target(), a.asker())
+		f.says = fmt.Sprintf("%s answered %s", who, a.asker())
 	}
 	return f
+}
+
+// sharedListener returns the socket that took the request in a namespace of several containers, where
+// the address does not tell which of them it was; nil if there is no doubt, or the process is unknown.
+func (a *analysis) sharedListener(s served) *Listener {
+	t := &a.f.Target
+	if t.Container == "" || !t.HostNetwork && t.Joined == "" && len(t.Sharers) == 0 || a.p.Proto == path.ICMP {
+		return nil
+	}
+	l := a.listenerAt(s.netns, a.p.Target)
+	if l == nil || l.Process == "" || l.Process == processProxy {
+		return nil
+	}
+	return l
 }
 
 // within says " within 2 s" if it is known how long an answer was waited for.

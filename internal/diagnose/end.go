@@ -56,6 +56,9 @@ func (a *analysis) endOf(p *path.Packet, ph phase) end {
 
 // see takes in an observation on the packet's way.
 func (e *end) see(h *path.Hop) {
+	if e.drop != nil && isLookup(h) {
+		return // not the packet itself: somebody asks for the same route
+	}
 	if e.drop != nil {
 		// It went on: what was dropped was not this packet but an earlier form of it.
 		e.drop = nil

@@ -24,7 +24,7 @@ func ExplainNoTraffic(f *Facts) path.Verdict {
 	if f == nil {
 		f = &Facts{}
 	}
-	a := &analysis{p: &path.Path{}, f: f}
+	a := &analysis{p: &path.Path{Server: f.Dialed}, f: f}
 	return a.finish(a.noTraffic(), end{})
 }
 
@@ -79,7 +79,7 @@ type explainer func(*analysis, *end) *finding
 // does not run precedes all: whatever else is repaired, the flow cannot succeed.
 func explainers() []explainer {
 	return []explainer{
-		explainNotRunning, explainStale, explainMasquerade,
+		explainNotRunning, explainStale, explainOverlayOutside, explainMasquerade,
 		explainDuplicateAddress, explainWrongNeighbour, explainBypassedLink, explainSubnetOverlap,
 		explainBridgeNetfilter, explainMartian,
 		explainConntrack,

@@ -13,6 +13,8 @@ import (
 type Facts struct {
 	// Probe is the result of the one probe that was sent; nil in passive mode.
 	Probe *Probe
+	// Dialed is where the probe was sent, or was to be sent; invalid in passive mode.
+	Dialed netip.AddrPort
 	// Target and Source are the two ends as the user named them; Source is zero without --from.
 	Target, Source Endpoint
 	// Publications are all published ports of the host that the target is an address of; nil if the
@@ -103,6 +105,16 @@ type Endpoint struct {
 	Networks []Network
 	// Published lists its published ports; nil if unknown.
 	Published []Published
+	// Joined is the container whose network namespace this one is in (--network container:X); "" if it
+	// has one of its own. HostNetwork says that it is in its host's.
+	Joined      string
+	HostNetwork bool
+	// Sharers are the other containers in its namespace, the host's not counted.
+	Sharers []string
+	// Podman says that its engine is Podman.
+	Podman bool
+	// Configured lists the ports that it was started to publish, whether or not the engine does.
+	Configured []Published
 	// Rivals are the running containers that publish a port which this one, not running, is to publish.
 	Rivals []string
 	// Port is the port that was asked for; 0 if none. PortKind says what kind of port that is.
@@ -189,6 +201,7 @@ type Link struct {
 	Index uint32
 	Name  string
 	Kind  string // veth, bridge, vxlan, …; "" for hardware
+	Mode  string // of a macvlan: bridge, private, vepa, …; of an ipvlan: l2, l3, l3s; else ""
 	Up    bool   // administratively up
 	// Carrier is the operational state: false if the peer or the cable is down.
 	Carrier bool
@@ -217,6 +230,8 @@ type Neighbour struct {
 type Listener struct {
 	Proto path.Proto
 	Addr  netip.AddrPort // unspecified address: every address
+	// V6Only is set on an IPv6 socket that is known not to take IPv4.
+	V6Only bool
 	// Queue and QueueMax are the accept queue's length and limit (TCP), or bytes queued and the
 	// buffer size (UDP); QueueMax 0 means unknown.
 	Queue, QueueMax uint32

@@ -12,6 +12,8 @@ type Expected struct {
 	// Assumed is set if how the engine was started could not be read: it may have been told to make
 	// no rules.
 	Assumed bool
+	// NoIPv6 is set if the engine makes no rules for IPv6.
+	NoIPv6 bool
 	// LiveRestore is set if containers outlive a restart of the engine.
 	LiveRestore bool
 	// Since says what may have taken the rules away, and when: "firewalld was started at ..."; "" if

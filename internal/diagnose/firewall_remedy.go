@@ -155,8 +155,8 @@ func (a *analysis) firewalldAllow(h *path.Hop, p *firewall.Packet) []string {
 func (a *analysis) isolationRemedy(e *end, r *ruling, c *firewall.Candidate) []string {
 	src, dst := a.f.Source, a.f.Target
 	if r.packet.In == r.packet.Out {
-		return []string{fmt.Sprintf("docker network create shared && docker network connect shared %s && docker network connect shared %s"+
-			"  # this network was made with enable_icc=false: its containers may not talk", nameOr(src, "SOURCE"), nameOr(dst, "TARGET"))}
+		return append([]string{"docker network create shared  # the present one was made with enable_icc=false"},
+			connectBoth("shared", nameOr(src, "SOURCE"), nameOr(dst, "TARGET"))...)
 	}
 	if src.Container != "" && dst.Container != "" && len(dst.Networks) > 0 {
 		asker, n := src.Container, dst.Networks[0].Name
@@ -167,6 +167,14 @@ func (a *analysis) isolationRemedy(e *end, r *ruling, c *firewall.Candidate) []s
 			quote(src.Container))}
 	}
 	return nil
+}
+
+// connectBoth brings two containers into a network.
+func connectBoth(network, a, b string) []string {
+	return []string{
+		fmt.Sprintf("docker network connect %s %s", network, a),
+		fmt.Sprintf("docker network connect %s %s", network, b),
+	}
 }
 
 func nameOr(e Endpoint, other string) string {

@@ -30,19 +30,25 @@ next:
 	return out
 }
 
-// listenerAt returns the listener of a namespace that takes requests to ap, or nil. A socket on the
-// unspecified IPv6 address takes IPv4 as well.
+// listenerAt returns the listener of a namespace that takes requests to ap, or nil.
 func (a *analysis) listenerAt(ns uint32, ap netip.AddrPort) *Listener {
 	var wild *Listener
 	for _, l := range portListeners(a.space(ns), a.p.Proto, ap.Port()) {
 		switch {
 		case l.Addr.Addr().Unmap() == ap.Addr().Unmap():
 			return &l
-		case l.Addr.Addr().IsUnspecified() && (l.Addr.Addr().Is6() || ap.Addr().Unmap().Is4()):
+		case l.takesAll(ap.Addr()):
 			wild = &l
 		}
 	}
 	return wild
+}
+
+// takesAll reports whether a socket takes requests to every address of the family of addr. One on the
+// unspecified IPv6 address takes IPv4 as well, unless it was told not to (IPV6_V6ONLY).
+func (l *Listener) takesAll(addr netip.Addr) bool {
+	on := l.Addr.Addr()
+	return on.IsUnspecified() && (on.Is4() == addr.Unmap().Is4() || on.Is6() && !l.V6Only)
 }
 
 // explainNotListening: the target's own stack answered that the port is closed.
@@ -229,11 +235,14 @@ func explainPublishedElsewhere(a *analysis, e *end) *finding {
 		return nil
 	}
 	var names, evidence []string
+	addr := a.p.Server.Addr().Unmap()
+	otherFamily := true // is all that keeps them apart
 	for _, p := range a.f.Publications {
 		if p.HostPort != a.p.Server.Port() || p.Proto != a.p.Proto || p.takes(a.p.Server, a.p.Proto) {
 			continue
 		}
 		evidence = append(evidence, "container "+p.Container+" publishes "+p.String())
+		otherFamily = otherFamily && p.HostIP.IsUnspecified() && p.HostIP.Is4() != addr.Is4()
 		if !hasString(names, p.Container) {
 			names = append(names, p.Container)
 		}
@@ -241,15 +250,19 @@ func explainPublishedElsewhere(a *analysis, e *end) *finding {
 	if len(names) == 0 {
 		return nil
 	}
+	again := fmt.Sprintf("create the container again with -p %s:%d:CONTAINER_PORT/%s  # its writable layer is lost",
+		addr, a.p.Server.Port(), a.p.Proto)
+	if otherFamily {
+		again = "ask for an IPv6 address of the host"
+		if addr.Is6() {
+			again = "ask for an IPv4 address of the host"
+		}
+	}
 	return &finding{
 		cause: path.CauseNotPublished, where: mergeWhere(h, e), evidence: evidence,
 		says: fmt.Sprintf("container %s publishes port %d/%s, but not on %s", names[0], a.p.Server.Port(), a.p.Proto,
 			a.p.Server.Addr()),
-		remedy: []string{
-			"docker port " + quote(names[0]),
-			fmt.Sprintf("create the container again with -p %s:%d:CONTAINER_PORT/%s  # its writable layer is lost",
-				a.p.Server.Addr(), a.p.Server.Port(), a.p.Proto),
-		},
+		remedy: []string{"docker port " + quote(names[0]), again},
 	}
 }
 
@@ -311,7 +324,8 @@ func (p Published) String() string {
 
 // takes reports whether the published port is for a request to ap.
 func (p Published) takes(ap netip.AddrPort, proto path.Proto) bool {
-	anyAddr := !p.HostIP.IsValid() || p.HostIP.IsUnspecified() || !ap.Addr().IsValid()
+	anyAddr := !p.HostIP.IsValid() || !ap.Addr().IsValid() ||
+		p.HostIP.IsUnspecified() && p.HostIP.Is4() == ap.Addr().Unmap().Is4()
 	return p.HostPort == ap.Port() && p.Proto == proto &&
 		(anyAddr || p.HostIP.Unmap() == ap.Addr().Unmap())
 }

@@ -258,10 +258,14 @@ func explainMasquerade(a *analysis, e *end) *finding {
 	list, _ := a.missing(h.NetNS, out)
 	list = stopping(list, path.CauseMasqueradeMissing)
 	f := &finding{cause: path.CauseMasqueradeMissing, where: whereOf(h, path.Request)}
+	if a.wayBackFails(e) != nil {
+		f.outcome = path.Lost // whatever was answered: it did not leave
+	}
 	f.where.Stage = path.StagePostrouting
 	left := fmt.Sprintf("the request from %s left %s through %s with the private address %s, to which no "+
 		"answer finds back", a.asker(), a.place(h), h.Device, h.SrcAddr.Addr())
-	f.evidence = []string{fmt.Sprintf("%s in %s sent it as %s to %s", h.Device, a.place(h), h.SrcAddr, h.DstAddr)}
+	f.evidence = []string{fmt.Sprintf("%s in %s sent it as %s to %s", h.Device, a.place(h), address(h.SrcAddr),
+		address(h.DstAddr))}
 	switch {
 	case len(list) > 0:
 		f.says = left + ": " + list[0].Sentence
@@ -272,10 +276,47 @@ func explainMasquerade(a *analysis, e *end) *finding {
 			"docker network inspect -f '{{json .Options}}' " + quote(n.Name) + "  # enable_ip_masquerade is false",
 			"make the network anew without that option, or give the other hosts a route to its subnet",
 		}
-	default:
+	case !a.unmasked(f, h, n, left):
 		return nil
 	}
 	return f
+}
+
+// unmasked words that a network is not masqueraded although it was not made so: its engine makes no
+// rules for the family, or the network is routed. It returns false if neither is the case.
+func (a *analysis) unmasked(f *finding, h *path.Hop, n *expect.Network, left string) bool {
+	v6, mode, subnet := a.isV6(h), n.Mode4, n.SubnetOf(h.SrcAddr.Addr())
+	if v6 {
+		mode = n.Mode6
+	}
+	route := fmt.Sprintf("ip route add %s via %s  # on the other hosts: then answers find back", subnet,
+		either(a.addrOf(h.NetNS, h.Device, v6), "THIS_HOST"))
+	switch {
+	case mode == expect.Routed:
+		f.says = fmt.Sprintf("%s: network %s is routed (gateway_mode=routed), so the others need a route to %s", left, n.Name, subnet)
+		f.remedy = []string{route}
+	case v6 && a.space(h.NetNS).Expected.NoIPv6:
+		f.says = left + ": the engine makes no rules for IPv6 (ip6tables is off), so nothing masquerades network " + n.Name
+		f.remedy = []string{`set "ip6tables": true and "experimental": true in /etc/docker/daemon.json and restart docker` +
+			"  # the default from Docker 27 on", route}
+	default:
+		return false
+	}
+	return true
+}
+
+// addrOf returns an address of a device, "" if none is known.
+func (a *analysis) addrOf(ns uint32, device string, v6 bool) string {
+	l := a.linkNamed(ns, device)
+	if l == nil {
+		return ""
+	}
+	for _, p := range l.Addrs {
+		if p.Addr().Is6() == v6 && p.Addr().IsGlobalUnicast() {
+			return p.Addr().String()
+		}
+	}
+	return ""
 }
 
 // answerAstray reports whether the end is one that a wrong source address explains: nothing came
@@ -284,7 +325,7 @@ func (a *analysis) answerAstray(e *end) bool {
 	switch {
 	case e.pkt == nil:
 		return false
-	case e.direction() == path.Reply || e.phase == phaseAck:
+	case e.direction() == path.Reply || e.phase == phaseAck || a.wayBackFails(e) != nil:
 		return true
 	case e.drop != nil:
 		return e.drop.Reason == "IP_RPFILTER" || strings.HasPrefix(e.drop.Reason, "IP_LOCAL_SOURCE") ||
@@ -322,10 +363,8 @@ func isWayOut(h *path.Hop) bool {
 // networkOf returns the network whose subnet holds addr, or nil.
 func networkOf(list []expect.Network, addr netip.Addr) *expect.Network {
 	for i := range list {
-		for _, p := range list[i].Subnets {
-			if p.Contains(addr.Unmap()) {
-				return &list[i]
-			}
+		if list[i].SubnetOf(addr).IsValid() {
+			return &list[i]
 		}
 	}
 	return nil

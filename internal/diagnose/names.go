@@ -77,6 +77,7 @@ func (a *analysis) nameProblem() *finding {
 	f.evidence = []string{fmt.Sprintf("%s does not have %s in its hosts file and asks %s", a.asker(), l.Name, l.Server)}
 	asker, target := quote(a.f.Source.Container), quote(a.f.Target.Container)
 	switch {
+	case a.nameless(f):
 	case l.DockerAnswers:
 		f.says = fmt.Sprintf("%s cannot resolve the name %s: Docker's DNS server does not know it, and those that it asks "+
 			"did not answer within %s", a.asker(), l.Name, span(l.Waited))
@@ -95,6 +96,40 @@ func (a *analysis) nameProblem() *finding {
 		f.remedy = []string{fmt.Sprintf("docker inspect -f '{{json .HostConfig.Dns}} {{.HostConfig.NetworkMode}}' %s", asker)}
 	}
 	return f
+}
+
+// nameless words that an end has no name, or knows none, for the kind of network it is in; it returns
+// false if it is none of these.
+func (a *analysis) nameless(f *finding) bool {
+	l, s, t := a.f.Lookup, &a.f.Source, &a.f.Target
+	cannot := fmt.Sprintf("%s cannot resolve the name %s: ", a.asker(), l.Name)
+	switch {
+	case t.Joined != "":
+		f.says = fmt.Sprintf("%s%s is in the network of container %s and has no name of its own", cannot, t.Container, t.Joined)
+		f.remedy = []string{"ask for the name of container " + t.Joined + " instead"}
+	case t.HostNetwork:
+		f.says = fmt.Sprintf("%s%s is in the host's network, where containers have no names", cannot, t.Container)
+		f.remedy = []string{"ask for an address of the host, or start " + quote(s.Container) + " with --add-host " +
+			quote(l.Name) + ":host-gateway"}
+	case s.HostNetwork && t.Container != "":
+		f.says = fmt.Sprintf("%s%s is in the host's network, where names of containers are not known", cannot, s.Container)
+		f.remedy = []string{"ask for the address of " + t.Container + ", or for a port that it publishes on the host"}
+	case s.Podman && t.Container != "" && l.Server.Addr() != dockerDNS():
+		f.evidence = append(f.evidence, "Podman's own name server is not among those it asks: a network has one only with"+
+			" dns_enabled, for which CNI needs the plugin dnsname, netavark aardvark-dns")
+		f.remedy = []string{"podman network inspect " + quote(firstNetwork(s)) + "  # is dns_enabled true?"}
+	default:
+		return false
+	}
+	return true
+}
+
+// firstNetwork names a network of an end.
+func firstNetwork(e *Endpoint) string {
+	if len(e.Networks) == 0 {
+		return "NETWORK"
+	}
+	return e.Networks[0].Name
 }
 
 // otherAddress tells that the name has another address for the asker, or nil if it has the target's.

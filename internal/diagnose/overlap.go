@@ -3,7 +3,6 @@ package diagnose
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -104,57 +103,4 @@ func (a *analysis) overlap(e *end, h *path.Hop, s *Subnet, addr netip.Addr, dev 
 			"keep Docker off such subnets: set default-address-pools in /etc/docker/daemon.json",
 		},
 	}
-}
-
-// explainMacvlan: a host and a macvlan or ipvlan device on one of its own devices do not hear each
-// other; the kernel keeps the two apart (macvlan_broadcast_one, ipvlan_process_multicast).
-func explainMacvlan(a *analysis, e *end) *finding {
-	h, addr := a.lastLeg(e)
-	if h == nil || !addr.IsValid() {
-		return nil
-	}
-	dev := a.linkNamed(h.NetNS, string(a.outDevice(e, h)))
-	if dev == nil {
-		return nil
-	}
-	for _, p := range a.plugsOf(addr) {
-		if isMacvlan(p.dev) && p.dev.PeerNetNS == h.NetNS && p.dev.PeerIndex == dev.Index {
-			return a.macvlan(e, h, p.dev, a.spaceName(p.ns), dev.Name)
-		}
-		if isMacvlan(dev) && dev.PeerNetNS == p.ns && dev.PeerIndex == p.dev.Index {
-			return a.macvlan(e, h, dev, a.place(h), p.dev.Name)
-		}
-	}
-	return nil
-}
-
-func isMacvlan(l *Link) bool {
-	return l != nil && (l.Kind == "macvlan" || l.Kind == "macvtap" || l.Kind == "ipvlan" || l.Kind == "ipvtap")
-}
-
-// macvlan words the isolation of l, a device above parent, which the address addr is or speaks to.
-func (a *analysis) macvlan(e *end, h *path.Hop, l *Link, whose, parent string) *finding {
-	host, mode := l.PeerNetNS, "mode bridge"
-	if strings.HasPrefix(l.Kind, "ipvlan") {
-		mode = "mode l2"
-	}
-	f := &finding{
-		cause: path.CauseMacvlanHostIsolation, where: whereOf(h, e.direction()),
-		says: fmt.Sprintf("%s got no further than %s: a host does not reach its own %s container over the device"+
-			" below it (%s), nor the container its host", a.subject(e), a.place(h), l.Kind, parent),
-		evidence: []string{fmt.Sprintf("%s in %s is a %s device on %s of %s", l.Name, whose, l.Kind, parent,
-			a.spaceName(host))},
-		remedy: []string{
-			a.commandIn(host, "", fmt.Sprintf("ip link add host-side link %s type %s %s", quote(parent), l.Kind, mode)),
-			a.commandIn(host, "", "ip link set host-side up"),
-		},
-	}
-	for _, p := range l.Addrs {
-		if p.Addr().IsGlobalUnicast() {
-			f.remedy = append(f.remedy, a.commandIn(host, "", fmt.Sprintf("ip route add %s/%d dev host-side",
-				p.Addr(), p.Addr().BitLen()))+"  # lasts until the next boot")
-			break
-		}
-	}
-	return f
 }

@@ -176,6 +176,9 @@ func explainNoRoute(a *analysis, e *end) *finding {
 }
 
 func (a *analysis) findNoRoute(e *end) *noRoute {
+	if h := a.wayBackFails(e); h != nil {
+		return &noRoute{h: h, dst: h.DstAddr.Addr(), reply: true}
+	}
 	switch {
 	case e.drop != nil:
 		if !isNoRouteDrop(e.drop) || e.drop.Reason == "" && !a.lacksRoute(e.drop) {
@@ -193,6 +196,22 @@ func (a *analysis) findNoRoute(e *end) *noRoute {
 		return &noRoute{h: e.last, dst: dst, reply: back}
 	}
 	return a.noRouteBack(e)
+}
+
+// wayBackFails returns the failed look-up of a route for the answer to a packet that came to its end in a
+// stack: whatever the stack had to say, the asker did not get it. Nil if there is none.
+func (a *analysis) wayBackFails(e *end) *path.Hop {
+	if e.direction() != path.Request || e.pkt == nil || e.rst != nil || e.err != nil || a.probeRefused() {
+		return nil
+	}
+	at := e.at()
+	for i := range e.pkt.Hops {
+		h := &e.pkt.Hops[i]
+		if at != nil && h.Stage == path.StageRoute && h.Direction == path.Reply && sameSpace(h, at) && isNoRouteError(h.Error) {
+			return h
+		}
+	}
+	return nil
 }
 
 // noRouteBack reports that the request arrived and that the routes read afterwards lack one for the

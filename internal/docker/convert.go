@@ -92,6 +92,7 @@ func convertEndpoints(c *Container, in *container.NetworkSettings) []Endpoint {
 			GatewayV4: parseAddr(e.Gateway),
 			GatewayV6: parseAddr(e.IPv6Gateway),
 			MAC:       e.MacAddress,
+			Priority:  e.GwPriority,
 			Aliases:   aliases(c, e),
 		})
 	}

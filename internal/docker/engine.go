@@ -168,10 +168,11 @@ func (e *engine) sync(ctx context.Context, cli *client.Client, pid int) error {
 	ctx, cancel := context.WithTimeout(ctx, queryLimit)
 	defer cancel()
 	var raw []*rawContainer
-	var nets []network.Summary
+	var nets map[string]*Network
+	podman := isPodman(ctx, cli)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		nets, err = e.networkList(ctx, cli)
+		nets, err = e.networkList(ctx, cli, podman)
 		return err
 	})
 	group.Go(func() error {
@@ -195,17 +196,19 @@ func (e *engine) sync(ctx context.Context, cli *client.Client, pid int) error {
 	e.all.mu.RUnlock()
 	info.PID, info.Alive, info.Err, info.APIVersion = pid, true, nil, cli.ClientVersion()
 	info.NetNSPath, info.NetNS = e.locate.host(pid, raw)
+	info.Podman = podman
 	e.replace(info, raw, nets)
 	return nil
 }
 
-// networkList lists the networks. Only an inspection tells which hosts take part in an overlay.
-func (e *engine) networkList(ctx context.Context, cli *client.Client) ([]network.Summary, error) {
+// networkList lists the networks, by their identifier. Only an inspection tells which hosts take part in
+// an overlay.
+func (e *engine) networkList(ctx context.Context, cli *client.Client, podman bool) (map[string]*Network, error) {
 	list, err := cli.NetworkList(ctx, network.ListOptions{})
 	if err != nil {
 		return nil, err
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	group, inspecting := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
 	for i := range list {
 		if list[i].Driver != "overlay" {
@@ -213,13 +216,23 @@ func (e *engine) networkList(ctx context.Context, cli *client.Client) ([]network
 		}
 		group.Go(func() error {
 			// One that has just gone, or that is not in use here, has no peers.
-			if in, err := cli.NetworkInspect(ctx, list[i].ID, network.InspectOptions{}); err == nil {
+			if in, err := cli.NetworkInspect(inspecting, list[i].ID, network.InspectOptions{}); err == nil {
 				list[i].Peers = in.Peers
 			}
 			return nil
 		})
 	}
-	return list, group.Wait()
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	out := make(map[string]*Network, len(list))
+	for _, n := range list {
+		out[n.ID] = convertNetwork(e.index, n)
+	}
+	if podman {
+		asPodman(out, e.podmanNetworks(ctx, cli))
+	}
+	return out, nil
 }
 
 // inspect asks for containers, some at a time. One that vanished meanwhile is nil.
@@ -251,10 +264,10 @@ func (e *engine) inspect(ctx context.Context, cli *client.Client, ids []string) 
 }
 
 // replace makes a complete reading the state.
-func (e *engine) replace(info Engine, raw []*rawContainer, nets []network.Summary) {
+func (e *engine) replace(info Engine, raw []*rawContainer, nets map[string]*Network) {
 	e.all.mu.Lock()
 	defer e.all.mu.Unlock()
-	e.info, e.about = info, newDescription()
+	e.info, e.networks, e.about = info, nets, newDescription()
 	seen := map[string]bool{}
 	for _, c := range raw {
 		seen[c.ID] = true
@@ -265,16 +278,15 @@ func (e *engine) replace(info Engine, raw []*rawContainer, nets []network.Summar
 			e.remove(id)
 		}
 	}
-	e.networks = make(map[string]*Network, len(nets))
-	for _, n := range nets {
-		e.networks[n.ID] = convertNetwork(e.index, n)
-	}
 	e.all.signal()
 }
 
 // store adds or replaces a container; Engines.mu is held.
 func (e *engine) store(raw *rawContainer) {
 	c := raw.Container
+	if e.info.Podman {
+		podmanContainer(c, e.networks)
+	}
 	switch {
 	case !c.Runs():
 	case c.HostNetwork():

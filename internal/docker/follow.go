@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/docker/docker/api/types/events"
-	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
 )
 
@@ -83,26 +82,23 @@ func (e *engine) refresh(ctx context.Context, cli *client.Client, batch dirty) e
 	if err != nil {
 		return err
 	}
-	var nets []network.Summary
+	var nets map[string]*Network
 	if batch.networks {
-		if nets, err = e.networkList(ctx, cli); err != nil {
+		if nets, err = e.networkList(ctx, cli, e.info.Podman); err != nil {
 			return fmt.Errorf("list networks: %w", err)
 		}
 	}
 	e.all.mu.Lock()
 	defer e.all.mu.Unlock()
+	if batch.networks {
+		e.networks = nets
+	}
 	for i, c := range raw {
 		if c == nil {
 			e.remove(batch.containers[i])
 			continue
 		}
 		e.store(c)
-	}
-	if batch.networks {
-		e.networks = make(map[string]*Network, len(nets))
-		for _, n := range nets {
-			e.networks[n.ID] = convertNetwork(e.index, n)
-		}
 	}
 	e.all.signal()
 	return nil

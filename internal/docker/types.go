@@ -97,6 +97,9 @@ type Endpoint struct {
 	IPv4, IPv6           netip.Addr
 	GatewayV4, GatewayV6 netip.Addr
 	MAC                  string
+	// Priority is its gateway priority (Docker 28): the highest of a container's networks gives the
+	// default route.
+	Priority int
 	// Aliases are the DNS names of the container on this network beside its own name.
 	Aliases []string
 }
@@ -156,6 +159,9 @@ type Engine struct {
 	// unix:///var/run/docker.sock.
 	Index int
 	Host  string
+	// Podman is set if it is no Docker engine but Podman behind Docker's API: its firewall rules, its
+	// name servers and its processes are others.
+	Podman bool
 	// Version of the engine and of the API spoken; empty until it first answered.
 	Version, APIVersion string
 	// PID of dockerd, 0 if it could not be found.

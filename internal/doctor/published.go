@@ -171,7 +171,8 @@ func paused(h *Host, c *Container) finding {
 }
 
 // sharedChecks finds processes of the host on ports that containers publish. docker-proxy is meant to be
-// there, and without it dockerd keeps the ports from others; rootlesskit does that for a rootless engine.
+// there, and without it dockerd keeps the ports from others; rootlesskit does that for a rootless engine,
+// conmon for Podman.
 func sharedChecks(h *Host) []finding {
 	if h.NS == nil {
 		return nil
@@ -202,7 +203,7 @@ func (h *Host) stranger(proto string, port uint16) *Listener {
 	if proto == "udp" {
 		list = h.NS.UDP
 	}
-	docker := []string{"", "docker-proxy", "dockerd", "rootlesskit", "rootlessport"}
+	docker := []string{"", "docker-proxy", "dockerd", "rootlesskit", "rootlessport", "conmon"}
 	for i, l := range list {
 		if l.Addr.Port() == port && !slices.Contains(docker, l.Process) {
 			return &list[i]

@@ -72,6 +72,29 @@ func (h *host) probe(t *testing.T, w want, from, to string, args ...string) *res
 	return r
 }
 
+// ask sends a probe once, with JSON output, and checks it; what the text has to say is looked for in the
+// verdict's sentences and commands.
+func (h *host) ask(t *testing.T, w want, from, to string, args ...string) *result {
+	t.Helper()
+	r := h.run(t, append([]string{"--from", from, "--to", to, "-o", "json"}, args...)...)
+	if len(r.verdicts) != 1 {
+		t.Fatalf("%v: got %d verdicts, want one\n%s%s", r.args, len(r.verdicts), r.stdout, r.stderr)
+	}
+	r.verdict(w)
+	r.exchange(w)
+	v := r.verdicts[0]
+	said := append(append([]string{v.Summary}, v.Evidence...), v.Remedy...)
+	for _, warning := range v.Warnings {
+		said = append(said, warning.Summary)
+	}
+	for _, part := range w.Says {
+		if !strings.Contains(strings.Join(said, "\n"), part) {
+			t.Errorf("%v: no %q in\n%s", r.args, part, strings.Join(said, "\n"))
+		}
+	}
+	return r
+}
+
 // verdict checks the verdict and the exit status.
 func (r *result) verdict(w want) {
 	r.t.Helper()

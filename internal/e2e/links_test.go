@@ -100,23 +100,6 @@ func TestDuplicateAddress(t *testing.T) {
 	}
 }
 
-// TestMacvlan: a host does not reach its own macvlan container.
-func TestMacvlan(t *testing.T) {
-	h := spare(t, plain)
-	name := unique("mv")
-	subnet := netip.PrefixFrom(h.Addr, 24).Masked()
-	addr := subnet.Addr().As4()
-	addr[3] = 200
-	h.must(t, "network", "create", "-d", "macvlan", "--subnet", subnet.String(), "-o", "parent=eth0", name)
-	t.Cleanup(func() { _ = h.docker("network", "rm", name) })
-	mv := h.runs(t, "mv", "tcp :80", "--network", name, "--ip", netip.AddrFrom4(addr).String())
-	w := want{Outcome: path.Lost, Outcomes: []path.Outcome{path.Dropped}, Cause: path.CauseMacvlanHostIsolation,
-		Says: []string{"macvlan", "eth0"}}
-	h.probe(t, w, "host", mv.Name+":80", brief...)
-	h.probe(t, w, mv.Name, h.Addr.String()+":80", brief...)
-	h.probe(t, want{Outcome: path.Delivered}, shared.Outside, mv.Name+":80")
-}
-
 // TestShaped limits the rate of the host's device to less than the packets need.
 func TestShaped(t *testing.T) {
 	h := spare(t, plain)

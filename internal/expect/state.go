@@ -35,6 +35,16 @@ type Network struct {
 	TrustedDevices []string
 }
 
+// SubnetOf returns the subnet of the network that holds an address, an invalid one if none does.
+func (n *Network) SubnetOf(addr netip.Addr) netip.Prefix {
+	for _, p := range n.Subnets {
+		if p.Contains(addr.Unmap()) {
+			return p
+		}
+	}
+	return netip.Prefix{}
+}
+
 // Mode is how a network's containers are reached from outside (gateway_mode_ipv4 and _ipv6).
 type Mode string
 

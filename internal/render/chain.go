@@ -25,9 +25,12 @@ func (w *walker) receive(h *path.Hop) {
 		}
 		return
 	}
-	text := "received"
-	if w.last != nil && w.last.Outer == nil && h.Container == "" && h.DeviceKind == "veth" && len(w.steps()) == 0 {
+	text, upper := "received", w.fromUpper(h)
+	if w.last != nil && w.last.Outer == nil && h.Container == "" && (h.DeviceKind == "veth" || upper != "") && len(w.steps()) == 0 {
 		text += " from " + placeName(w.last)
+	}
+	if upper != "" {
+		text = upper + ": " + text
 	}
 	w.chain, w.in, w.out = []string{deviceText(h)}, h, nil
 	w.sentStep, w.outStep = -1, -1
@@ -58,6 +61,9 @@ func (w *walker) transmit(h *path.Hop) {
 func (w *walker) leaveText(h *path.Hop) string {
 	if h.Outer != nil {
 		return "sent to " + hostOf(h.Outer.Dst)
+	}
+	if upper := w.fromUpper(h); upper != "" {
+		return upper + " → " + h.Device
 	}
 	return "transmitted"
 }

@@ -127,6 +127,7 @@ func (w *walker) hop(h *path.Hop) {
 		w.start(h)
 	}
 	switch {
+	case w.upperReceived(h):
 	case h.Action == path.ActionDrop:
 		w.drop(h)
 	case h.Action == path.ActionReject, h.Action == path.ActionReset:

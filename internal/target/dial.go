@@ -155,6 +155,10 @@ type reach struct {
 	// rank is 0 for a direct route, 1 by way of a gateway, 2 for the source itself, 3 without route.
 	rank    int
 	network string
+	// last is set on an internal network: Docker gives names and default routes on the others first.
+	last bool
+	// priority is what `docker network connect --gw-priority` gave; the highest comes first.
+	priority int
 }
 
 // why explains a choice.
@@ -187,9 +191,22 @@ func (d *dialer) sort(list []reach) {
 			cmp.Compare(a.rank/3, b.rank/3), // without a route last of all, whatever the family
 			cmp.Compare(d.names.familyRank(a.addr), d.names.familyRank(b.addr)),
 			cmp.Compare(a.rank, b.rank),
+			order(a.last, b.last),
+			cmp.Compare(b.priority, a.priority),
 			cmp.Compare(a.network, b.network),
 			a.addr.Compare(b.addr))
 	})
+}
+
+// order compares two properties: what has it comes last.
+func order(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
 }
 
 func (d *dialer) rank(addr netip.Addr) int {

@@ -95,7 +95,15 @@ func (d *dialer) fromHost(c, owner *docker.Container) (Dialed, error) {
 	if d.viaHost(c) {
 		return d.published(c, owner)
 	}
+	if err := d.ignoredPort(c, owner); err != nil && !d.hasInside(owner) {
+		return Dialed{}, err
+	}
 	return d.own(c, owner)
+}
+
+// hasInside reports whether the port asked for is one that the container was to publish, by its own number.
+func (d *dialer) hasInside(owner *docker.Container) bool {
+	return slices.ContainsFunc(owner.Configured, func(p docker.Port) bool { return p.ContainerPort == d.dst.Port })
 }
 
 // fromContainer uses the network that both are on.
@@ -109,7 +117,8 @@ func (d *dialer) fromContainer(c, owner *docker.Container) (Dialed, error) {
 			out.Note = fmt.Sprintf("port %d is published from port %d, which containers on network %s use", d.dst.Port, port, out.Network)
 		}
 		if others := networksOf(shared); len(others) > 1 {
-			out.Note = joinNotes(out.Note, fmt.Sprintf("both are on networks %s, %s is used: %s", strings.Join(others, " and "), out.Network, shared[0].why()))
+			out.Note = joinNotes(out.Note, fmt.Sprintf("both are on networks %s, %s is used: %s", strings.Join(others, " and "),
+				out.Network, whyNetwork(shared)))
 		}
 		return out, nil
 	}
@@ -133,12 +142,43 @@ func (d *dialer) shared(owner *docker.Container) []reach {
 		}
 		for _, addr := range []netip.Addr{theirs.IPv4, theirs.IPv6} {
 			if d.fits(addr) {
-				out = append(out, reach{addr: addr, rank: d.rank(addr), network: theirs.Network})
+				out = append(out, d.reach(addr, theirs))
 			}
 		}
 	}
 	d.sort(out)
 	return out
+}
+
+// reach is an address of an endpoint.
+func (d *dialer) reach(addr netip.Addr, e docker.Endpoint) reach {
+	return reach{
+		addr: addr, rank: d.rank(addr), network: e.Network, priority: e.Priority, last: d.isInternal(e),
+	}
+}
+
+// isInternal reports whether an endpoint is on an internal network.
+func (d *dialer) isInternal(e docker.Endpoint) bool {
+	return slices.ContainsFunc(d.networks, func(n *docker.Network) bool {
+		return n.Internal && (n.ID == e.NetworkID || e.NetworkID == "" && n.Name == e.Network)
+	})
+}
+
+// whyNetwork explains the choice of the first of several networks.
+func whyNetwork(list []reach) string {
+	best := list[0]
+	i := slices.IndexFunc(list, func(r reach) bool { return r.network != best.network })
+	switch {
+	case i < 0 || list[i].rank != best.rank:
+		return best.why()
+	case list[i].last != best.last:
+		return "Docker gives names on internal networks last"
+	case list[i].priority != best.priority:
+		return "it has the higher gateway priority"
+	case list[i].addr.Is4() != best.addr.Is4():
+		return best.why()
+	}
+	return "Docker gives names on the first by name"
 }
 
 // sameNetwork compares endpoints. The ID of an overlay network is the same on every engine.
@@ -170,16 +210,27 @@ func (d *dialer) noSharedNetwork(c, owner *docker.Container) error {
 			d.src.Label, names(d.owner(d.src.Container)), c.Name, names(owner)),
 		Container: c,
 	}
+	src := d.owner(d.src.Container)
 	for _, network := range connectable(owner) {
-		e.Remedy = append(e.Remedy, fmt.Sprintf("docker network connect %s %s", network, d.src.Container.Name))
+		e.Remedy = append(e.Remedy, fmt.Sprintf("docker network connect %s %s", network, src.Name))
 	}
 	if len(e.Remedy) > 0 {
+		e.Remedy = slices.Concat(leaveNone(src), e.Remedy)
 		return e
 	}
-	for _, network := range connectable(d.owner(d.src.Container)) {
-		e.Remedy = append(e.Remedy, fmt.Sprintf("docker network connect %s %s", network, c.Name))
+	for _, network := range connectable(src) {
+		e.Remedy = append(e.Remedy, fmt.Sprintf("docker network connect %s %s", network, owner.Name))
 	}
+	e.Remedy = slices.Concat(leaveNone(owner), e.Remedy)
 	return e
+}
+
+// leaveNone is what has to come before a container without a network can be connected to one.
+func leaveNone(c *docker.Container) []string {
+	if slices.ContainsFunc(c.Endpoints, func(e docker.Endpoint) bool { return e.Network == "none" }) {
+		return []string{"docker network disconnect none " + c.Name + "  # which allows no other network beside it"}
+	}
+	return nil
 }
 
 // connectable lists the networks of a container that others can join.
@@ -209,11 +260,45 @@ func (d *dialer) fromOutside(c, owner *docker.Container) (Dialed, error) {
 			Container: c,
 		}
 	}
+	if err := d.ignoredPort(c, owner); err != nil {
+		return Dialed{}, err
+	}
 	out, err := d.own(c, owner)
 	if err == nil && d.dst.Port != 0 {
 		out.Note = joinNotes(fmt.Sprintf("port %d of %s is not published, so its own address is used", d.dst.Port, c.Name), out.Note)
 	}
 	return out, err
+}
+
+// ignoredPort is the error for a port that the container was started to publish and the engine does not:
+// it publishes none of a container that is on internal networks only. Nil if there is no such port.
+func (d *dialer) ignoredPort(c, owner *docker.Container) error {
+	i := slices.IndexFunc(owner.Configured, func(p docker.Port) bool {
+		return p.Proto == string(d.dst.Proto) && (p.HostPort == d.dst.Port || p.ContainerPort == d.dst.Port)
+	})
+	names := connectable(owner)
+	if i < 0 || d.dst.Port == 0 || len(names) == 0 || !d.onlyInternal(owner) {
+		return nil
+	}
+	p := owner.Configured[i]
+	return &DialError{
+		Cause: path.CauseNotPublished,
+		Message: fmt.Sprintf("%s was started with -p %d:%d, but it is on no other network than %s, which is internal, and"+
+			" Docker publishes nothing of that", c.Name, p.HostPort, p.ContainerPort, strings.Join(names, ", ")),
+		Remedy: []string{fmt.Sprintf("docker network connect bridge %s  # a second network, not internal: then port %d is published",
+			owner.Name, p.HostPort)},
+		Container: c,
+	}
+}
+
+// onlyInternal reports whether all networks of a container are internal.
+func (d *dialer) onlyInternal(c *docker.Container) bool {
+	for _, e := range c.Endpoints {
+		if !d.isInternal(e) {
+			return false
+		}
+	}
+	return true
 }
 
 // own uses one of the container's own addresses.
@@ -222,7 +307,7 @@ func (d *dialer) own(c, owner *docker.Container) (Dialed, error) {
 	for _, e := range owner.Endpoints {
 		for _, addr := range []netip.Addr{e.IPv4, e.IPv6} {
 			if d.fits(addr) {
-				list = append(list, reach{addr: addr, rank: d.rank(addr), network: e.Network})
+				list = append(list, d.reach(addr, e))
 			}
 		}
 	}
@@ -230,21 +315,22 @@ func (d *dialer) own(c, owner *docker.Container) (Dialed, error) {
 		if addrs := owner.Addrs(); len(addrs) > 0 {
 			return Dialed{}, d.familyError(addrs)
 		}
-		return Dialed{}, d.noAddress(c)
+		return Dialed{}, d.noAddress(c, owner)
 	}
 	d.sort(list)
 	out := d.to(list[0].addr, insidePorts(owner, d.dst.Port, d.dst.Proto)[0], c)
 	if others := networksOf(list); len(others) > 1 {
-		out.Note = fmt.Sprintf("%s is on networks %s, its address on %s is used: %s", c.Name, strings.Join(others, " and "), list[0].network, list[0].why())
+		out.Note = fmt.Sprintf("%s is on networks %s, its address on %s is used: %s", c.Name, strings.Join(others, " and "), list[0].network,
+			whyNetwork(list))
 	}
 	return out, nil
 }
 
-func (d *dialer) noAddress(c *docker.Container) error {
+func (d *dialer) noAddress(c, owner *docker.Container) error {
 	return &DialError{
 		Cause:     path.CauseNoSharedNetwork,
 		Message:   fmt.Sprintf("container %s is on no network that gives it an address, so %s cannot reach it", c.Name, d.src.Label),
-		Remedy:    []string{"docker network connect NETWORK " + c.Name},
+		Remedy:    append(leaveNone(owner), "docker network connect NETWORK "+owner.Name),
 		Container: c,
 	}
 }

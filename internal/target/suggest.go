@@ -23,9 +23,25 @@ const (
 func (w *world) ambiguous(name string, found []thing) error {
 	e := &AmbiguousError{Name: name}
 	for _, t := range found {
-		e.Candidates = append(e.Candidates, Candidate{What: w.describe(t, name), Use: w.unambiguous(t)})
+		e.add(Candidate{What: w.describe(t, name), Use: w.unambiguous(t)}, name)
 	}
 	return e
+}
+
+// add appends a candidate. What two of them suggest, or the name itself, tells nothing apart; what looks
+// the same is listed once.
+func (e *AmbiguousError) add(c Candidate, name string) {
+	if c.Use == name {
+		c.Use = ""
+	}
+	for i := range e.Candidates {
+		if old := &e.Candidates[i]; c.Use != "" && old.Use == c.Use {
+			old.Use, c.Use = "", ""
+		}
+	}
+	if !slices.Contains(e.Candidates, c) {
+		e.Candidates = append(e.Candidates, c)
+	}
 }
 
 // describe says what a thing is, and of which engine if there are several.

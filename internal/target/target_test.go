@@ -263,7 +263,7 @@ func TestDial(t *testing.T) {
 		{"aaaa00000002", "web:80", "172.18.0.2:80", ""},
 		{"aaaa00000002", "web:8080", "172.18.0.2:80 port 8080 is published from port 80, which containers on network app use", ""},
 		{"aaaa00000002", "web", "172.18.0.2:0", ""},
-		{"both", "both2:80", "172.18.0.5:80 both are on networks app and two, app is used: the source is on the same subnet", ""},
+		{"both", "both2:80", "172.18.0.5:80 both are on networks app and two, app is used: Docker gives names on the first by name", ""},
 		{"side", "aaaa00000002:80", "172.18.0.3:80", ""},
 		{"aaaa00000002", "api:80", "172.18.0.21:80 api has 2 containers, shop-api-1 is used", ""},
 		{"shop-api-1", "api:80", "172.18.0.22:80", ""},

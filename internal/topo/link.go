@@ -85,10 +85,49 @@ func parseLink(netns uint32, msg []byte) (linkState, error) {
 	if a.NetNsID != -1 {
 		s.nsid = int(int32(a.NetNsID))
 	}
-	if v, ok := link.(*netlink.Vxlan); ok {
+	switch v := link.(type) {
+	case *netlink.Vxlan:
 		s.VNI, s.VXLANPort, s.VXLANProxy = uint32(v.VxlanId), uint16(v.Port), v.Proxy
+	case *netlink.Macvlan:
+		s.Mode = macvlanMode(v.Mode)
+	case *netlink.Macvtap:
+		s.Mode = macvlanMode(v.Mode)
+	case *netlink.IPVlan:
+		s.Mode = ipvlanMode(v.Mode)
+	case *netlink.IPVtap:
+		s.Mode = ipvlanMode(v.Mode)
 	}
 	return s, nil
+}
+
+// macvlanMode names the MACVLAN_MODE_* of include/uapi/linux/if_link.h.
+func macvlanMode(mode netlink.MacvlanMode) string {
+	switch mode {
+	case netlink.MACVLAN_MODE_PRIVATE:
+		return "private"
+	case netlink.MACVLAN_MODE_VEPA:
+		return "vepa"
+	case netlink.MACVLAN_MODE_BRIDGE:
+		return "bridge"
+	case netlink.MACVLAN_MODE_PASSTHRU:
+		return "passthru"
+	case netlink.MACVLAN_MODE_SOURCE:
+		return "source"
+	}
+	return ""
+}
+
+// ipvlanMode names the IPVLAN_MODE_* of include/uapi/linux/if_link.h.
+func ipvlanMode(mode netlink.IPVlanMode) string {
+	switch mode {
+	case netlink.IPVLAN_MODE_L2:
+		return "l2"
+	case netlink.IPVLAN_MODE_L3:
+		return "l3"
+	case netlink.IPVLAN_MODE_L3S:
+		return "l3s"
+	}
+	return ""
 }
 
 // linkKind maps the kernel's kind to device_kind of the contract.

@@ -74,6 +74,9 @@ type Link struct {
 	VNI        uint32
 	VXLANPort  uint16
 	VXLANProxy bool
+	// Mode is that of a macvlan (bridge, private, vepa, passthru, source) or ipvlan (l2, l3, l3s); empty
+	// for other kinds.
+	Mode string
 	// BridgePortState is disabled, listening, learning, forwarding or blocking; empty for a link
 	// that is no bridge port.
 	BridgePortState string

@@ -67,6 +67,8 @@ type agentConfig struct {
 	Count       int           `json:"count,omitempty"`
 	AllPackets  bool          `json:"all_packets,omitempty"`
 	TraceRules  bool          `json:"trace_rules,omitempty"`
+	Packets     bool          `json:"packets,omitempty"`
+	Snaplen     int           `json:"snaplen,omitempty"`
 	Buffer      uint32        `json:"buffer,omitempty"`
 }
 

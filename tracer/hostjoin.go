@@ -124,6 +124,7 @@ func (j *hostJoin) decide(views []merge.View) {
 		}
 	}
 	x := j.clocks.Join(j.hosts, views)
+	x.Path.Epoch = j.hosts[x.Reference].Wall
 	j.seen++
 	x.Path.Flow = j.seen
 	v := x.Conclude(j.hosts, j.problems)

@@ -95,6 +95,7 @@ func (r *hostsRun) question(h *remoteHost) *agentConfig {
 		PreferIPv6: r.cfg.PreferIPv6, Timeout: r.cfg.Timeout, TraceRules: r.cfg.TraceRules, Buffer: r.cfg.Buffer,
 		// One probe is a handful of packets: all of them tell more and cost nothing.
 		AllPackets: r.cfg.AllPackets || r.cfg.Source != "",
+		Packets:    r.cfg.Packets, Snaplen: r.cfg.Snaplen,
 	}
 	if c.Source == h.label() {
 		c.Source = "host"

@@ -120,10 +120,15 @@ func (c *PCAPNG) sighting(p *path.Path, s *sighting) error {
 	if data.note != "" {
 		comments = append(comments, data.note)
 	}
+	epoch := c.meta.Epoch
+	if p.Epoch != 0 {
+		epoch = p.Epoch
+	}
+	at := uint64(epoch) + s.hop.Time
 	c.packets++
-	c.last = max(c.last, uint64(c.meta.Epoch)+s.hop.Time)
+	c.last = max(c.last, at)
 	return c.w.WritePacket(pcapng.Packet{
-		Interface: id, Time: uint64(c.meta.Epoch) + s.hop.Time, Bytes: data.bytes, Length: data.length,
+		Interface: id, Time: at, Bytes: data.bytes, Length: data.length,
 		Direction: sideOf(s.hop), ID: uint64(p.Flow)<<32 | uint64(uint32(s.packet.ID)),
 		Comments: append(comments, s.notes...),
 	})

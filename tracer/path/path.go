@@ -172,6 +172,9 @@ type Path struct {
 	OmittedPackets int
 	// Start is CLOCK_MONOTONIC of the first observation, End of the last, ns.
 	Start, End uint64
+	// Epoch is what to add to the times to get the time of day, ns, where it is not Meta.Epoch: the clock
+	// of a flow over several hosts is that of one of them.
+	Epoch int64
 	// Midstream: the flow's opening packets were not seen, it existed before the trace.
 	Midstream bool
 

@@ -1,13 +1,16 @@
 package tracer_test
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -507,5 +510,79 @@ func TestMTURefused(t *testing.T) {
 	checkVerdict(t, m.Verdict, path.Refused, path.CauseNotListening)
 	if len(m.Directions) != 0 {
 		t.Errorf("got %d directions, want none", len(m.Directions))
+	}
+}
+
+// watchMTU watches while traffic runs.
+func watchMTU(t *testing.T, c *chain, proto path.Proto, to string, traffic func()) tracer.MTUWatchResult {
+	t.Helper()
+	var o observed
+	cfg := config(c.Lab, &o)
+	cfg.Target, cfg.Proto, cfg.AllPackets = to, proto, true
+	started := make(chan struct{})
+	cfg.OnStart = func(tracer.Meta) { close(started) }
+	tr, err := tracer.New(t.Context(), cfg)
+	labtest.Must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	type outcome struct {
+		r   tracer.MTUWatchResult
+		err error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		r, err := tr.WatchMTU(ctx)
+		done <- outcome{r, err}
+	}()
+	<-started
+	traffic()
+	cancel()
+	got := <-done
+	labtest.Must(t, got.err)
+	t.Logf("%+v\n%s", got.r.Watch, got.r.Verdict.Summary)
+	return got.r
+}
+
+// exchange sends datagrams of a size and waits for as many answers as are wanted.
+func exchange(t *testing.T, c *chain, size, n, want int) {
+	t.Helper()
+	conn, err := c.client.Dial(t.Context(), "udp", c.to(53))
+	labtest.Must(t, err)
+	defer conn.Close()
+	got := 0
+	for range n {
+		if _, err := conn.Write(make([]byte, size)); err != nil {
+			continue
+		}
+		labtest.Must(t, conn.SetReadDeadline(time.Now().Add(labtest.Patience(200*time.Millisecond))))
+		if _, err := conn.Read(make([]byte, 65536)); err == nil {
+			got++
+		}
+	}
+	if got < want {
+		t.Errorf("%d answers to %d datagrams of %d bytes, want %d", got, n, size, want)
+	}
+}
+
+// TestMTUWatch: live traffic that is cut, that vanishes, and that is all right.
+func TestMTUWatch(t *testing.T) {
+	c := newChain(t, false, 1500)
+	r := watchMTU(t, c, path.UDP, c.to(53), func() { exchange(t, c, 1000, 3, 3) })
+	checkVerdict(t, r.Verdict, path.Delivered, "")
+	if len(r.Watch.Places) != 0 || r.Watch.Packets < 3 {
+		t.Errorf("got %+v, want three packets and no places", r.Watch)
+	}
+	r = watchMTU(t, c, path.UDP, c.to(53), func() { exchange(t, c, 4000, 3, 3) })
+	checkVerdict(t, r.Verdict, path.Delivered, "")
+	if r.Watch.Fragments == 0 || len(r.Verdict.Warnings) == 0 {
+		t.Errorf("got %+v, want fragments and a warning", r.Watch)
+	}
+	labtest.Must(t, c.far.SetMTU("out", 1400)) // while the other end of the link, web's, has 1500
+	r = watchMTU(t, c, path.UDP, c.to(53), func() { exchange(t, c, 1450, 3, 0) })
+	checkVerdict(t, r.Verdict, path.Dropped, path.CauseMTUBlackhole)
+	if r.Watch.TooBig < 3 || !slices.ContainsFunc(r.Watch.Places, func(p path.MTUWatchPlace) bool {
+		return p.Device == "eth0" && p.Namespace == "web" && p.TooBig > 0 && p.Smallest > 1404
+	}) {
+		t.Errorf("got %+v, want three drops, some of them at eth0 of web", r.Watch)
 	}
 }

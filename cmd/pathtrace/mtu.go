@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -21,6 +22,8 @@ type mtuFlags struct {
 	timeout     time.Duration
 	ipv6        bool
 	expect      int
+	watch       bool
+	duration    time.Duration
 }
 
 const mtuLong = `mtu finds which packet sizes the path carries, in both directions: it reads what every link declares,
@@ -31,8 +34,11 @@ With tcp (the default) the probes repeat bytes that the other side has acknowled
 kernel answers, its application sees one connection without data. The probes do not use what the
 sender's route cache has learned. With IPv6 the kernel learns from their ICMP errors, as from all.
 
+With --watch, nothing is sent: live traffic to the target is watched for packets that are dropped for
+their size and for fragments, and it is told whether TCP repeats large segments only.
+
 Exit status: 0 all that the ends send gets through or is told to be too big, 1 cannot measure, 2 wrong
-usage, 3 larger packets vanish, or less than --expect passes, 4 the path could not be opened.`
+usage, 3 larger packets vanish, or less than --expect passes, 4 no traffic.`
 
 func newMTU(s *streams) *cobra.Command {
 	var f mtuFlags
@@ -41,13 +47,20 @@ func newMTU(s *streams) *cobra.Command {
 		Short: "Which packet sizes the path carries, what limits them, and whether larger ones vanish",
 		Long:  mtuLong,
 		Args:  noArguments,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return measureMTU(cmd, s, f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.watch {
+				return watchMTU(cmd, s, f)
+			}
+			return measureMTU(cmd, s, f)
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.to, "to", "", "the far end of the path, `NAME[:PORT]`")
 	flags.StringVar(&f.from, "from", "host", "the near end, `NAME`")
 	flags.StringVar(&f.proto, "proto", "", "tcp, udp or icmp (default tcp, icmp without a port)")
 	flags.IntVar(&f.expect, "expect", 0, "exit with 3 if packets of so many `BYTES` do not pass")
+	flags.BoolVar(&f.watch, "watch", false, "watch live traffic, and send nothing")
+	flags.DurationVar(&f.duration, "duration", 0, "with --watch: for so long (default: until Ctrl-C)")
 	flags.DurationVar(&f.timeout, "timeout", 2*time.Second, "how long the opening of the path may take")
 	flags.BoolVarP(&f.ipv6, "ipv6", "6", false, "IPv6 where the target has both")
 	flags.StringArrayVar(&f.dockerHosts, "docker-host", nil,
@@ -65,6 +78,8 @@ func (f *mtuFlags) config() (tracer.Config, error) {
 		return cfg, err
 	case f.from == "":
 		return cfg, usageError{fmt.Errorf("--from is empty: say where the path begins, as in --from client")}
+	case f.duration != 0:
+		return cfg, usageError{fmt.Errorf("--duration is for --watch: a measurement ends by itself")}
 	case f.expect < 0:
 		return cfg, usageError{fmt.Errorf("--expect is %d: give a size in bytes, as in --expect 1450", f.expect)}
 	}
@@ -129,6 +144,61 @@ func (f *mtuFlags) writeText(s *streams, r tracer.MTUResult) error {
 		return render.NewText(o).Flow(r.Path, r.Verdict)
 	}
 	return render.MTU(o, r.Directions, r.Verdict)
+}
+
+// watchConfig turns the flags into a watch.
+func (f *mtuFlags) watchConfig(cmd *cobra.Command) (tracer.Config, error) {
+	t := traceFlags{to: f.to, proto: f.proto, dockerHosts: f.dockerHosts, timeout: f.timeout, duration: f.duration, ipv6: f.ipv6}
+	t.allPackets = true
+	cfg, err := t.config()
+	switch {
+	case err != nil:
+		return cfg, err
+	case cmd.Flags().Changed("from"):
+		return cfg, usageError{fmt.Errorf("--from and --watch: a watch sends nothing; leave --from out")}
+	case f.expect != 0:
+		return cfg, usageError{fmt.Errorf("--expect and --watch: what passes is measured without --watch")}
+	}
+	return cfg, nil
+}
+
+func watchMTU(cmd *cobra.Command, s *streams, f mtuFlags) (failure error) {
+	cfg, err := f.watchConfig(cmd)
+	if err != nil {
+		return err
+	}
+	s, done, err := f.begin(s)
+	if err != nil {
+		return err
+	}
+	defer done(&failure)
+	j := render.NewJSON(s.out)
+	var started error
+	cfg.OnStart = func(m tracer.Meta) {
+		if f.output == "json" {
+			started = j.Meta(m)
+			return
+		}
+		render.Note(s.err, fmt.Sprintf("watching the sizes of packets to %s; Ctrl-C ends", f.to))
+	}
+	cfg.OnNote = func(text string) { render.Note(s.err, text) }
+	t, err := tracer.New(cmd.Context(), cfg)
+	if err != nil {
+		return f.verbosely(s, err)
+	}
+	r, err := t.WatchMTU(cmd.Context())
+	if err != nil {
+		return err
+	}
+	if f.output == "text" {
+		err = render.MTUWatch(f.options(s.out), r.Watch, r.Verdict)
+	} else {
+		err = errors.Join(started, j.MTUWatch(r.Watch), j.Verdict(r.Verdict), j.Stats(r.Stats))
+	}
+	if err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return mtuStatus(tracer.MTUResult{Verdict: r.Verdict})
 }
 
 // mtuStatus is the exit status of a measurement.

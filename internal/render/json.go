@@ -98,6 +98,15 @@ func (j *JSON) MTU(m path.MTU) error {
 	return j.write(m.Type, m)
 }
 
+// MTUWatch writes what live traffic showed of sizes. Type is filled in.
+func (j *JSON) MTUWatch(w path.MTUWatch) error {
+	w.Type = "mtu_watch"
+	if w.Places == nil {
+		w.Places = []path.MTUWatchPlace{}
+	}
+	return j.write(w.Type, w)
+}
+
 // Stats writes what the trace cost and lost; it belongs last. Type is filled in.
 func (j *JSON) Stats(s path.Stats) error {
 	s.Type = "stats"

@@ -117,3 +117,43 @@ type MTUEnd struct {
 	Fragmented    *Where `json:"fragmented,omitempty"`
 	FragmentsPass bool   `json:"fragments_pass,omitempty"`
 }
+
+// MTUWatch is what was seen of live traffic with `pathtrace mtu --watch`.
+type MTUWatch struct {
+	Type string `json:"type"` // always "mtu_watch"
+	// Seconds is how long, Packets how many were handed to the device that saw most of them.
+	Seconds float64 `json:"seconds"`
+	Packets uint64  `json:"packets"`
+	// TooBig were dropped for their size, Fragments are parts of packets; of all devices.
+	TooBig    uint64 `json:"too_big"`
+	Fragments uint64 `json:"fragments"`
+	// Errors are ICMP errors about size that were seen to leave a device, LostErrors those that were dropped.
+	Errors     uint64 `json:"icmp_errors"`
+	LostErrors uint64 `json:"icmp_errors_lost"`
+	// Segments are TCP segments with data, Repeated those that carried again what was sent before.
+	Segments uint64          `json:"segments"`
+	Repeated uint64          `json:"repeated"`
+	Places   []MTUWatchPlace `json:"places"`
+	Notes    []string        `json:"notes,omitempty"`
+}
+
+// MTUWatchPlace is a device at which packets were dropped for their size, or left as fragments.
+type MTUWatchPlace struct {
+	Namespace string `json:"namespace,omitempty"`
+	NetNS     uint32 `json:"netns,omitempty"`
+	Container string `json:"container,omitempty"`
+	Device    string `json:"device"`
+	MTU       int    `json:"mtu,omitempty"`
+	Packets   uint64 `json:"packets"`
+	Fragments uint64 `json:"fragments"`
+	TooBig    uint64 `json:"too_big"`
+	// Smallest is the smallest that was too big, bytes; Function and Reason say what dropped it.
+	Smallest int    `json:"smallest,omitempty"`
+	Function string `json:"function,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	// Src and Dst are the ends of one of them, with their names.
+	Src     string `json:"src,omitempty"`
+	Dst     string `json:"dst,omitempty"`
+	SrcName string `json:"src_name,omitempty"`
+	DstName string `json:"dst_name,omitempty"`
+}

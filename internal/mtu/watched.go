@@ -1,0 +1,92 @@
+package mtu
+
+import (
+	"fmt"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// Notes says what the repeated segments tell: whether TCP is slow for packets that are too big, or for
+// loss that has nothing to do with size.
+func (r Repeats) Notes() []string {
+	if r.Sent == 0 {
+		return nil
+	}
+	of := fmt.Sprintf("TCP repeated %d of %d segments with data", r.Repeated, r.Sent)
+	switch only, known := r.OnlyLarge(); {
+	case r.Repeated == 0:
+		return []string{fmt.Sprintf("TCP repeated none of %d segments with data", r.Sent)}
+	case !known:
+		return []string{of + ": too few to tell whether their size matters"}
+	case only:
+		return []string{fmt.Sprintf("%s: %d of the %d with at least %d bytes, none of the %d smaller ones: the size decides, which points "+
+			"to the MTU", of, r.Repeated, r.Larger, r.Least, r.Smaller)}
+	}
+	return []string{fmt.Sprintf("%s, also small ones (%d bytes): that is loss, or a slow receiver, whatever the size", of, r.Least)}
+}
+
+// ConcludeWatch makes the verdict about live traffic.
+func ConcludeWatch(w *path.MTUWatch, silent bool, complete bool, lost uint64) path.Verdict {
+	v := path.Verdict{Type: "verdict", Flow: 1, Outcome: path.Delivered, Complete: complete, LostEvents: lost}
+	switch {
+	case w.Packets == 0:
+		v.Outcome, v.Summary = path.NoTraffic, "no traffic: no packet to or from the target was seen"
+		return v
+	case w.TooBig > 0 && (silent || w.LostErrors > 0 || w.Errors == 0):
+		p := w.Places[0]
+		v.Outcome, v.Cause = path.Dropped, path.CauseMTUBlackhole
+		v.Where = &path.Where{Namespace: p.Namespace, Container: p.Container, Device: p.Device, Stage: path.StageDevice,
+			Function: p.Function, Reason: p.Reason}
+		v.Summary = fmt.Sprintf("dropped: %s vanished at %s, from %d bytes on, and %s", share(&p),
+			deviceIn(p.Device, p.Container, p.Namespace), p.Smallest, untoldLive(w, silent))
+		v.Remedy = []string{fmt.Sprintf("pathtrace mtu --from %s --to %s  # measures what passes, and says what to set",
+			quote(firstOf(p.SrcName, p.Src)), quote(firstOf(p.Dst, p.DstName)))}
+	case w.TooBig > 0:
+		v.Summary = fmt.Sprintf("delivered: %s were too big, and ICMP errors said so", count(w.TooBig, "packet"))
+		v.Warnings = []path.Warning{{Cause: path.CausePacketTooBig, Summary: fmt.Sprintf("%s dropped for their size: their senders were "+
+			"told, and send less from then on", count(w.TooBig, "packet"))}}
+	default:
+		v.Summary = "delivered: no packet was dropped for its size"
+	}
+	for _, p := range w.Places {
+		if p.Fragments > 0 {
+			v.Warnings = append(v.Warnings, path.Warning{Cause: path.CausePacketTooBig, Summary: fmt.Sprintf(
+				"%.1f %% of what leaves by %s are fragments (%d of %d)", 100*float64(p.Fragments)/float64(max(p.Packets, 1)),
+				deviceIn(p.Device, p.Container, p.Namespace), p.Fragments, p.Packets)})
+		}
+	}
+	v.Evidence = w.Notes
+	return v
+}
+
+// share is "3 of 40 packets (7.5 %)", without the whole where that is not known.
+func share(p *path.MTUWatchPlace) string {
+	if p.Packets < p.TooBig || p.Packets == 0 {
+		return count(p.TooBig, "packet")
+	}
+	return fmt.Sprintf("%d of %s (%.1f %%)", p.TooBig, count(p.Packets, "packet"), 100*float64(p.TooBig)/float64(p.Packets))
+}
+
+func untoldLive(w *path.MTUWatch, silent bool) string {
+	switch {
+	case silent:
+		return "nobody tells the sender: between the devices of one link nobody sends an ICMP error"
+	case w.LostErrors > 0:
+		return fmt.Sprintf("%s that say so were dropped on their way", count(w.LostErrors, "ICMP error"))
+	}
+	return "no ICMP error that says so was seen"
+}
+
+func count(n uint64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func firstOf(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,109 @@
+package tracer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pathtrace/pathtrace/internal/mtu"
+	"github.com/pathtrace/pathtrace/internal/wire"
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// MTUWatchResult is what WatchMTU saw.
+type MTUWatchResult struct {
+	Watch   path.MTUWatch
+	Verdict Verdict
+	Stats   Stats
+}
+
+// mtuWatch counts what live traffic shows of sizes. Its methods run on the collector's goroutine.
+type mtuWatch struct {
+	t     *Tracer
+	count *mtu.Watch
+}
+
+// WatchMTU sends nothing and counts, on live traffic to the target, packets that are dropped for their
+// size and fragments, until Config.Duration is over or ctx ends. It is for a Config without Source and
+// with AllPackets. It is to be called once, in place of Run; the Tracer is closed after.
+func (t *Tracer) WatchMTU(ctx context.Context) (MTUWatchResult, error) {
+	w := &mtuWatch{t: t, count: mtu.NewWatch()}
+	t.onEvent = w.event
+	t.cfg.OnFlow = func(Flow) {}
+	began := time.Now()
+	r, err := t.Run(ctx)
+	if err != nil {
+		return MTUWatchResult{}, err
+	}
+	out := MTUWatchResult{Stats: r.Stats}
+	out.Watch = w.sum(time.Since(began))
+	silent := false
+	for _, p := range w.count.Places() {
+		silent = silent || p.Silent
+	}
+	out.Verdict = mtu.ConcludeWatch(&out.Watch, silent, r.Stats.LostEvents == 0, r.Stats.LostEvents)
+	return out, nil
+}
+
+// event takes an observation, and tells at once what is new.
+func (w *mtuWatch) event(e *wire.Event) {
+	p := w.count.Add(e, w.drop)
+	if p == nil {
+		return
+	}
+	place := w.place(p)
+	where := place.Device + " in " + place.Namespace
+	ends := fmt.Sprintf("%s to %s", p.Tuple.Src, p.Tuple.Dst)
+	if p.TooBig > 0 {
+		go w.t.cfg.OnNote(fmt.Sprintf("%d bytes from %s were too big at %s (%s)", p.Smallest, ends, where, p.Function))
+		return
+	}
+	go w.t.cfg.OnNote(fmt.Sprintf("fragments of packets from %s leave by %s", ends, where))
+}
+
+// drop puts names on a drop.
+func (w *mtuWatch) drop(e *wire.Event) mtu.Drop {
+	t := w.t
+	d := mtu.Drop{Function: t.facts.Symbol(e.Location), Reason: t.facts.DropReason(e.Reason)}
+	link, ok := t.topo.Link(e.NetNS, e.Ifindex)
+	if ok && mtu.ChecksPeer(d.Function) {
+		link, ok = t.topo.Link(link.PeerNetNS, link.PeerIndex)
+	}
+	if ok {
+		d.Limit = link.MTU
+	}
+	return d
+}
+
+// place names a place.
+func (w *mtuWatch) place(p *mtu.Place) path.MTUWatchPlace {
+	l := w.t.labels
+	d := l.device(p.NetNS, p.Ifindex, p.Device)
+	out := path.MTUWatchPlace{
+		Namespace: l.namespace(p.NetNS), NetNS: p.NetNS, Device: d.name, MTU: int(d.mtu),
+		Packets: p.Packets, Fragments: p.Fragments, TooBig: p.TooBig, Smallest: int(p.Smallest),
+		Function: p.Function, Reason: p.Reason,
+		Src: p.Tuple.Src.String(), Dst: p.Tuple.Dst.String(),
+		SrcName: l.addrIn(p.NetNS, p.Tuple.Src.Addr()), DstName: l.addrIn(p.NetNS, p.Tuple.Dst.Addr()),
+	}
+	if c, ok := w.t.engines.ByNetNS(p.NetNS); ok && !c.HostNetwork() {
+		out.Container = c.Name
+	}
+	return out
+}
+
+// sum is what was counted.
+func (w *mtuWatch) sum(took time.Duration) path.MTUWatch {
+	told, r := w.count.Told(), w.count.Repeats()
+	out := path.MTUWatch{
+		Type: "mtu_watch", Seconds: took.Round(time.Millisecond).Seconds(), Packets: w.count.Packets(),
+		Errors: told.Seen, LostErrors: told.Dropped, Segments: r.Sent, Repeated: r.Repeated,
+		Places: []path.MTUWatchPlace{}, Notes: r.Notes(),
+	}
+	for _, p := range w.count.Places() {
+		out.TooBig += p.TooBig
+		out.Fragments += p.Fragments
+		out.Places = append(out.Places, w.place(p))
+	}
+	return out
+}

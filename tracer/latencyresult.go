@@ -14,21 +14,31 @@ func (l *LatencyTracer) result(stats Stats) LatencyResult {
 		snapshots = append(snapshots, snap)
 		report := l.report(i, snap)
 		report.Complete = stats.LostEvents == 0
-		r.Targets = append(r.Targets, TargetLatency{Report: report, Segments: l.segments(i, snap)})
+		r.Targets = append(r.Targets, TargetLatency{Report: report, Segments: namedSegments(l.t.labels, report.Target, snap)})
+	}
+	r.compare(snapshots, l.quantile)
+	return r
+}
+
+// compare lays each other target beside the first.
+func (r *LatencyResult) compare(snapshots []*latency.Snapshot, quantile float64) {
+	for i, snap := range snapshots {
 		if i == 0 {
 			continue
 		}
-		if c := latency.Compare(l.targets[0].name, l.targets[i].name, snapshots[0], snap, l.quantile); c != nil {
+		a, b := r.Targets[0].Report.Target, r.Targets[i].Report.Target
+		if c := latency.Compare(a, b, snapshots[0], snap, quantile); c != nil {
 			r.Comparisons = append(r.Comparisons, *c)
 		}
 	}
-	return r
 }
 
 func (l *LatencyTracer) report(i int, snap *latency.Snapshot) path.LatencyReport {
 	r := snap.Report
 	r.Target, r.Source = l.targets[i].name, l.cfg.Source
-	r.Own.Method = costMethod
+	if r.Own.Method = costMethod; r.Own.PerObservation == 0 {
+		r.Own.Method = "too small to be measured, or not measured: nothing was taken out"
+	}
 	r.Sent, r.Reconnects = l.counts[i].sent.Load(), l.counts[i].reconnects.Load()
 	for _, limit := range l.thresholds {
 		r.Thresholds = append(r.Thresholds, limit.Check(snap.Measured))
@@ -36,22 +46,20 @@ func (l *LatencyTracer) report(i int, snap *latency.Snapshot) path.LatencyReport
 	return r
 }
 
-// segments names the places.
-func (l *LatencyTracer) segments(i int, snap *latency.Snapshot) []path.Segment {
+// namedSegments puts names on the places.
+func namedSegments(n naming, target string, snap *latency.Snapshot) []path.Segment {
 	var out []path.Segment
 	for _, seg := range snap.Segments {
 		s := seg.Segment
-		s.Target = l.targets[i].name
-		s.Namespace = l.t.labels.namespace(s.NetNS)
-		if c, ok := l.t.engines.ByNetNS(s.NetNS); ok {
-			s.Container = c.Name
-		}
-		d := l.t.labels.device(s.NetNS, seg.Ifindex, s.Device)
+		s.Target = target
+		ns := n.space(s.NetNS)
+		s.Namespace, s.Container = ns.Name, ns.Container
+		d := n.device(s.NetNS, seg.Ifindex, s.Device)
 		s.Device, s.Network = d.name, d.network
 		if seg.ToNetNS != 0 {
-			s.ToDevice = l.t.labels.device(seg.ToNetNS, seg.ToIfindex, s.ToDevice).name
+			s.ToDevice = n.device(seg.ToNetNS, seg.ToIfindex, s.ToDevice).name
 			if seg.ToNetNS != s.NetNS {
-				s.ToNamespace = l.t.labels.namespace(seg.ToNetNS)
+				s.ToNamespace = n.space(seg.ToNetNS).Name
 			}
 		}
 		out = append(out, s)

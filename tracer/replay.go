@@ -11,6 +11,7 @@ import (
 
 	"github.com/pathtrace/pathtrace/internal/diagnose"
 	"github.com/pathtrace/pathtrace/internal/flow"
+	"github.com/pathtrace/pathtrace/internal/latency"
 	"github.com/pathtrace/pathtrace/internal/probe"
 	"github.com/pathtrace/pathtrace/internal/recording"
 	"github.com/pathtrace/pathtrace/internal/wire"
@@ -120,6 +121,7 @@ type replay struct {
 	ends    map[probe.Endpoint]bool
 	session sessionRecord
 	started bool
+	meter   *latency.Meter // times what is recorded, in place of deciding the flows; nil without
 
 	// pending are the flows that the tracker finished and whose record is still to come.
 	pending  map[flowKey][]*path.Path
@@ -293,6 +295,9 @@ func (r *replay) setUp(rec *recording.Record) error {
 		return err
 	}
 	cfg := flow.Config{IsTarget: r.isTarget, Namer: r, OnDone: r.done}
+	if r.meter != nil {
+		cfg.OnStep, cfg.OnDone = r.meter.Step, r.meter.Done
+	}
 	r.session.times(&cfg)
 	r.tracker = flow.New(cfg)
 	return nil

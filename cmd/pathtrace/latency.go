@@ -165,7 +165,7 @@ func measure(cmd *cobra.Command, s *streams, f latencyFlags) (failure error) {
 	if err != nil {
 		return err
 	}
-	if err := f.write(s, out, r); err != nil {
+	if err := f.writeLatency(s, out, r); err != nil {
 		return fmt.Errorf("write output: %w", err)
 	}
 	return latencyStatus(r)
@@ -192,8 +192,8 @@ func metricsOf(l *tracer.LatencyTracer) metrics.Source {
 	}
 }
 
-// write writes the result as text or JSON.
-func (f *latencyFlags) write(s *streams, out *render.JSON, r tracer.LatencyResult) error {
+// writeLatency writes the result as text or JSON.
+func (f *outputFlags) writeLatency(s *streams, out *render.JSON, r tracer.LatencyResult) error {
 	if f.output == "text" {
 		var targets []render.TargetLatency
 		for _, t := range r.Targets {

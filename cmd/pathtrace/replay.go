@@ -18,15 +18,19 @@ shown with another --output. It needs no root and no Docker, and asks nothing of
 
 The files of one recording, as --rotate makes them, are given together, in any order.
 
+With --latency, the time that each part of the way took is shown, as pathtrace latency does, of what was
+recorded with --all-packets; --against lays another recording beside it, as before and after a change.
+
 Exit status: 0 delivered, 1 cannot replay, 2 wrong usage, 3 not delivered, 4 no traffic seen.`
 
 func newReplay(s *streams) *cobra.Command {
-	var f outputFlags
+	var f replayFlags
 	cmd := &cobra.Command{
-		Use:     "replay FILE...",
-		Short:   "Show a recorded trace again, without root",
-		Long:    replayLong,
-		Example: "  pathtrace replay web.ptr\n  pathtrace replay -v --output json web.ptr web.1.ptr",
+		Use:   "replay FILE...",
+		Short: "Show a recorded trace again, without root",
+		Long:  replayLong,
+		Example: "  pathtrace replay web.ptr\n  pathtrace replay -v --output json web.ptr web.1.ptr\n" +
+			"  pathtrace replay before.ptr --against after.ptr",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageError{errors.New("replay needs a file, as in pathtrace replay web.ptr")}
@@ -34,10 +38,14 @@ func newReplay(s *streams) *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return replay(cmd, s, f, args)
+			if f.timed() {
+				return replayLatency(cmd, s, f, args)
+			}
+			return replay(cmd, s, f.outputFlags, args)
 		},
 	}
 	f.register(cmd.Flags())
+	f.registerLatency(cmd.Flags())
 	return cmd
 }
 

@@ -43,7 +43,8 @@ func plus(ns int64) string {
 // kindDifference is "+1.8 µs (1.2 µs to 2.4 µs)".
 func kindDifference(k *path.KindDifference) string {
 	d := k.Difference
-	if d.Low <= 0 && d.High >= 0 {
+	const none = 50 // ns, which show as 0.0 µs
+	if d.Low <= 0 && d.High >= 0 || d.Estimate < none && d.Estimate > -none {
 		return padLeft("none sure", 10)
 	}
 	return padLeft(plus(d.Estimate), 10) + " (" + latency.Duration(d.Low) + " to " + latency.Duration(d.High) + ")"

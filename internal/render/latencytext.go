@@ -218,7 +218,9 @@ func segmentPlace(s *path.Segment) string {
 
 // writeHonesty says what the figures rest on and what was left out.
 func writeHonesty(out *printer, r *path.LatencyReport) {
-	if r.Own.Observations > 0 {
+	if r.Own.PerObservation == 0 && r.Own.Method != "" && r.Own.Observations > 0 {
+		labelled(out, "own", plain, r.Own.Method)
+	} else if r.Own.Observations > 0 {
 		labelled(out, "own", plain, fmt.Sprintf("%s of %d ns a round trip: shown as pathtrace itself, not in the rest",
 			count(r.Own.Observations, "observation"), r.Own.PerObservation))
 	} else if r.Own.PerObservation > 0 {

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/pathtrace/pathtrace/internal/render"
+	"github.com/pathtrace/pathtrace/tracer"
+)
+
+// replayFlags are the flags of replay.
+type replayFlags struct {
+	outputFlags
+	latency  bool
+	against  []string
+	quantile string
+}
+
+func (f *replayFlags) registerLatency(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.latency, "latency", false, "show where the time went, of a recording with --all-packets")
+	flags.StringArrayVar(&f.against, "against", nil, "lay the recording `FILE` beside it; repeated for its other files")
+	flags.StringVar(&f.quantile, "quantile", "p50", "--against: where they are compared, such as p50 or p99")
+}
+
+// timed reports whether times are asked for.
+func (f *replayFlags) timed() bool { return f.latency || len(f.against) > 0 }
+
+// replayLatency shows the times of one recording, or of two beside each other.
+func replayLatency(cmd *cobra.Command, s *streams, f replayFlags, names []string) (failure error) {
+	f.traces = false // no packet is shown
+	var recordings []tracer.LatencyReplay
+	for _, list := range [][]string{names, f.against} {
+		if len(list) == 0 {
+			continue
+		}
+		files, err := openRecordings(list)
+		defer func() {
+			for _, x := range files {
+				x.file.Close() // only read
+			}
+		}()
+		if err != nil {
+			return err
+		}
+		rec := tracer.LatencyReplay{Name: recordingName(files[0].name)}
+		for _, x := range files {
+			rec.Parts = append(rec.Parts, tracer.Input{Name: x.name, Reader: x.file})
+		}
+		recordings = append(recordings, rec)
+	}
+	if len(recordings) == 2 && recordings[0].Name == recordings[1].Name {
+		recordings[0].Name, recordings[1].Name = names[0], f.against[0]
+	}
+	s, done, err := f.begin(s)
+	if err != nil {
+		return err
+	}
+	defer done(&failure)
+	out := render.NewJSON(s.out)
+	cfg := tracer.ReplayConfig{OnNote: func(text string) { render.Note(s.err, text) }}
+	first := true
+	cfg.OnStart = func(m tracer.Meta) {
+		if f.output == "json" && first {
+			_ = out.Meta(m) // the error comes again with what follows
+		}
+		first = false
+	}
+	r, err := tracer.ReplayLatency(cmd.Context(), cfg, f.quantile, recordings...)
+	if err != nil {
+		return err
+	}
+	if err := f.writeLatency(s, out, r); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return latencyStatus(r)
+}
+
+// recordingName is what a recording is called: "before" for traces/before.ptr.
+func recordingName(file string) string {
+	return strings.TrimSuffix(filepath.Base(file), ".ptr")
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -119,6 +120,43 @@ func TestTrimToHeadersShort(t *testing.T) {
 	}
 }
 
+// TestRedactCapture: nothing of the original addresses is left, and the headers stay headers.
+func TestRedactCapture(t *testing.T) {
+	other := func(a netip.Addr) netip.Addr {
+		if a.Is4() {
+			return netip.MustParseAddr("192.0.2.1")
+		}
+		return netip.MustParseAddr("2001:db8::1")
+	}
+	for _, tt := range []struct {
+		name, head, want string
+		flags            uint32
+	}{
+		{"TCP", macs + ip4 + tcp,
+			strings.Repeat("00", 12) + "0800 4500003c00004000 4006b6b9 c0000201 c0000201 9c40 0050 00000001 00000000 a002 faf0 0000 0000 " + strings.Repeat("01", 20), 0},
+		{"IPv6 with options", macs + ip6 + hopOpts + tcpPlain,
+			strings.Repeat("00", 12) + ip6[:25] + strings.Repeat("20010db8000000000000000000000001", 2) + "06 00 000000000000 " + tcpPlain, 0},
+		{"VXLAN", macs + ip4udp + vxlan + macs + ip4 + tcpPlain,
+			strings.Repeat("00", 12) + "0800 4500003c00004000 4011b6ae c0000201 c0000201 c350 12b5 0030 0000 0800000000002a00" +
+				strings.Repeat("00", 12) + "0800 4500003c00004000 4006b6b9 c0000201 c0000201" + tcpPlain, FlagEncapsulated},
+		{"ICMP error", macs + ip4icmp + "0504 abcd 0a0000fe " + quoted,
+			strings.Repeat("00", 12) + "0800 4500003c00004000 4001b6be c0000201 c0000201 0504 0000 0a0000fe 4500003c00004000 4006b6b9 c0000201 c0000201", FlagICMPError},
+		{"redirect", macs + ip4icmp + "0501 abcd 0a0000fe ",
+			strings.Repeat("00", 12) + "0800 4500003c00004000 4001b6be c0000201 c0000201 0501 0000 00000000", 0},
+		{"cut off", macs + ip4 + tcp[:19], strings.Repeat("00", 12) + "0800 4500003c00004000 4006b6b9 c0000201 c0000201", 0},
+	} {
+		before := unhex(tt.head + payload)
+		e := Event{Flags: tt.flags, Capture: &Capture{Bytes: before, Link: 14, Length: 2000}}
+		e.RedactCapture(other)
+		if got, want := e.Capture.Bytes, unhex(tt.want); !bytes.Equal(got, want) {
+			t.Errorf("%s:\n got %x\nwant %x", tt.name, got, want)
+		}
+		if !bytes.Equal(before, unhex(tt.head+payload)) {
+			t.Errorf("%s: the original was changed", tt.name)
+		}
+	}
+}
+
 func FuzzDecodeCapture(f *testing.F) {
 	f.Add(captured(ethernet, 74, 7, unhex(macs+ip4+tcp)))
 	f.Add(captured(0, 74, 0, unhex(ip4[5:]+tcp)))
@@ -130,6 +168,11 @@ func FuzzDecodeCapture(f *testing.F) {
 		}
 		if c := e.Capture; int(c.Link) > len(c.Bytes) || int(c.Length) < len(c.Bytes) {
 			t.Errorf("header of %d in %d bytes of %d", c.Link, len(c.Bytes), c.Length)
+		}
+		other := e
+		other.RedactCapture(func(a netip.Addr) netip.Addr { return netip.IPv6Unspecified() })
+		if c := other.Capture; int(c.Link) > len(c.Bytes) || len(c.Bytes) > len(e.Capture.Bytes) {
+			t.Errorf("redacted to %d bytes with a header of %d", len(c.Bytes), c.Link)
 		}
 		e.TrimToHeaders()
 		e.Trim(7)

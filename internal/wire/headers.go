@@ -29,14 +29,35 @@ const (
 // inside VXLAN, or that of the packet which an ICMP error quotes. Of what it cannot follow, nothing
 // behind the last header it knows is kept.
 func (e *Event) TrimToHeaders() {
-	if e.Capture == nil {
-		return
+	if e.Capture != nil {
+		e.walkHeaders(func(headerKind, []byte) {})
 	}
-	h := headers{b: e.Capture.Bytes, vxlan: e.Has(FlagEncapsulated), quotes: e.Has(FlagICMPError)}
-	h.at = int(e.Capture.Link)
+}
+
+// walkHeaders cuts behind the last header, and shows each that is there whole. It returns where the last of
+// these ends.
+func (e *Event) walkHeaders(see func(headerKind, []byte)) int {
+	h := headers{b: e.Capture.Bytes, vxlan: e.Has(FlagEncapsulated), quotes: e.Has(FlagICMPError), see: see}
+	if link := int(e.Capture.Link); link > 0 {
+		h.pass(headerEthernet, link)
+	}
 	h.network()
 	e.Capture.Bytes = h.b[:min(h.at, len(h.b))]
+	return h.whole
 }
+
+// headerKind says what a header is.
+type headerKind uint8
+
+const (
+	headerEthernet headerKind = iota
+	headerIPv4
+	headerIPv6
+	headerExtension
+	headerTCP
+	headerUDP
+	headerICMP
+)
 
 // Trim cuts what was captured to n bytes.
 func (e *Event) Trim(n int) {
@@ -51,6 +72,17 @@ type headers struct {
 	b             []byte
 	at            int  // where they end so far
 	vxlan, quotes bool // a packet inside is still to come
+	see           func(headerKind, []byte)
+	whole         int // where the last header ends that see was shown
+}
+
+// pass goes behind a header of n bytes.
+func (h *headers) pass(kind headerKind, n int) {
+	if h.have(n) {
+		h.see(kind, h.b[h.at:h.at+n])
+		h.whole = h.at + n
+	}
+	h.at += n
 }
 
 // have reports whether n bytes follow.
@@ -74,7 +106,7 @@ func (h *headers) ipv4() {
 		return
 	}
 	ip := h.b[h.at:]
-	h.at += max(int(ip[0]&15)*4, least)
+	h.pass(headerIPv4, max(int(ip[0]&15)*4, least))
 	if binary.BigEndian.Uint16(ip[6:])&0x1fff == 0 { // later fragments have no transport header
 		h.transport(ip[9])
 	}
@@ -86,14 +118,14 @@ func (h *headers) ipv6() {
 		return
 	}
 	next := h.b[h.at+6]
-	h.at += fixed
+	h.pass(headerIPv6, fixed)
 	for h.have(8) {
 		ext := h.b[h.at:]
 		switch next {
 		case protoHopByHop, protoRouting, protoDestOptions:
-			h.at += (int(ext[1]) + 1) * 8
+			h.pass(headerExtension, (int(ext[1])+1)*8)
 		case protoAH:
-			h.at += (int(ext[1]) + 2) * 4
+			h.pass(headerExtension, (int(ext[1])+2)*4)
 		case protoFragment:
 			h.at += 8
 			if binary.BigEndian.Uint16(ext[2:])&^7 != 0 {
@@ -112,16 +144,16 @@ func (h *headers) transport(proto uint8) {
 	case ProtoTCP:
 		const least, offset = 20, 12
 		if h.have(offset + 1) {
-			h.at += max(int(h.b[h.at+offset]>>4)*4, least)
+			h.pass(headerTCP, max(int(h.b[h.at+offset]>>4)*4, least))
 		}
 	case ProtoUDP:
-		h.at += udpHeader
+		h.pass(headerUDP, udpHeader)
 		if h.vxlan {
 			h.vxlan = false
 			h.inner()
 		}
 	case ProtoICMP, ProtoICMPv6:
-		h.at += icmpHeader
+		h.pass(headerICMP, icmpHeader)
 		if h.quotes {
 			h.quotes = false
 			h.network()
@@ -138,12 +170,12 @@ func (h *headers) inner() {
 
 // ether passes an Ethernet header with its tags.
 func (h *headers) ether() {
-	h.at += macAddresses
-	for h.have(2) {
-		if t := binary.BigEndian.Uint16(h.b[h.at:]); t != type8021Q && t != type8021AD {
+	n := macAddresses
+	for h.have(n + 2) {
+		if t := binary.BigEndian.Uint16(h.b[h.at+n:]); t != type8021Q && t != type8021AD {
 			break
 		}
-		h.at += vlanTag
+		n += vlanTag
 	}
-	h.at += 2
+	h.pass(headerEthernet, n+2)
 }

@@ -22,6 +22,7 @@ type HTML struct {
 	all      bool
 	watching bool
 	begun    bool
+	early    []string // notes from before the head
 	tally    *tally
 }
 
@@ -110,7 +111,16 @@ func (h *HTML) Meta(m path.Meta) error {
 	p.item("hooks", "", strings.Join(m.Hooks, ", "))
 	p.end("dl")
 	p.end("header")
+	h.notes(p)
 	return h.write(p)
+}
+
+// notes writes what was told before there was a title.
+func (h *HTML) notes(p *page) {
+	for _, text := range h.early {
+		p.element("p", "yellow", text)
+	}
+	h.early = nil
 }
 
 // Flow writes one flow: its ends, the verdict, its path. p may be nil if nothing of it was seen.
@@ -142,9 +152,12 @@ func (h *HTML) Flow(f *path.Path, v path.Verdict) error {
 
 // Note adds a message for people.
 func (h *HTML) Note(text string) error {
+	h.early = append(h.early, text)
+	if !h.begun {
+		return nil
+	}
 	p := &page{}
-	h.head(p, "note")
-	p.element("p", "yellow", text)
+	h.notes(p)
 	return h.write(p)
 }
 
@@ -152,6 +165,7 @@ func (h *HTML) Note(text string) error {
 func (h *HTML) Stats(s path.Stats) error {
 	p, text := &page{}, &bytes.Buffer{}
 	h.head(p, "no flow")
+	h.notes(p)
 	out := newPrinter(Options{Writer: text})
 	if h.watching {
 		h.tally.write(out, s.WallNS)

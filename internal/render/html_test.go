@@ -153,3 +153,24 @@ func TestTextPage(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestHTMLEarlyNote: what is told before the trace has begun stands below its title.
+func TestHTMLEarlyNote(t *testing.T) {
+	var out strings.Builder
+	h := NewHTML(&out, false, false)
+	for _, err := range []error{
+		h.Note("no engine"), h.Meta(path.Meta{Source: "client", Target: "web:80"}), h.Note("later"),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	page := out.String()
+	if !strings.Contains(page, "<title>pathtrace: client → web:80</title>") {
+		t.Errorf("the title is not the trace's: %.300s", page)
+	}
+	title, early, late := strings.Index(page, "<h1>"), strings.Index(page, "no engine"), strings.Index(page, "later")
+	if title < 0 || early < title || late < early {
+		t.Errorf("title at %d, notes at %d and %d, want this order", title, early, late)
+	}
+}

@@ -56,10 +56,14 @@ func (s *Script) Len() int { return len(s.events) }
 // IsTarget is for flow.Config.
 func (s *Script) IsTarget(ap netip.AddrPort, _ uint8) bool { return s.targets[ap] }
 
-// DropReason, ResetReason and Symbol are those of a kernel that tells nothing (flow.Namer).
-func (*Script) DropReason(uint32) string  { return "" }
-func (*Script) ResetReason(uint32) string { return "" } //nolint:revive // one comment for the three
-func (*Script) Symbol(uint64) string      { return "" } //nolint:revive // one comment for the three
+// DropReason is that of a kernel that tells nothing (flow.Namer).
+func (*Script) DropReason(uint32) string { return "" }
+
+// ResetReason is that of a kernel that tells nothing (flow.Namer).
+func (*Script) ResetReason(uint32) string { return "" }
+
+// Symbol is that of a kernel that tells nothing (flow.Namer).
+func (*Script) Symbol(uint64) string { return "" }
 
 const (
 	// together is how many connections go on at the same time, with their events interleaved.

@@ -56,8 +56,16 @@ type LatencyTracer struct {
 	own        int64
 	clients    clientSet
 	counts     []probeCounts
-	attaching  sync.WaitGroup
+	reading    sync.WaitGroup // of devices, and attaching to namespaces
+
+	kindsMu sync.Mutex
+	kinds   map[deviceKey]string
+	asked   map[deviceKey]bool
 }
+
+// latencyBuffer holds half a second of 200,000 events a second: every packet is reported, and a busy
+// machine lets the reader wait.
+const latencyBuffer = 32 << 20
 
 // latencyTarget is one thing that is measured.
 type latencyTarget struct {
@@ -70,7 +78,7 @@ type latencyTarget struct {
 // Errors are as those of New.
 func NewLatency(ctx context.Context, cfg LatencyConfig) (*LatencyTracer, error) {
 	cfg.Rate = cmp.Or(cfg.Rate, 100)
-	l := &LatencyTracer{cfg: cfg}
+	l := &LatencyTracer{cfg: cfg, kinds: map[deviceKey]string{}, asked: map[deviceKey]bool{}}
 	var err error
 	if l.quantile, err = latency.ParseQuantile(cmp.Or(cfg.QuantileName, "p50")); err != nil {
 		return nil, &target.UsageError{Message: err.Error()}
@@ -99,7 +107,7 @@ func (l *LatencyTracer) open(ctx context.Context) error {
 		defer stick.close()
 	}
 	cfg := l.cfg.Config
-	cfg.AllPackets = true
+	cfg.AllPackets, cfg.Buffer = true, cmp.Or(cfg.Buffer, latencyBuffer)
 	var err error
 	if l.t, err = New(ctx, cfg); err != nil {
 		return err
@@ -159,8 +167,24 @@ func (l *LatencyTracer) targetOf(p *path.Path) int {
 	return -1
 }
 
-func (l *LatencyTracer) deviceKind(netns, ifindex uint32, name string) string {
-	return l.t.labels.device(netns, ifindex, name).kind
+// deviceKind is called by the collector, which must not wait: what is not known is read meanwhile.
+func (l *LatencyTracer) deviceKind(netns, ifindex uint32, name string) (string, bool) {
+	key := deviceKey{netns, ifindex}
+	l.kindsMu.Lock()
+	defer l.kindsMu.Unlock()
+	if kind, ok := l.kinds[key]; ok {
+		return kind, true
+	}
+	if !l.asked[key] {
+		l.asked[key] = true
+		l.reading.Go(func() {
+			kind := l.t.labels.device(netns, ifindex, name).kind
+			l.kindsMu.Lock()
+			defer l.kindsMu.Unlock()
+			l.kinds[key] = kind
+		})
+	}
+	return "", false
 }
 
 // flowConfig makes the tracker keep nothing but what it recognises packets by.
@@ -201,6 +225,7 @@ func (l *LatencyTracer) Run(ctx context.Context) (LatencyResult, error) {
 		return LatencyResult{}, err
 	}
 	s.collector.finish()
+	l.reading.Wait()
 	l.meter.Flush()
 	stats := s.stats()
 	if err := s.collector.reader.Close(); err != nil {

@@ -144,7 +144,7 @@ func (l *LatencyTracer) warmUp(ctx context.Context, s *session, conns []*kept) {
 			return
 		}
 	}
-	l.attaching.Wait()
+	l.reading.Wait()
 	l.meter.Reset()
 	for i := range l.counts {
 		l.counts[i].reset()
@@ -156,7 +156,7 @@ func (l *LatencyTracer) newNamespace(inode uint32) {
 	if !l.t.set.NeedsNetNS() || l.t.set.Attached(inode) {
 		return
 	}
-	l.attaching.Go(func() { l.t.attachNetNS(inode) })
+	l.reading.Go(func() { l.t.attachNetNS(inode) })
 }
 
 // pace sends requests at the rate until the count is reached or ctx ends.

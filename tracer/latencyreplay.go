@@ -60,7 +60,9 @@ func replayMeter(ctx context.Context, cfg ReplayConfig, names bookNamings, rec L
 	cfg.OnFlow = nil
 	r := newReplay(cfg)
 	r.meter = latency.NewMeter(latency.Config{
-		DeviceKind: func(netns, ifindex uint32, name string) string { return names.device(netns, ifindex, name).kind },
+		DeviceKind: func(netns, ifindex uint32, name string) (string, bool) {
+			return names.device(netns, ifindex, name).kind, true
+		},
 	})
 	for i, in := range rec.Parts {
 		if err := r.input(ctx, in, i == 0); err != nil {

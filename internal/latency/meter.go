@@ -15,8 +15,8 @@ type Config struct {
 	Targets int
 	// Target tells the target of a flow, less than 0 for none. Nil means that all are the first's.
 	Target func(*path.Path) int
-	// DeviceKind names the kind of a device, such as "veth"; nil if nothing is known.
-	DeviceKind func(netns, ifindex uint32, name string) string
+	// DeviceKind is asked for the devices of each new way; nil if nothing is known.
+	DeviceKind DeviceKind
 	// Own is the mean cost of an observation, ns.
 	Own int64
 	// Probed: the packets are those of own probes, whose round trips are told by Probed.
@@ -26,6 +26,10 @@ type Config struct {
 	// MaxPackets bounds the packets on their way; 0 means 16384.
 	MaxPackets int
 }
+
+// DeviceKind names the kind of a device, such as "veth"; ok is false if it is not known yet. It must not
+// wait: packets are left out until it knows.
+type DeviceKind func(netns, ifindex uint32, name string) (kind string, ok bool)
 
 // Meter measures. Its methods are safe for concurrent use; steps come in the order of time.
 type Meter struct {

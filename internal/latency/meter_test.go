@@ -179,6 +179,23 @@ func TestOtherWay(t *testing.T) {
 	}
 }
 
+// TestUnknownDevices: packets are left out until the devices on their way are known.
+func TestUnknownDevices(t *testing.T) {
+	known := false
+	m := NewMeter(Config{DeviceKind: func(netns, ifindex uint32, name string) (string, bool) {
+		kind, _ := deviceKind(netns, ifindex, name)
+		return kind, known
+	}})
+	f := newTraffic(m)
+	f.exchange(5000)
+	known = true
+	f.exchange(5000)
+	m.Flush()
+	if r := m.Snapshot(0).Report; r.RoundTrip.Count != 1 || r.Discarded[DiscardUnknown] != 2 {
+		t.Errorf("%d round trips, discarded %v, want 1, 2 unknown", r.RoundTrip.Count, r.Discarded)
+	}
+}
+
 // TestProbed: the ends in user space belong to the stacks, whichever side is told first.
 func TestProbed(t *testing.T) {
 	m := NewMeter(Config{DeviceKind: deviceKind, Probed: true})

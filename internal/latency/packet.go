@@ -119,6 +119,8 @@ const (
 	DiscardIncomplete = "incomplete"
 	// DiscardManyWays: packets took more different ways than are kept.
 	DiscardManyWays = "too many different ways"
+	// DiscardUnknown: what the devices on the way are was not known yet.
+	DiscardUnknown = "devices not known yet"
 	// DiscardOtherWay: its way was another than that of most.
 	DiscardOtherWay = "took another way"
 	// DiscardTooMany: more packets were on their way at once than are kept.

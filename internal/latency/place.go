@@ -51,13 +51,15 @@ func (p *place) String() string { return string(p.stage) + " " + string(p.action
 type classifier struct {
 	places []place
 	// kindOf names the kind of a device, such as "veth"; it may be nil.
-	kindOf func(netns, ifindex uint32, name string) string
+	kindOf DeviceKind
+	// unknown is set once a kind was asked for that is not known yet.
+	unknown bool
 	// firstReceive is the index of the first receiving device, lastTransmit that of the last sending
 	// one outside of a tunnel: before the one is the sender's stack, after the other the receiver's.
 	firstReceive, lastTransmit int
 }
 
-func newClassifier(places []place, kindOf func(uint32, uint32, string) string) *classifier {
+func newClassifier(places []place, kindOf DeviceKind) *classifier {
 	c := &classifier{places: places, kindOf: kindOf, firstReceive: len(places), lastTransmit: -1}
 	for i := range places {
 		p := &places[i]
@@ -162,7 +164,9 @@ func (c *classifier) device(p *place) string {
 	if c.kindOf == nil || p.ifindex == 0 {
 		return ""
 	}
-	return c.kindOf(p.netns, p.ifindex, p.device)
+	kind, ok := c.kindOf(p.netns, p.ifindex, p.device)
+	c.unknown = c.unknown || !ok
+	return kind
 }
 
 // queue names what packets wait in on an interval of that kind.

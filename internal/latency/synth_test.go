@@ -73,14 +73,14 @@ func overlaid() []at {
 }
 
 // kinds of the devices above.
-func deviceKind(_, ifindex uint32, _ string) string {
+func deviceKind(_, ifindex uint32, _ string) (string, bool) {
 	switch ifindex {
 	case 2, 3, 4:
-		return "veth"
+		return "veth", true
 	case 9:
-		return "vxlan"
+		return "vxlan", true
 	}
-	return "physical"
+	return "physical", true
 }
 
 // traffic feeds a Meter with made-up packets of one connection.

@@ -71,9 +71,9 @@ func (m *Meter) take(p *packet) {
 		t.discard(why, 1)
 		return
 	}
-	w := t.ways[p.dir].find(p.places, m.build)
+	w, why := t.ways[p.dir].find(p.places, m.build)
 	if w == nil {
-		t.discard(DiscardManyWays, 1)
+		t.discard(why, 1)
 		return
 	}
 	f.usual[p.dir] = w.places
@@ -89,16 +89,25 @@ func (m *Meter) take(p *packet) {
 	m.answer(f, p, q)
 }
 
-// build makes the way through the places.
+// build makes the way through the places, nil if their devices are not known yet.
 func (m *Meter) build(ids []int32) *way {
-	w := &way{places: slices.Clone(ids), total: newHistogram(fine)}
+	w := &way{places: slices.Clone(ids)}
 	c := newClassifier(m.placesOf(ids), m.cfg.DeviceKind)
 	for i := range len(ids) - 1 {
 		in := interval{kind: noKind}
 		if k := c.kind(i); k != "" {
-			in.kind, in.times = indexOf(k), newHistogram(coarse)
+			in.kind = indexOf(k)
 		}
 		w.intervals = append(w.intervals, in)
+	}
+	if c.unknown {
+		return nil
+	}
+	w.total = newHistogram(fine)
+	for i := range w.intervals {
+		if w.intervals[i].kind != noKind {
+			w.intervals[i].times = newHistogram(coarse)
+		}
 	}
 	return w
 }

@@ -100,8 +100,8 @@ func newWaySet() *waySet {
 	return &waySet{seed: maphash.MakeSeed(), by: map[uint64]*way{}}
 }
 
-// find returns the way through the places, nil if there are too many ways.
-func (s *waySet) find(places []int32, build func([]int32) *way) *way {
+// find returns the way through the places, or nil and why the packet is left out.
+func (s *waySet) find(places []int32, build func([]int32) *way) (*way, string) {
 	var h maphash.Hash
 	h.SetSeed(s.seed)
 	for _, p := range places {
@@ -110,18 +110,21 @@ func (s *waySet) find(places []int32, build func([]int32) *way) *way {
 	key := h.Sum64()
 	for w, ok := s.by[key]; ok; w, ok = s.by[key] {
 		if slices.Equal(w.places, places) {
-			return w
+			return w, ""
 		}
 		key++ // two ways with one hash
 	}
 	if len(s.ways) >= maxWays {
-		return nil
+		return nil, DiscardManyWays
 	}
 	w := build(places)
+	if w == nil {
+		return nil, DiscardUnknown
+	}
 	w.id = len(s.ways)
 	s.ways = append(s.ways, w)
 	s.by[key] = w
-	return w
+	return w, ""
 }
 
 // take records the times between a packet's places and returns their sums by kind. own is the cost of

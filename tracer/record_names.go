@@ -203,35 +203,3 @@ func (r *recorder) nameSights() {
 		n.addrIn(x.netns, x.addr)
 	}
 }
-
-// bookNaming answers from a recording.
-type bookNaming struct {
-	header *recording.Header
-	names  *recording.Names
-}
-
-func (b bookNaming) host() string { return b.header.Host }
-
-func (b bookNaming) space(inode uint32) recording.Namespace { return b.names.Namespace(inode) }
-
-func (b bookNaming) device(netns, ifindex uint32, seen string) device {
-	if ifindex == 0 {
-		return device{name: seen}
-	}
-	known, ok := b.names.Device(netns, ifindex)
-	if !ok {
-		return device{name: seen}
-	}
-	d := device{name: known.Name, kind: known.Kind, network: known.Network, bridge: known.Bridge, mtu: known.MTU}
-	if seen != "" {
-		d.name = seen
-	}
-	return d
-}
-
-func (b bookNaming) addrIn(netns uint32, a netip.Addr) string { return b.names.Address(netns, a) }
-
-func (b bookNaming) hasAddr(netns, ifindex uint32, a netip.Addr) bool {
-	d, _ := b.names.Device(netns, ifindex)
-	return slices.Contains(d.Addrs, a)
-}

@@ -128,6 +128,7 @@ type replay struct {
 	nPending int
 	facts    factsBook
 	rules    ruleShelf
+	naming   bookNaming
 
 	stats    *Stats // nil without the record at the end
 	lost     map[string]uint64
@@ -362,7 +363,7 @@ func (r *replay) decideFlow(rec *recording.Record) error {
 	if err != nil {
 		return err
 	}
-	annotate(bookNaming{r.reader.Header(), r.reader.Names()}, p)
+	annotate(r.naming.at(r.reader), p)
 	for _, s := range f.Steps {
 		if s.Packet < 0 || s.Hop < 0 || s.Packet >= len(p.Packets) || s.Hop >= len(p.Packets[s.Packet].Hops) {
 			continue
@@ -417,7 +418,7 @@ func (r *replay) finish(complete bool) {
 	r.pending, r.nPending = map[flowKey][]*path.Path{}, 0
 	for _, p := range rest {
 		facts := r.facts.guess(r.lostEvents())
-		annotate(bookNaming{r.reader.Header(), r.reader.Names()}, p)
+		annotate(r.naming.at(r.reader), p)
 		if r.cfg.join != nil {
 			r.cfg.join.view(r.cfg.index, p, facts) // another host may know what became of it
 			continue

@@ -72,7 +72,11 @@ type Names struct {
 	namespaces map[uint32]Namespace
 	devices    map[deviceKey]Device
 	addrs      map[addrKey]string
+	version    int
 }
+
+// Version changes whenever a name does.
+func (n *Names) Version() int { return n.version }
 
 type numberKey struct {
 	kind   NameKind
@@ -130,6 +134,7 @@ func (n *Names) Address(netns uint32, a netip.Addr) string {
 
 // add takes a record, if it is one of names.
 func (n *Names) add(r *Record) error {
+	n.version++
 	switch r.Type {
 	case TypeName:
 		return keep(r, n.numbers, func(x nameRecord) (numberKey, string) { return numberKey{x.Kind, x.Number}, x.Name })

@@ -85,7 +85,7 @@ func replayMeter(ctx context.Context, cfg ReplayConfig, names bookNamings, rec L
 }
 
 // bookNamings answers from all parts of a recording, the last one first.
-type bookNamings []bookNaming
+type bookNamings []*bookNaming
 
 // recordedNames reads all names of a recording.
 func recordedNames(parts []Input) (bookNamings, error) {
@@ -107,10 +107,10 @@ func recordedNames(parts []Input) (bookNamings, error) {
 	return out, nil
 }
 
-func recordedBook(in Input) (bookNaming, error) {
+func recordedBook(in Input) (*bookNaming, error) {
 	r, err := recording.NewReader(in)
 	if err != nil {
-		return bookNaming{}, &RecordingError{in.Name, err}
+		return nil, &RecordingError{in.Name, err}
 	}
 	defer r.Close()
 	for {
@@ -118,9 +118,9 @@ func recordedBook(in Input) (bookNaming, error) {
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF), errors.Is(err, recording.ErrTruncated):
-			return bookNaming{r.Header(), r.Names()}, nil
+			return &bookNaming{header: r.Header(), names: r.Names()}, nil
 		default:
-			return bookNaming{}, &RecordingError{in.Name, err}
+			return nil, &RecordingError{in.Name, err}
 		}
 	}
 }

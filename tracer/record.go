@@ -22,8 +22,8 @@ type RecordConfig struct {
 	PartSize int64
 	// Limit ends the recording, not the trace, at so many bytes in all; 0 means never.
 	Limit int64
-	// Redact replaces addresses and names, see Redact.
-	Redact bool
+	// Redact, if not nil, is the key with which addresses and names are replaced, see the function Redact.
+	Redact []byte
 }
 
 // Recorded says what was recorded.
@@ -81,6 +81,7 @@ const (
 	typeLost      = "lost"       // map[string]uint64, sums so far
 	typeValue     = "value"      // valueRecord
 	typeRules     = "rules"      // rulesRecord, with a tape
+	typeRuleset   = "ruleset"    // rulesetRecord, in place of rules where they were redacted
 	typeFlow      = "flow"       // flowRecord
 	typeNoTraffic = "no-traffic" // noTrafficRecord
 	typeFlush     = "flush"      // the tracker was told that no event follows
@@ -121,6 +122,9 @@ func (r *recorder) openPart() error {
 	file, err := r.cfg.Open(r.header.Part)
 	if err != nil {
 		return fmt.Errorf("open recording: %w", err)
+	}
+	if r.cfg.Redact != nil {
+		file = newRedactedFile(file, r.cfg.Redact)
 	}
 	w, err := recording.NewWriter(file, r.header)
 	if err != nil {

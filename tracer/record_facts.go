@@ -65,6 +65,8 @@ type flowRecord struct {
 	Facts   factsRecord `json:"facts"`
 	// Steps are the rules that packets passed (--trace-rules).
 	Steps []stepsRecord `json:"steps,omitempty"`
+	// Judged are what rules say to the flow's packets, by number of the reading, where they were redacted.
+	Judged map[int][]judgedRecord `json:"judged,omitempty"`
 }
 
 // stepsRecord are the rules at one hop, both by their place in the path.
@@ -84,6 +86,8 @@ type noTrafficRecord struct {
 	Cause   path.Cause     `json:"cause,omitempty"`
 	Message string         `json:"message,omitempty"`
 	Remedy  []string       `json:"remedy,omitempty"`
+	// Judged as in flowRecord.
+	Judged map[int][]judgedRecord `json:"judged,omitempty"`
 }
 
 // dialError returns what names had to say, nil for nothing.

@@ -22,7 +22,7 @@ import (
 )
 
 // noNaming knows no names.
-type noNaming struct{}
+type noNaming struct{ seen map[deviceKey]string }
 
 func (noNaming) host() string { return "" }
 
@@ -30,8 +30,11 @@ func (noNaming) space(inode uint32) recording.Namespace {
 	return recording.Namespace{Inode: inode, Name: fmt.Sprint("ns", inode%7)}
 }
 
-func (noNaming) device(_, ifindex uint32, _ string) device {
-	return device{name: fmt.Sprint("eth", ifindex), kind: "veth"}
+func (n noNaming) device(netns, ifindex uint32, seen string) device {
+	if seen != "" {
+		n.seen[deviceKey{netns, ifindex}] = seen
+	}
+	return device{name: n.seen[deviceKey{netns, ifindex}], kind: "veth"}
 }
 
 func (noNaming) addrIn(_ uint32, a netip.Addr) string {
@@ -61,12 +64,12 @@ func madeUp(t testing.TB, out func(part int) (io.WriteCloser, error), connection
 	}
 	target := netip.MustParseAddrPort("192.0.2.1:8080")
 	names := &names{map[uint64]string{}, map[uint64]string{}, map[uint64]string{}, map[uint64]string{}, target}
-	rec, err := newRecorder(RecordConfig{Open: out, PartSize: partSize}, "test", func(s string) { t.Log(s) }, noNaming{}, names)
+	rec, err := newRecorder(RecordConfig{Open: out, PartSize: partSize}, "test", func(s string) { t.Log(s) }, noNaming{map[deviceKey]string{}}, names)
 	labtest.Must(t, err)
 	session := sessionRecord{Idle: time.Second, Proto: path.TCP}
 	rec.begin(Meta{Type: "meta", Schema: 1, Target: "web"}, session, []probe.Endpoint{{Addr: target, Proto: wire.ProtoTCP}})
 	book := fakeRules()
-	naming := recordedNaming{noNaming{}, rec}
+	naming := recordedNaming{noNaming{map[deviceKey]string{}}, rec}
 	cfg := flow.Config{
 		Namer: names, IsTarget: func(ap netip.AddrPort, _ uint8) bool { return ap == target },
 		OnDone: func(p *path.Path) {

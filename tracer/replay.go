@@ -256,6 +256,8 @@ func (r *replay) record(rec *recording.Record, first bool) error {
 		return r.facts.add(rec)
 	case typeRules:
 		return r.rules.add(rec)
+	case typeRuleset:
+		return r.rules.addRuleset(rec)
 	case typeFlow:
 		return r.decideFlow(rec)
 	case typeNoTraffic:
@@ -359,6 +361,7 @@ func (r *replay) decideFlow(rec *recording.Record) error {
 	} else {
 		r.pending[f.flowKey] = list[1:]
 	}
+	r.rules.judge(f.Judged)
 	facts, err := r.facts.facts(&f.Facts, &r.rules)
 	if err != nil {
 		return err
@@ -385,6 +388,7 @@ func (r *replay) decideNothing(rec *recording.Record) error {
 	if err := rec.Decode(&f); err != nil {
 		return err
 	}
+	r.rules.judge(f.Judged)
 	facts, err := r.facts.facts(&f.Facts, &r.rules)
 	if err != nil {
 		return err

@@ -119,6 +119,8 @@ type ruleShelf struct {
 	order   []int
 	bytes   int
 	decoded []int // numbers of those that are decoded, oldest first
+	// onDecode, if set, is told of each that was decoded.
+	onDecode func(*shelved)
 }
 
 // shelved is one reading.
@@ -126,6 +128,9 @@ type shelved struct {
 	rulesRecord
 	tape  []byte
 	rules *firewall.Ruleset
+	// judged are the rules of a redacted recording, which has no tape.
+	judged *judgedRules
+	size   int // as it was recorded, in bytes
 }
 
 // keptRulesets is how many decoded rulesets are kept.
@@ -142,15 +147,45 @@ func (s *ruleShelf) add(rec *recording.Record) error {
 		return nil // repeated at the beginning of a part
 	}
 	x.tape = append([]byte(nil), rec.Blob...)
+	s.put(x)
+	return nil
+}
+
+// addRuleset takes rules of a redacted recording.
+func (s *ruleShelf) addRuleset(rec *recording.Record) error {
+	var r rulesetRecord
+	if err := rec.Decode(&r); err != nil {
+		return err
+	}
+	if _, ok := s.tapes[r.Number]; ok {
+		return nil
+	}
+	x := &shelved{rulesRecord: r.rulesRecord, judged: r.ruleset(), size: len(rec.JSON)}
+	x.rules = x.judged.set
+	s.put(x)
+	return nil
+}
+
+// judge sets how the rules judged the packets of the flow in question.
+func (s *ruleShelf) judge(judged map[int][]judgedRecord) {
+	for number, list := range judged {
+		if x := s.tapes[number]; x != nil && x.judged != nil {
+			x.judged.judge(list)
+		}
+	}
+}
+
+// put keeps a reading, and forgets the oldest if there are too many.
+func (s *ruleShelf) put(x *shelved) {
+	x.size += len(x.tape)
 	s.tapes[x.Number] = x
 	s.order = append(s.order, x.Number)
-	for s.bytes += len(x.tape); s.bytes > maxTapeBytes && len(s.order) > 1; {
+	for s.bytes += x.size; s.bytes > maxTapeBytes && len(s.order) > 1; {
 		oldest := s.order[0]
-		s.bytes -= len(s.tapes[oldest].tape)
+		s.bytes -= s.tapes[oldest].size
 		s.order = s.order[1:]
 		delete(s.tapes, oldest)
 	}
-	return nil
 }
 
 // ruleset returns the rules of a reading; nil for 0 and for what was not recorded.
@@ -160,7 +195,9 @@ func (s *ruleShelf) ruleset(number int) *firewall.Ruleset {
 		return nil
 	}
 	if x.rules == nil {
-		x.rules = x.read()
+		if x.rules = x.read(); x.rules != nil && s.onDecode != nil {
+			s.onDecode(x)
+		}
 		s.decoded = append(s.decoded, number)
 		if len(s.decoded) > keptRulesets {
 			if old := s.tapes[s.decoded[0]]; old != nil {

@@ -6,11 +6,15 @@ import (
 	"io"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/pathtrace/pathtrace/internal/lab"
 	"github.com/pathtrace/pathtrace/internal/lab/labtest"
 	"github.com/pathtrace/pathtrace/tracer"
+	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
 // recorded is a recording in memory.
@@ -62,6 +66,55 @@ func (r *recorded) checkReplay(t *testing.T, live *observed) {
 	for i := range live.flows {
 		compare(t, &got.flows[i], &live.flows[i])
 	}
+	r.checkRedacted(t, live)
+}
+
+// checkRedacted redacts the recording: it says the same of other names.
+func (r *recorded) checkRedacted(t *testing.T, live *observed) {
+	t.Helper()
+	var copied bytes.Buffer
+	labtest.Must(t, tracer.Redact(t.Context(), []byte("key"), tracer.Input{Name: "test.ptr", Reader: bytes.NewReader(r.Bytes())}, &copied))
+	got := replayed(t, copied.Bytes())
+	if len(got.flows) != len(live.flows) {
+		t.Fatalf("redacted: got %d flows, want %d; notes %q", len(got.flows), len(live.flows), got.notes)
+	}
+	for i := range live.flows {
+		if got, want := essence(got.flows[i].Verdict), essence(live.flows[i].Verdict); got != want {
+			t.Errorf("redacted: got\n%s\nwant\n%s", got, want)
+		}
+	}
+	z, err := zstd.NewReader(&copied)
+	labtest.Must(t, err)
+	defer z.Close()
+	plain, err := io.ReadAll(z)
+	labtest.Must(t, err)
+	for _, secret := range []string{"192.0.2.", "10.77.0.", "fd00:77:", "2001:db8:", "br-demo"} {
+		if i := bytes.Index(plain, []byte(secret)); i >= 0 {
+			t.Errorf("redacted: %q is still there: …%q…", secret, plain[max(0, i-60):min(len(plain), i+60)])
+		}
+	}
+}
+
+// essence is what a verdict says apart from names.
+func essence(v path.Verdict) string {
+	var b strings.Builder
+	w := v.Where
+	fmt.Fprintf(&b, "%s %s %s %s %s complete %v\n", v.Outcome, v.Cause, w.Stage, w.Function, w.Reason, v.Complete)
+	rule := func(r *path.Rule) {
+		if r != nil {
+			fmt.Fprintf(&b, " rule %s %d %d %s\n", r.Family, r.Number, r.Handle, r.Owner)
+		}
+	}
+	rule(w.Rule)
+	for _, n := range v.NAT {
+		fmt.Fprintf(&b, " %s in %s\n", n.Kind, n.Stage)
+		rule(n.Rule)
+	}
+	for _, x := range v.Warnings {
+		fmt.Fprintf(&b, " warning %s\n", x.Cause)
+	}
+	fmt.Fprintf(&b, " %d sentences of evidence, %d remedies\n", len(v.Evidence), len(v.Remedy))
+	return b.String()
 }
 
 func compare(t *testing.T, got, want *tracer.Flow) {

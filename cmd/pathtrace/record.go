@@ -23,6 +23,7 @@ type recordFlags struct {
 	rotate string
 	keep   int
 	redact bool
+	key    string
 }
 
 const recordLong = `record follows a flow as pathtrace --to does, shows the same, and keeps it in a file: everything that the
@@ -64,6 +65,15 @@ func (f *recordFlags) registerRecord(flags *pflag.FlagSet) {
 	flags.StringVar(&f.rotate, "rotate", "", "begin another file, FILE.1 and so on, whenever one has `SIZE`")
 	flags.IntVar(&f.keep, "keep", 0, "with --rotate, keep only the newest `N` files")
 	flags.BoolVar(&f.redact, "redact", false, "replace addresses and names, each by the same one everywhere")
+	flags.StringVar(&f.key, "redact-key", "", "redact so that recordings with the same `SECRET` fit together")
+}
+
+// redactKey is the key for a secret, or one that nobody knows.
+func redactKey(secret string) []byte {
+	if secret == "" {
+		return tracer.NewRedactKey()
+	}
+	return []byte(secret)
 }
 
 // recording turns flags into what is to be recorded.
@@ -85,7 +95,10 @@ func (f *recordFlags) recording(stdout io.Writer) (*tracer.RecordConfig, error) 
 	case f.file == "-" && rotate > 0:
 		return nil, usageError{errors.New("--rotate makes files: it does not go with -w -")}
 	}
-	cfg := &tracer.RecordConfig{PartSize: rotate, Limit: limit, Redact: f.redact}
+	cfg := &tracer.RecordConfig{PartSize: rotate, Limit: limit}
+	if f.redact || f.key != "" {
+		cfg.Redact = redactKey(f.key)
+	}
 	cfg.Open = func(part int) (io.WriteCloser, error) {
 		if f.file == "-" {
 			return unclosed{stdout}, nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pathtrace/pathtrace/internal/recording"
 	"github.com/pathtrace/pathtrace/tracer"
 )
 
@@ -46,7 +48,15 @@ func newReplay(s *streams) *cobra.Command {
 	}
 	f.register(cmd.Flags())
 	f.registerLatency(cmd.Flags())
+	cmd.Flags().StringVar(&f.redact, "redact", "", "write a copy to `FILE` in which addresses and names are replaced, and show that")
+	cmd.Flags().StringVar(&f.key, "redact-key", "", "redact so that recordings with the same `SECRET` fit together")
 	return cmd
+}
+
+// replayFlags are the flags of replay.
+type replayFlags struct {
+	outputFlags
+	redact, key string
 }
 
 // recordingFile is an opened recording.
@@ -56,7 +66,16 @@ type recordingFile struct {
 	tracer.RecordingInfo
 }
 
-func replay(cmd *cobra.Command, s *streams, f outputFlags, names []string) (failure error) {
+func replay(cmd *cobra.Command, s *streams, f replayFlags, names []string) (failure error) {
+	if f.key != "" && f.redact == "" {
+		return usageError{errors.New("--redact-key is for --redact FILE: say where the redacted copy goes")}
+	}
+	if f.redact != "" {
+		if err := redactCopy(cmd.Context(), f, names); err != nil {
+			return err
+		}
+		names = []string{f.redact}
+	}
 	files, err := openRecordings(names)
 	defer func() {
 		for _, x := range files {
@@ -86,6 +105,43 @@ func replay(cmd *cobra.Command, s *streams, f outputFlags, names []string) (fail
 		return cmp.Or(err, wrong)
 	}
 	return status(result.Flows)
+}
+
+// redactCopy writes a redacted copy of the one recording that was given.
+func redactCopy(ctx context.Context, f replayFlags, names []string) (failure error) {
+	if len(names) != 1 {
+		return usageError{errors.New("--redact takes one recording at a time; --redact-key makes several fit together")}
+	}
+	in, err := os.Open(names[0])
+	if err != nil {
+		return fmt.Errorf("open recording: %w", err)
+	}
+	defer in.Close() // only read
+	if _, err := tracer.InspectRecording(tracer.Input{Name: names[0], Reader: in}); err != nil {
+		return err
+	}
+	if _, err := in.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("read recording: %w", err)
+	}
+	if from, err := in.Stat(); err == nil {
+		if to, err := os.Stat(f.redact); err == nil && os.SameFile(from, to) {
+			return usageError{fmt.Errorf("%s would be replaced by its redacted copy: give --redact another file", names[0])}
+		}
+	}
+	out, err := os.Create(f.redact)
+	if err != nil {
+		return fmt.Errorf("open redacted copy: %w", err)
+	}
+	defer func() {
+		if err := out.Close(); err != nil && failure == nil {
+			failure = fmt.Errorf("close redacted copy: %w", err)
+		}
+	}()
+	err = tracer.Redact(ctx, redactKey(f.key), tracer.Input{Name: names[0], Reader: in}, out)
+	if errors.Is(err, recording.ErrTruncated) {
+		return nil // as the copy, of which it is said
+	}
+	return err
 }
 
 // replayed makes a replay report here.

@@ -163,6 +163,18 @@ func (w *Writer) Record(typ string, value any, blob []byte) error {
 	return nil
 }
 
+// Copy records what a reader has read.
+func (w *Writer) Copy(r *Record) {
+	if r.Type == TypeName {
+		var n nameRecord
+		if json.Unmarshal(r.JSON, &n) == nil {
+			w.Name(n.Kind, n.Number, n.Name)
+		}
+		return
+	}
+	_ = w.Record(r.Type, json.RawMessage(r.JSON), r.Blob) // what was read can be written
+}
+
 // Name records what the kernel calls a number. Readers know it with the events recorded at the same time.
 func (w *Writer) Name(kind NameKind, number uint64, name string) {
 	payload, err := encodeRecord(TypeName, nameRecord{kind, number, name}, nil)
@@ -299,7 +311,12 @@ func (w *Writer) Written() time.Time {
 }
 
 // Close writes the end mark and everything that waits. It may be called more than once.
-func (w *Writer) Close() error {
+func (w *Writer) Close() error { return w.end(true) }
+
+// Abandon is Close without the end mark: what was written is a recording that ends in the middle.
+func (w *Writer) Abandon() error { return w.end(false) }
+
+func (w *Writer) end(mark bool) error {
 	w.mu.Lock()
 	if w.stopped {
 		w.mu.Unlock()
@@ -308,7 +325,9 @@ func (w *Writer) Close() error {
 	}
 	w.appendTick()
 	w.seal()
-	w.queue = appendChunk(w.queue, chunkEnd, nil)
+	if mark {
+		w.queue = appendChunk(w.queue, chunkEnd, nil)
+	}
 	w.stopped = true
 	w.room.Broadcast()
 	w.mu.Unlock()

@@ -99,6 +99,9 @@ func (r *recorded) checkRedacted(t *testing.T, live *observed) {
 func essence(v path.Verdict) string {
 	var b strings.Builder
 	w := v.Where
+	if w == nil {
+		w = &path.Where{}
+	}
 	fmt.Fprintf(&b, "%s %s %s %s %s complete %v\n", v.Outcome, v.Cause, w.Stage, w.Function, w.Reason, v.Complete)
 	rule := func(r *path.Rule) {
 		if r != nil {

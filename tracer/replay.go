@@ -64,6 +64,7 @@ func Replay(ctx context.Context, cfg ReplayConfig, inputs ...Input) (Result, err
 		}
 	}
 	r.finish(r.complete)
+	r.sayRest(r.complete)
 	for _, name := range r.truncated {
 		if len(r.flows) == 0 {
 			return r.result(), &RecordingError{name, recording.ErrTruncated}
@@ -436,7 +437,6 @@ func (r *replay) finish(complete bool) {
 		wall := r.reader.Header().Wall(p.End)
 		r.decide(Flow{Path: p, Verdict: v, Decided: time.Unix(0, wall)})
 	}
-	r.sayRest(complete)
 }
 
 func (r *replay) sayRest(complete bool) {

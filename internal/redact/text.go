@@ -19,7 +19,7 @@ func newPatterns() patterns {
 	return patterns{
 		words:       regexp.MustCompile(`[0-9A-Za-z_.:%/@\[\]-]+`),
 		identifiers: regexp.MustCompile(`\b[0-9a-f]{12,64}\b`),
-		comments:    regexp.MustCompile(`(comment|log-prefix|prefix|nflog-prefix) ("(?:[^"\\]|\\.)*"|[^ "]+)`),
+		comments:    regexp.MustCompile(`(--comment|--log-prefix|--nflog-prefix|comment|prefix) ("(?:[^"\\]|\\.)*"|[^ "-][^ "]*)`),
 	}
 }
 

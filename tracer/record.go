@@ -42,6 +42,10 @@ type Recorded struct {
 // clockEvery is how often a recording has the host's clocks and its loss counters.
 const clockEvery = time.Second
 
+// sizeEvery is after how many events the size of the recording is looked at; under load no time passes
+// for the tracker in between.
+const sizeEvery = 1024
+
 // recorder records a session. Its methods are safe for concurrent use; a nil *recorder does nothing.
 type recorder struct {
 	cfg  RecordConfig
@@ -171,7 +175,11 @@ func (r *recorder) event(e *wire.Event) {
 	if r.finished {
 		return
 	}
-	r.result.Events++
+	if r.result.Events++; r.result.Events%sizeEvery == 0 {
+		if r.watchSize(); r.finished {
+			return
+		}
+	}
 	r.nameEvent(e)
 	r.writer.Event(e)
 	r.sights.see(e)

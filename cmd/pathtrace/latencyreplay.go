@@ -18,6 +18,7 @@ type replayFlags struct {
 	latency  bool
 	against  []string
 	quantile string
+	redactFlags
 }
 
 func (f *replayFlags) registerLatency(flags *pflag.FlagSet) {

@@ -43,7 +43,7 @@ func newReplay(s *streams) *cobra.Command {
 			if f.timed() {
 				return replayLatency(cmd, s, f, args)
 			}
-			return replay(cmd, s, f.outputFlags, args)
+			return replay(cmd, s, f, args)
 		},
 	}
 	f.register(cmd.Flags())
@@ -53,9 +53,8 @@ func newReplay(s *streams) *cobra.Command {
 	return cmd
 }
 
-// replayFlags are the flags of replay.
-type replayFlags struct {
-	outputFlags
+// redactFlags say where a redacted copy goes.
+type redactFlags struct {
 	redact, key string
 }
 

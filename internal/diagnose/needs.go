@@ -133,6 +133,9 @@ func (w *want) forEnd(a *analysis, e *end) {
 		}
 	}
 	w.forEndRules(e)
+	if x := a.lostError(e); x != nil {
+		w.forEndRules(x) // which rule ate what the sender had to know?
+	}
 }
 
 // forDrop adds what the reason of a drop asks for.

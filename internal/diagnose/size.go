@@ -34,15 +34,12 @@ func explainTooBig(a *analysis, e *end) *finding {
 			"may not be fragmented", e.pkt.Length))
 	}
 	if x := a.lostError(e); x != nil {
-		f.cause = path.CauseMTUBlackhole
-		f.says += fmt.Sprintf(", and the ICMP error that says so was dropped in %s", a.place(x))
-		f.evidence = append(f.evidence, fmt.Sprintf("the ICMP error was dropped in %s%s%s",
-			a.place(x), onDevice(x), byFunction(x)))
+		a.blackhole(f, x)
 	}
 	if mtu > 0 {
-		f.remedy = []string{fmt.Sprintf("give the Docker network an MTU of %d: docker network create "+
+		f.remedy = append(f.remedy, fmt.Sprintf("give the Docker network an MTU of %d: docker network create "+
 			"--opt com.docker.network.driver.mtu=%[1]d NAME (a new network; connect the containers to it)",
-			mtu)}
+			mtu))
 	}
 	if link != "" {
 		f.remedy = append(f.remedy, a.command(at, "ip -d link show "+quote(string(link))))
@@ -143,18 +140,36 @@ func (a *analysis) reportedMTU(e *end) uint32 {
 	return 0
 }
 
-// lostError returns the drop of the ICMP errors that answered the packet, if each of them was dropped.
-func (a *analysis) lostError(e *end) *path.Hop {
+// blackhole says what dropped the ICMP error that the sender would have needed.
+func (a *analysis) blackhole(f *finding, x *end) {
+	of := &finding{where: whereOf(x.drop, x.direction())}
+	by := ""
+	if isNetfilterDrop(x.drop) {
+		by = a.byRule(x, of, a.ruling(x))
+	}
+	f.cause, f.outcome = path.CauseMTUBlackhole, path.Dropped // nothing came back
+	f.says += fmt.Sprintf(", and the ICMP error that says so was dropped%s in %s", by, a.place(x.drop))
+	f.evidence = append(f.evidence, fmt.Sprintf("the ICMP error was dropped in %s%s%s",
+		a.place(x.drop), onDevice(x.drop), byFunction(x.drop)))
+	if rule := of.where.Rule; rule != nil && f.where != nil {
+		f.where.Rule = rule
+		f.evidence = append(f.evidence, of.evidence...)
+		f.remedy = append(f.remedy, of.remedy...)
+	}
+}
+
+// lostError returns the end of the ICMP errors that answered the packet, if each of them was dropped.
+func (a *analysis) lostError(e *end) *end {
 	if a.icmpOfProbe() == icmpTooBig {
 		return nil
 	}
-	var lost *path.Hop
+	var lost *end
 	for _, p := range a.icmpErrors(e.direction().Opposite()) {
 		x := a.endOf(p, phaseReply)
 		if x.drop == nil {
 			return nil
 		}
-		lost = x.drop
+		lost = &x
 	}
 	return lost
 }

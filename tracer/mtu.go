@@ -42,6 +42,7 @@ type measurement struct {
 
 	// openRule and ruleEvidence are of the rules that dropped ICMP errors, by direction of the probes.
 	openRule, ruleEvidence map[path.Direction][]string
+	routes                 map[path.Direction]string // of the senders
 
 	mu   sync.Mutex // guards flow
 	flow *Flow      // as it was decided at the end
@@ -60,6 +61,7 @@ func (t *Tracer) MeasureMTU(ctx context.Context, expect int) (MTUResult, error) 
 	m := &measurement{
 		expect: expect, signs: make(chan struct{}, 1),
 		openRule: map[path.Direction][]string{}, ruleEvidence: map[path.Direction][]string{},
+		routes: map[path.Direction]string{},
 	}
 	t.measurement = m
 	t.cfg.OnFlow = m.decided

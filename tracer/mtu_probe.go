@@ -54,8 +54,12 @@ func (m *measurement) measure(ctx context.Context, p *path.Path) ([]path.MTU, er
 		if err != nil {
 			return nil, err
 		}
-		if s == nil {
-			continue // the other end is not ours
+		if s == nil { // the other end is not ours
+			back, err := m.byEcho(ctx, &out[0])
+			if err != nil {
+				return nil, err
+			}
+			return append(out, back...), nil
 		}
 		err = s.measure(ctx)
 		s.packets.Close()
@@ -125,6 +129,16 @@ func (s *side) describe() {
 		s.out.RouteMTU = int(r.MTU)
 	}
 	s.readSegments()
+	if r, err := t.topo.RouteTo(s.netns, s.dst.Addr()); err == nil && !r.Local && r.Dev != "" {
+		s.m.routes[s.dir] = s.dst.Addr().String() + via(r.Gateway) + " dev " + r.Dev
+	}
+}
+
+func via(gateway netip.Addr) string {
+	if !gateway.IsValid() {
+		return ""
+	}
+	return " via " + gateway.String()
 }
 
 // readSegments reads how large TCP's own segments are.

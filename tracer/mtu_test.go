@@ -495,11 +495,26 @@ func TestMTUUnseen(t *testing.T) {
 	c := newChain(t, false, 1500)
 	c.narrow(t, 1400)
 	shell(t, c.near, "nft 'add table inet fw; add chain inet fw out { type filter hook output priority 0; }; add rule inet fw out icmp type destination-unreachable drop'")
-	m := measure(t, c.Lab, "client", c.to(80), 0, func(cfg *tracer.Config) { cfg.Namespaces = cfg.Namespaces[:1] })
+	alone := func(cfg *tracer.Config) { cfg.Namespaces = cfg.Namespaces[:1] }
+	m := measure(t, c.Lab, "client", c.to(80), 0, alone)
 	checkVerdict(t, m.Verdict, path.Lost, path.CauseMTUBlackhole)
 	m.checkMTU(t, path.Request, 1400, path.DiscoveryFails, "")
 	if e := m.direction(t, path.Request).End; e.Kind != path.TooBigUnseen || e.Where == nil || e.Where.Device != "eth0" {
 		t.Errorf("end: %+v, want last seen on eth0", e)
+	}
+	m.checkMTU(t, path.Reply, 1400, path.DiscoveryUnknown, "")
+	m.apply(t, c.client, "ip route replace 10.91.3.2 via 10.91.1.2 dev eth0 mtu 1400")
+	m = measure(t, c.Lab, "client", c.to(80), 0, alone)
+	checkVerdict(t, m.Verdict, path.Delivered, "")
+	shell(t, c.client, "ip route del 10.91.3.2")
+	// Replies to echoes may be cut: the way back is narrower than the way there.
+	c.narrow(t, 1500)
+	shell(t, c.far, "ip route change default via 10.91.2.1 mtu lock 1300")
+	m = measure(t, c.Lab, "client", c.to(80), 0, alone)
+	m.checkMTU(t, path.Request, 1500, path.DiscoveryUnneeded, "")
+	m.checkMTU(t, path.Reply, 1300, path.DiscoveryUnknown, "")
+	if !strings.Contains(strings.Join(m.direction(t, path.Reply).Notes, "\n"), "in fragments of up to") {
+		t.Errorf("notes: %q, want fragments", m.direction(t, path.Reply).Notes)
 	}
 }
 

@@ -28,8 +28,14 @@ func (c *conclusion) lower(m *path.MTU) []string {
 	}
 	first, n := m.Links[0], Usable(m)
 	space, ok := c.f.Spaces[first.NetNS]
-	if !ok || first.MTU <= n || space.Container == "" {
-		return nil // of a host's own device, everything else would suffer, too
+	if !ok || first.MTU <= n {
+		return nil
+	}
+	if route := c.f.Routes[m.Direction]; space.Container == "" && route != "" {
+		return []string{fmt.Sprintf("%sip route replace %s mtu %d  # for this destination only; not kept over a restart", space.Enter, route, n)}
+	}
+	if space.Container == "" {
+		return nil // everything else would suffer, too
 	}
 	return []string{fmt.Sprintf("%sip link set %s mtu %d  # until the container is restarted; all of its traffic on that network",
 		space.Enter, quote(first.Device), n)}

@@ -22,6 +22,8 @@ type Facts struct {
 	// OpenRule are the commands that let ICMP errors pass the rule that dropped one, by direction of
 	// the probes; RuleEvidence says what shows that it was that rule.
 	OpenRule, RuleEvidence map[path.Direction][]string
+	// Routes are the senders' routes as `ip route replace` takes them: "10.0.0.2 via 10.0.0.1 dev eth0".
+	Routes map[path.Direction]string
 	// Spaces describes the namespaces of the path, by inode number.
 	Spaces map[uint32]Space
 	// Networks are Docker's, by name.
@@ -99,6 +101,9 @@ func (c *conclusion) judge(m *path.MTU, first bool) bool {
 		c.warn(path.CausePacketTooBig, fmt.Sprintf("%s sends up to %d bytes, %s %d: path MTU discovery works, and costs the first "+
 			"large packet of each connection", c.sender(m), m.SenderMTU, c.carry(m), Usable(m)))
 		return false
+	}
+	if m.RouteMTU > 0 && m.RouteMTU <= m.MTU {
+		return false // the sender's kernel sends nothing larger that way, whatever the protocol
 	}
 	if c.safe(m) {
 		c.warn(path.CauseMTUBlackhole, fmt.Sprintf("%s, and the sender is not told; TCP is safe, as its packets have at most %d "+
@@ -304,7 +309,7 @@ func (c *conclusion) delivered() {
 		s += fmt.Sprintf(", and of up to %d back", c.f.Directions[1].MTU)
 	}
 	if m.TooBig == 0 {
-		s += ", all that its device sends"
+		s += fmt.Sprintf("; the device of %s sends nothing larger", c.sender(m))
 	}
 	c.v.Summary = s
 	c.cached()

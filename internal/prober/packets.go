@@ -56,6 +56,8 @@ func (p *Packets) prepare(src, dst netip.Addr) error {
 	if err := unix.SetsockoptInt(p.fd, level, discover, use); err != nil {
 		return fmt.Errorf("set IP_MTU_DISCOVER on the probe: %w", err)
 	}
+	// Best effort: without it an answer in fragments looks like a whole one (Linux 4.10).
+	_ = unix.SetsockoptInt(p.fd, level, p.fragmentSize(), 1)
 	if err := withErrors(p.fd, dst); err != nil {
 		return err
 	}
@@ -66,6 +68,16 @@ func (p *Packets) prepare(src, dst netip.Addr) error {
 		return routeError(dst, err)
 	}
 	return nil
+}
+
+// fragmentSize is the option and the control message that tell the size of the largest fragment of a
+// packet that came in fragments.
+func (p *Packets) fragmentSize() int {
+	const ipv4, ipv6 = 25, 77 // IP_RECVFRAGSIZE of uapi linux/in.h, IPV6_RECVFRAGSIZE of linux/in6.h
+	if p.v6 {
+		return ipv6
+	}
+	return ipv4
 }
 
 // Close closes the socket.
@@ -81,6 +93,8 @@ type Answer struct {
 	Errno unix.Errno
 	// RTT is the time from sending to the answer or giving up.
 	RTT time.Duration
+	// Fragment is the size of the largest fragment if the answer came in fragments, bytes; else 0.
+	Fragment int
 }
 
 // Passed reports whether the answer proves that the probe arrived at its destination.
@@ -155,10 +169,12 @@ func (p *Packets) drain() {
 
 // receive reads until there is an answer to s or nothing more to read.
 func (p *Packets) receive(s Sized) (Answer, bool) {
+	oob := make([]byte, 128)
 	for {
-		n, _, err := unix.Recvfrom(p.fd, p.buf, unix.MSG_DONTWAIT)
+		n, oobn, _, _, err := unix.Recvmsg(p.fd, p.buf, oob, unix.MSG_DONTWAIT)
 		if err == nil {
 			if a, ok := s.answer(p.transport(p.buf[:n])); ok {
+				a.Fragment = p.fragment(oob[:oobn])
 				return a, true
 			}
 			continue
@@ -171,6 +187,20 @@ func (p *Packets) receive(s Sized) (Answer, bool) {
 			return Answer{Kind: q.result.Kind, ICMP: q.result.ICMP, Errno: q.result.Errno}, true
 		}
 	}
+}
+
+// fragment reads the size of the largest fragment from control messages.
+func (p *Packets) fragment(oob []byte) int {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return 0
+	}
+	for _, m := range messages {
+		if int(m.Header.Type) == p.fragmentSize() && (m.Header.Level == unix.SOL_IP || m.Header.Level == unix.SOL_IPV6) && len(m.Data) >= 4 {
+			return int(binary.NativeEndian.Uint32(m.Data))
+		}
+	}
+	return 0
 }
 
 // transport skips the IP header, which raw sockets of IPv4 alone are given.

@@ -104,7 +104,7 @@ func (a *agent) listen(in io.Reader) {
 
 func (c *agentConfig) config(version string) Config {
 	return Config{
-		Target: c.Target, Source: c.Source, Proto: c.Proto, DockerHosts: c.DockerHosts, Also: c.Also, Own: c.Own,
+		Target: c.Target, Source: c.Source, Proto: c.Proto, DockerHosts: c.DockerHosts, Also: c.Also, Own: c.Own, Foreign: c.Foreign,
 		PreferIPv6: c.PreferIPv6, Timeout: c.Timeout, Count: c.Count, AllPackets: c.AllPackets, TraceRules: c.TraceRules,
 		Packets: c.Packets, Snaplen: c.Snaplen,
 		Buffer: c.Buffer, Version: version,

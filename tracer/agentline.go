@@ -62,6 +62,7 @@ type agentConfig struct {
 	DockerHosts []string      `json:"docker_hosts,omitempty"`
 	Also        []Endpoint    `json:"also,omitempty"`
 	Own         bool          `json:"own,omitempty"`
+	Foreign     bool          `json:"foreign,omitempty"`
 	PreferIPv6  bool          `json:"prefer_ipv6,omitempty"`
 	Timeout     time.Duration `json:"timeout_ns,omitempty"`
 	Count       int           `json:"count,omitempty"`

@@ -30,6 +30,8 @@ type Config struct {
 	Confined bool
 	// Also are ends that are watched like the target's own: those that it has on another host.
 	Also []Endpoint
+	// Foreign says that Target is an address on another host, whatever has that address here.
+	Foreign bool
 	// Own ignores what is seen outside of the namespaces that belong to this host: its own, those of its
 	// engines' containers and those that they keep for overlays. It is for hosts that share a kernel.
 	Own bool

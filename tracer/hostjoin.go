@@ -13,6 +13,7 @@ import (
 // hostJoin makes one flow of what several hosts report of it. It is safe for concurrent use.
 type hostJoin struct {
 	onFlow func(Flow)
+	now    func() int64 // ns, of the clock that flows wait by
 	// asker is the host that sends the probe; -1 if none does. Flows that it did not see are others'.
 	asker int
 
@@ -24,6 +25,7 @@ type hostJoin struct {
 	blind    map[int]blindView // of hosts that saw no flow
 	flows    map[path.Outcome]int
 	seen     int
+	common   int // flows that several hosts saw
 }
 
 // blindView is what a host concludes that saw nothing.
@@ -35,16 +37,17 @@ type blindView struct {
 
 func newHostJoin(hosts []merge.Host, asker int, onFlow func(Flow)) *hostJoin {
 	return &hostJoin{
-		onFlow: onFlow, asker: asker, hosts: hosts, joiner: merge.NewJoiner(hosts), blind: map[int]blindView{},
+		onFlow: onFlow, now: func() int64 { return time.Now().UnixNano() }, asker: asker, hosts: hosts, joiner: merge.NewJoiner(hosts), blind: map[int]blindView{},
 		flows: map[path.Outcome]int{},
 	}
 }
 
 // view takes what a host saw of a flow.
 func (j *hostJoin) view(host int, p *path.Path, f *diagnose.Facts) {
+	now := j.now()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if full := j.joiner.Add(merge.View{Host: host, Path: p, Facts: f}, time.Now().UnixNano()); full != nil {
+	if full := j.joiner.Add(merge.View{Host: host, Path: p, Facts: f}, now); full != nil {
 		j.decide(full)
 	}
 }
@@ -72,9 +75,10 @@ func (j *hostJoin) clock(host int, bootID string, wall int64) {
 
 // ready decides the flows that all of so many hosts have reported, and those that waited too long.
 func (j *hostJoin) ready(hosts int, hold time.Duration) {
+	before := j.now() - hold.Nanoseconds()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for _, views := range j.joiner.Ready(hosts, time.Now().Add(-hold).UnixNano()) {
+	for _, views := range j.joiner.Ready(hosts, before) {
 		j.decide(views)
 	}
 }
@@ -126,6 +130,9 @@ func (j *hostJoin) decide(views []merge.View) {
 	x := j.clocks.Join(j.hosts, views)
 	x.Path.Epoch = j.hosts[x.Reference].Wall
 	j.seen++
+	if len(x.Offsets) > 1 {
+		j.common++
+	}
 	x.Path.Flow = j.seen
 	v := x.Conclude(j.hosts, j.problems)
 	v.Flow = j.seen
@@ -143,4 +150,11 @@ func (j *hostJoin) count() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.seen
+}
+
+// shared reports whether some flow was seen by several hosts.
+func (j *hostJoin) shared() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.common > 0
 }

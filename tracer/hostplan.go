@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
 // hostPlan says which host does what in a trace.
@@ -137,13 +139,21 @@ func (p *hostPlan) apply(h *remoteHost, c *agentConfig) bool {
 	switch {
 	case h.found.Target.Problem == "":
 	case h == p.asker:
-		c.Target = p.dial
+		c.Target, c.Foreign, c.Proto = p.dial, true, p.proto()
 	case len(c.Also) > 0:
-		c.Target, c.Proto = textOf(c.Also[0].Addr), c.Also[0].Proto
+		c.Target, c.Foreign, c.Proto = textOf(c.Also[0].Addr), true, c.Also[0].Proto
 	default:
 		return false
 	}
 	return true
+}
+
+// proto is the protocol of the trace, as a host understood it that knows the target.
+func (p *hostPlan) proto() path.Proto {
+	for _, h := range p.homes {
+		return h.found.Proto
+	}
+	return p.cfg.Proto
 }
 
 // textOf writes an address as a target.

@@ -262,9 +262,9 @@ func (r *hostsRun) end() Result {
 	together(r.hosts, func(h *remoteHost) error { h.close(); return nil })
 	r.replays.Wait()
 	r.join.finish()
-	out := Result{Flows: r.join.flows, Stats: Stats{Type: "stats", Hooks: map[string]uint64{}, Lost: map[string]uint64{}}}
+	out := Result{Flows: r.join.flows, Stats: newSum(r.join.flows)}
 	st := &out.Stats
-	st.Flows, st.WallNS = r.join.flows, time.Since(r.started).Nanoseconds()
+	st.WallNS = time.Since(r.started).Nanoseconds()
 	for _, h := range r.hosts {
 		if h.stats == nil {
 			continue
@@ -272,6 +272,18 @@ func (r *hostsRun) end() Result {
 		addStats(st, h.stats, h.label())
 	}
 	return out
+}
+
+func newSum(flows map[path.Outcome]int) Stats {
+	return Stats{Type: "stats", Hooks: map[string]uint64{}, Lost: map[string]uint64{}, Flows: flows}
+}
+
+// union adds a value to a list that has it at most once.
+func union(list []string, s string) []string {
+	if slices.Contains(list, s) {
+		return list
+	}
+	return append(slices.Clip(list), s)
 }
 
 // addStats adds the counts of one host.
@@ -302,13 +314,9 @@ func (r *hostsRun) meta() Meta {
 	var kernels []string
 	for _, h := range present(r.hosts) {
 		m.Hosts = append(m.Hosts, h.label())
-		if !slices.Contains(kernels, h.meta.Kernel) {
-			kernels = append(kernels, h.meta.Kernel)
-		}
+		kernels = union(kernels, h.meta.Kernel)
 		for _, hook := range h.meta.Hooks {
-			if !slices.Contains(m.Hooks, hook) {
-				m.Hooks = append(m.Hooks, hook)
-			}
+			m.Hooks = union(m.Hooks, hook)
 		}
 	}
 	m.Kernel = strings.Join(kernels, ", ")

@@ -65,11 +65,11 @@ type remoteHost struct {
 
 // connect starts the agent and hears its name.
 func (h *remoteHost) connect(ctx context.Context, version string) error {
-	var err error
-	if h.conn, err = h.spec.Dial(ctx); err != nil {
+	conn, err := h.spec.Dial(ctx)
+	if err != nil {
 		return err
 	}
-	h.line = &frames{w: h.conn}
+	h.conn, h.line = conn, &frames{w: conn}
 	h.say = make(chan agentMessage, 16)
 	h.replay, h.recorded = io.Pipe()
 	ctx, h.cancel = context.WithCancel(ctx)

@@ -28,6 +28,8 @@ type ReplayConfig struct {
 	// join takes what would be decided, if this is one of several hosts, as that with the index.
 	join  *hostJoin
 	index int
+	// pace, if set, is called with the wall clock, ns, of what is about to be replayed, and may wait.
+	pace func(int64)
 }
 
 // RecordingError is a recording that cannot be replayed, or only its beginning.
@@ -66,7 +68,7 @@ func Replay(ctx context.Context, cfg ReplayConfig, inputs ...Input) (Result, err
 	r.finish(r.complete)
 	r.sayRest(r.complete)
 	for _, name := range r.truncated {
-		if len(r.flows) == 0 {
+		if len(r.flows) == 0 && cfg.join == nil {
 			return r.result(), &RecordingError{name, recording.ErrTruncated}
 		}
 		cfg.OnNote(fmt.Sprintf("%s: %v; this is all it has", name, recording.ErrTruncated))
@@ -230,6 +232,9 @@ func (r *replay) event(e *wire.Event) error {
 	}
 	if !e.Hook.IsKnown() {
 		return nil // of a newer pathtrace
+	}
+	if r.cfg.pace != nil {
+		r.cfg.pace(r.reader.Header().Wall(e.Time))
 	}
 	r.events++
 	r.hooks[e.Hook.Point(e.Tuple.Dst.Addr().Is6())]++

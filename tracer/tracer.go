@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -192,7 +193,7 @@ func (t *Tracer) findNames(ctx context.Context) (err error) {
 
 // findTarget resolves the target as it is now, with the ends that it has on other hosts.
 func (t *Tracer) findTarget(ctx context.Context) (target.Target, error) {
-	out, err := t.names.Target(ctx, t.cfg.Target, t.cfg.Proto)
+	out, err := t.resolveTarget(ctx)
 	if err != nil {
 		return out, err
 	}
@@ -202,6 +203,21 @@ func (t *Tracer) findTarget(ctx context.Context) (target.Target, error) {
 		}
 	}
 	return out, nil
+}
+
+// resolveTarget resolves the target here, unless it is known to be elsewhere.
+func (t *Tracer) resolveTarget(ctx context.Context) (target.Target, error) {
+	ap, err := netip.ParseAddrPort(t.cfg.Target)
+	if addr, only := netip.ParseAddr(t.cfg.Target); only == nil {
+		ap, err = netip.AddrPortFrom(addr, 0), nil
+	}
+	if !t.cfg.Foreign || err != nil {
+		return t.names.Target(ctx, t.cfg.Target, t.cfg.Proto)
+	}
+	return target.Target{
+		Text: t.cfg.Target, Label: ap.Addr().String(), Kind: target.KindAddress, Engine: -1, Proto: t.cfg.Proto, Port: ap.Port(),
+		Asked: []netip.Addr{ap.Addr()}, Endpoints: []target.Endpoint{{AddrPort: ap, Proto: t.cfg.Proto}},
+	}, nil
 }
 
 // openTopology reads the namespaces, and says which UDP ports are VXLAN's.

@@ -27,7 +27,11 @@ func hostSpecs(addresses []string) ([]tracer.HostSpec, error) {
 		}
 		seen[a.String()] = true
 		out = append(out, tracer.HostSpec{Name: a.Name(), Dial: func(ctx context.Context) (tracer.HostConn, error) {
-			return remote.Dial(ctx, a, program)
+			session, err := remote.Dial(ctx, a, program)
+			if err != nil {
+				return nil, err
+			}
+			return session, nil
 		}})
 	}
 	return out, nil

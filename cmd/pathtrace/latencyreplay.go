@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -44,7 +45,7 @@ func replayLatency(cmd *cobra.Command, s *streams, f replayFlags, names []string
 				x.file.Close() // only read
 			}
 		}()
-		if err != nil {
+		if err = cmp.Or(err, oneRun(files)); err != nil {
 			return err
 		}
 		rec := tracer.LatencyReplay{Name: recordingName(files[0].name)}

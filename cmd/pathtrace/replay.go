@@ -18,7 +18,8 @@ import (
 const replayLong = `replay runs the analysis of a recorded trace again and shows what pathtrace showed then, or would have
 shown with another --output. It needs no root and no Docker, and asks nothing of this host.
 
-The files of one recording, as --rotate makes them, are given together, in any order.
+The files of one recording, as --rotate makes them, are given together, in any order. So are those of
+several hosts that recorded the same traffic: each flow is then shown over all of them.
 
 With --latency, the time that each part of the way took is shown, as pathtrace latency does, of what was
 recorded with --all-packets; --against lays another recording beside it, as before and after a change.
@@ -32,7 +33,7 @@ func newReplay(s *streams) *cobra.Command {
 		Short: "Show a recorded trace again, without root",
 		Long:  replayLong,
 		Example: "  pathtrace replay web.ptr\n  pathtrace replay -v --output json web.ptr web.1.ptr\n" +
-			"  pathtrace replay before.ptr --against after.ptr",
+			"  pathtrace replay h1.ptr h2.ptr\n  pathtrace replay before.ptr --against after.ptr",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageError{errors.New("replay needs a file, as in pathtrace replay web.ptr")}
@@ -89,15 +90,17 @@ func replay(cmd *cobra.Command, s *streams, f replayFlags, names []string) (fail
 		return err
 	}
 	defer done(&failure)
-	var inputs []tracer.Input
-	for _, x := range files {
-		inputs = append(inputs, tracer.Input{Name: x.name, Reader: x.file})
+	info := files[0].RecordingInfo
+	for _, x := range files[1:] {
+		if x.Meta.Source != "" {
+			info = x.RecordingInfo // who sends the probe decides how it is shown
+		}
 	}
-	info := &files[0].RecordingInfo
 	out := f.open(s, info.Meta.Source == "")
-	result, err := tracer.Replay(cmd.Context(), out.replayed(info), inputs...)
+	result, err := replayAll(cmd.Context(), out.replayed(&info), files)
 	var damaged *tracer.RecordingError
-	if err != nil && !errors.As(err, &damaged) {
+	var apart *tracer.ApartError
+	if err != nil && !errors.As(err, &damaged) && !errors.As(err, &apart) {
 		return err
 	}
 	if wrong := out.finish(result.Stats); wrong != nil || err != nil {
@@ -176,21 +179,55 @@ func openRecordings(names []string) ([]recordingFile, error) {
 			return files, fmt.Errorf("read recording: %w", err)
 		}
 	}
-	slices.SortStableFunc(files, func(a, b recordingFile) int { return cmp.Compare(a.Part, b.Part) })
-	return files, sameRun(files)
+	// The parts of a recording one after the other, the recordings in the order in which they were given.
+	first := map[string]int{}
+	for i, x := range files {
+		if _, ok := first[x.Run]; !ok {
+			first[x.Run] = i
+		}
+	}
+	slices.SortStableFunc(files, func(a, b recordingFile) int {
+		return cmp.Or(cmp.Compare(first[a.Run], first[b.Run]), cmp.Compare(a.Part, b.Part))
+	})
+	return files, wholeRuns(files)
 }
 
-// sameRun checks that the files are parts of one recording, without a gap.
-func sameRun(files []recordingFile) error {
+// replayAll replays one recording, or several hosts' of the same traffic.
+func replayAll(ctx context.Context, cfg tracer.ReplayConfig, files []recordingFile) (tracer.Result, error) {
+	var hosts []tracer.HostRecording
+	for i, x := range files {
+		if i == 0 || x.Run != files[i-1].Run {
+			hosts = append(hosts, tracer.HostRecording{Info: &files[i].RecordingInfo})
+		}
+		last := &hosts[len(hosts)-1]
+		last.Parts = append(last.Parts, tracer.Input{Name: x.name, Reader: x.file})
+	}
+	if len(hosts) == 1 {
+		return tracer.Replay(ctx, cfg, hosts[0].Parts...)
+	}
+	return tracer.ReplayHosts(ctx, cfg, hosts...)
+}
+
+// wholeRuns checks that the files of each recording are its parts, without a gap.
+func wholeRuns(files []recordingFile) error {
 	for i := 1; i < len(files); i++ {
 		a, b := files[i-1], files[i]
 		switch {
 		case a.Run != b.Run:
-			return fmt.Errorf("%s and %s are of different recordings: replay them one by one", a.name, b.name)
 		case a.Part == b.Part:
 			return fmt.Errorf("%s and %s are the same recording: give it once", a.name, b.name)
 		case a.Part+1 != b.Part:
 			return fmt.Errorf("between %s and %s a part of the recording is missing: give all, or one", a.name, b.name)
+		}
+	}
+	return nil
+}
+
+// oneRun checks that the files are of one recording.
+func oneRun(files []recordingFile) error {
+	for i := 1; i < len(files); i++ {
+		if a, b := files[i-1], files[i]; a.Run != b.Run {
+			return fmt.Errorf("%s and %s are of different recordings: the times of each are shown by themselves", a.name, b.name)
 		}
 	}
 	return nil

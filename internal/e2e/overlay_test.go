@@ -135,6 +135,7 @@ func TestOverlay(t *testing.T) {
 	t.Run("delivered", s.delivered)
 	t.Run("encrypted", s.encrypted)
 	t.Run("service", s.service)
+	t.Run("several hosts", s.severalHosts)
 	t.Run("latency", s.latency)
 	for _, row := range overlayOutages(s) {
 		t.Run(row.name, func(t *testing.T) {

@@ -11,21 +11,38 @@ import (
 // a request passes them.
 func (x *Exchange) joinFacts(hosts []Host, views []View) *diagnose.Facts {
 	out := &diagnose.Facts{Namespaces: map[uint32]*diagnose.Namespace{}, Complete: true}
+	passed := map[uint32]bool{} // namespaces that are known from a host whose packets were seen there
 	for _, v := range views {
 		if v.Facts == nil {
 			out.Complete = false
 			continue
 		}
 		f := x.renumber(hosts, v)
+		there := passes(v.Path)
 		for n, ns := range f.Namespaces {
-			if old := out.Namespaces[n]; old == nil || old.Links == nil && ns.Links != nil {
-				out.Namespaces[n] = ns
+			// Hosts that share a kernel may both know a namespace: it is of the one that follows packets there.
+			if out.Namespaces[n] == nil || there[n] && !passed[n] {
+				out.Namespaces[n], passed[n] = ns, there[n]
 			}
 		}
 		addFacts(out, f)
 		out.MissingHooks = appendOn(out.MissingHooks, f.MissingHooks, hosts, v.Host)
 	}
 	x.endFacts(hosts, views, out)
+	return out
+}
+
+// passes lists the namespaces in which packets of a path were seen.
+func passes(p *path.Path) map[uint32]bool {
+	out := map[uint32]bool{}
+	if p == nil {
+		return out
+	}
+	for _, pkt := range p.Packets {
+		for i := range pkt.Hops {
+			out[pkt.Hops[i].NetNS] = true
+		}
+	}
 	return out
 }
 
@@ -149,12 +166,7 @@ func (x *Exchange) owners(f *diagnose.Facts) []diagnose.Owner {
 		}
 		return false
 	}
-	visited := map[uint32]bool{}
-	for _, pkt := range x.Path.Packets {
-		for i := range pkt.Hops {
-			visited[pkt.Hops[i].NetNS] = true
-		}
-	}
+	visited := passes(x.Path)
 	met := map[string]bool{} // hosts of owners that the flow met, by address
 	hostOf := func(n uint32) string {
 		if ns := f.Namespaces[n]; ns != nil {

@@ -2,6 +2,7 @@ package merge
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -21,6 +22,7 @@ func (x *Exchange) joinPaths(hosts []Host, views []View, groups []group) *path.P
 	for _, v := range views {
 		x.addView(out, v.Path)
 	}
+	nameEnds(views)
 	for _, g := range groups {
 		out.Packets = append(out.Packets, x.joinPacket(hosts, views, g))
 	}
@@ -59,7 +61,7 @@ func (x *Exchange) take(hosts []Host, v View) {
 			h := &pkt.Hops[i]
 			shift(&h.Time)
 			h.Host, h.NetNS = name, x.spaces.of(v.Host, h.NetNS)
-			h.Namespace = onHost(h.Namespace, name)
+			h.Namespace, h.SrcName, h.DstName = onHost(h.Namespace, name), onHost(h.SrcName, name), onHost(h.DstName, name)
 		}
 	}
 	for i := range p.NAT {
@@ -68,14 +70,48 @@ func (x *Exchange) take(hosts []Host, v View) {
 	}
 }
 
+// nameEnds names addresses on hosts that do not know whose they are, where only one name is known for them.
+func nameEnds(views []View) {
+	names := map[netip.Addr]string{}
+	each := func(visit func(a netip.Addr, name *string)) {
+		for _, v := range views {
+			for _, pkt := range v.Path.Packets {
+				for i := range pkt.Hops {
+					visit(pkt.Hops[i].SrcAddr.Addr(), &pkt.Hops[i].SrcName)
+					visit(pkt.Hops[i].DstAddr.Addr(), &pkt.Hops[i].DstName)
+				}
+			}
+		}
+	}
+	const several = "\x00"
+	each(func(a netip.Addr, name *string) {
+		switch old := names[a]; {
+		case *name == "" || old == *name || a.IsLoopback():
+		case old == "":
+			names[a] = *name
+		default:
+			names[a] = several
+		}
+	})
+	each(func(a netip.Addr, name *string) {
+		if known := names[a]; *name == "" && known != several {
+			*name = known
+		}
+	})
+}
+
 // onHost tells namespaces apart that have the same name on each host: the host's own, and those that
 // Docker keeps for an overlay.
 func onHost(namespace, host string) string {
 	switch {
 	case namespace == "host":
 		return host
-	case strings.HasPrefix(namespace, "overlay ") && !strings.Contains(namespace, " on "):
-		return namespace + " on " + host
+	case strings.HasPrefix(namespace, "overlay "):
+		network, _, several := strings.Cut(namespace, " on ")
+		if several && !strings.HasSuffix(namespace, " on host") {
+			return namespace // it tells hosts apart already
+		}
+		return network + " on " + host
 	}
 	return namespace
 }
@@ -155,7 +191,7 @@ func (k *kernelHops) add(out, hops []path.Hop) []path.Hop {
 		n := used[key]
 		used[key]++
 		if n < len(k.at[key]) {
-			if old := &out[k.at[key][n]]; named(&h) && !named(old) {
+			if old := &out[k.at[key][n]]; knowledge(&h) > knowledge(old) {
 				h.Time = old.Time
 				*old = h
 			}
@@ -167,7 +203,15 @@ func (k *kernelHops) add(out, hops []path.Hop) []path.Hop {
 	return out
 }
 
-// named reports whether a trace knows whose the namespace is.
-func named(h *path.Hop) bool {
-	return h.Container != "" || h.Namespace != "" && !strings.HasPrefix(h.Namespace, "netns:")
+// knowledge grades how much a trace knows of the namespace of a hop: most of those that are its host's.
+func knowledge(h *path.Hop) int {
+	switch {
+	case h.Container != "":
+		return 3
+	case h.Namespace == h.Host, strings.HasPrefix(h.Namespace, "overlay "):
+		return 2
+	case h.Network != "":
+		return 1
+	}
+	return 0
 }

@@ -43,6 +43,7 @@ type Session struct {
 
 // Dial logs in, copies the program and starts it. Errors are one sentence that names the host.
 func Dial(ctx context.Context, a Address, p *Program) (*Session, error) {
+	go p.compressed() // takes about as long as a login
 	s := &Session{addr: a, said: &tail{}, ended: make(chan struct{})}
 	args := append([]string{"-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=" + connectTimeout,
 		"-o", "ServerAliveInterval=" + aliveInterval, "-o", "ServerAliveCountMax=" + aliveCount}, a.arguments()...)

@@ -132,16 +132,26 @@ func (m *Meter) observations(w *way) int {
 }
 
 // arrival is when the kernel stamps an answer for SO_TIMESTAMPING. One that was sent on this host carries
-// the time of its departure until its way ends (skb_clear_delivery_time in ip_local_deliver_finish); any
-// other is stamped when its device gives it to the stack.
+// the time of its departure until a socket's side of the stack takes it (skb_clear_delivery_time in
+// ip_local_deliver_finish), a tunnel's included. Any other is stamped by the device that gives it to the
+// stack, each time anew when it enters another namespace (skb_scrub_packet); devices without hardware do
+// so as soon as it is sent, before the backlog.
 func (m *Meter) arrival(p *packet) uint64 {
-	if m.places[p.places[0]].stage == path.StageOutput {
+	carried := m.places[p.places[0]].stage == path.StageOutput
+	for _, id := range p.places {
+		carried = carried && !m.places[id].tunnelled
+	}
+	if carried {
 		return p.last
 	}
-	for i := len(p.places) - 1; i >= 0; i-- {
-		if m.places[p.places[i]].action == path.ActionReceive {
-			return p.times[i]
+	for i := len(p.places) - 1; i > 0; i-- {
+		if m.places[p.places[i]].action != path.ActionReceive {
+			continue
 		}
+		if p.way.intervals[i-1].kind == kindVeth {
+			return p.times[i-1]
+		}
+		return p.times[i]
 	}
 	return 0
 }

@@ -29,6 +29,7 @@ func (s *session) gather(p *path.Path) *diagnose.Facts {
 		Lookup: s.lookup.result(),
 
 		Publications: s.publications(),
+		NoIPVS:       !hasIPVS(),
 		Namespaces:   map[uint32]*diagnose.Namespace{},
 		LostEvents:   lost,
 

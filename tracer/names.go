@@ -135,6 +135,11 @@ func (s *session) resolve(ctx context.Context, src *docker.Container, tgt target
 	if isDockerDNS(got.Server) && got.Status != resolve.Found {
 		fact.DockerPort = s.dockerDNSPort(s.t.source.NetNS)
 	}
+	if isDockerDNS(got.Server) && got.Status == resolve.Found && s.onOverlay(got.Addrs) {
+		if tasks, err := a.ask(ctx, "tasks."+tgt.Label, aliveTime); err == nil && tasks.Status == resolve.Found {
+			fact.Tasks = tasks.Addrs
+		}
+	}
 	if isDockerDNS(got.Server) && got.Status == resolve.Silent {
 		a.cfg.Hosts = nil // which has the container's own name, too
 		own, err := a.ask(ctx, src.Name, aliveTime)

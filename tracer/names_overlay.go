@@ -3,6 +3,7 @@ package tracer
 import (
 	"context"
 	"net/netip"
+	"os"
 	"slices"
 
 	"github.com/pathtrace/pathtrace/internal/docker"
@@ -60,4 +61,23 @@ func askOverlay(ctx context.Context, n *docker.Network, c *docker.Container, hos
 	return slices.DeleteFunc(got.Addrs, func(addr netip.Addr) bool {
 		return !slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
 	})
+}
+
+// onOverlay reports whether all of some addresses are of overlay networks.
+func (s *session) onOverlay(addrs []netip.Addr) bool {
+	networks := s.t.engines.Networks()
+	for _, addr := range addrs {
+		if !slices.ContainsFunc(networks, func(n *docker.Network) bool {
+			return n.Driver == "overlay" && slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
+		}) {
+			return false
+		}
+	}
+	return len(addrs) > 0
+}
+
+// hasIPVS reports whether the kernel has IPVS loaded.
+func hasIPVS() bool {
+	_, err := os.Stat("/proc/net/ip_vs")
+	return err == nil
 }

@@ -87,7 +87,7 @@ func explainers() []explainer {
 		explainEncryption, explainFirewallReject, explainFirewallDrop, explainRulesMissingToo,
 		explainProgram, explainChecksum,
 		explainForwardingOff, explainReversePath, explainNoRoute,
-		explainMacvlan, explainSegment, explainOverlayMisrouted, explainOverlayPeer, explainNeighbour,
+		explainMacvlan, explainSegment, explainVirtualIP, explainOverlayMisrouted, explainOverlayPeer, explainNeighbour,
 		explainTooBig, explainTTL, explainLinkDown, explainQueue,
 		explainNotPublished, explainPublishedElsewhere, explainNotListening,
 		explainReceiveBuffer, explainAcceptQueue,

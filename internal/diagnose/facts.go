@@ -33,6 +33,8 @@ type Facts struct {
 	// NFTDropsInPlace says that nf_tables discards packets in nft_do_chain itself (Linux 6.7): then a
 	// drop in nf_hook_slow is none of its rules.
 	NFTDropsInPlace bool
+	// NoIPVS says that the kernel has no IPVS, or has not loaded it.
+	NoIPVS bool
 	// MissingHooks names the hooks that could not be attached.
 	MissingHooks []string
 	// Unseen are the hosts that were to be watched and were not, each with why: "h2: connection refused".

@@ -32,6 +32,9 @@ type Lookup struct {
 	// service with a virtual address.
 	Addrs      []netip.Addr
 	AnyAddress bool
+	// Tasks are the addresses of tasks.NAME, which a Swarm service has: of its containers, whatever the
+	// name itself leads to. Nil if there is no such name, or it was not asked for.
+	Tasks []netip.Addr
 	// FromHosts is set if the asker's hosts file had the name; else Server gave the answer Code, or was
 	// the last one asked.
 	FromHosts bool

@@ -36,7 +36,7 @@ func explainNeighbour(a *analysis, e *end) *finding {
 	case h == nil:
 		h = e.last
 	}
-	if explainOverlayMisrouted(a, e) != nil || explainOverlayPeer(a, e) != nil {
+	if explainVirtualIP(a, e) != nil || explainOverlayMisrouted(a, e) != nil || explainOverlayPeer(a, e) != nil {
 		return nil // which says so, and why
 	}
 	hop := a.nextHop(e, h)

@@ -150,6 +150,9 @@ func noProxyEntry(a *analysis, e *end) *finding {
 	}
 	addr := a.nextHop(e, h)
 	v := a.proxyFor(h)
+	if name, _ := a.virtual(addr); name != "" {
+		return nil // which is no container's
+	}
 	if v == nil || !a.exists(e, addr) || a.macOf(v.NetNS, addr) != "" || a.isLocalTo(v, addr) {
 		return nil
 	}

@@ -137,7 +137,7 @@ func (d *dialer) shared(owner *docker.Container) []reach {
 	src := d.owner(d.src.Container)
 	for _, theirs := range owner.Endpoints {
 		ours := slices.ContainsFunc(src.Endpoints, func(e docker.Endpoint) bool { return sameNetwork(e, theirs, src.Engine == owner.Engine) })
-		if !ours || theirs.Network == "none" || theirs.Network == "host" {
+		if !ours || d.isIngress(theirs) || theirs.Network == "none" || theirs.Network == "host" {
 			continue
 		}
 		for _, addr := range []netip.Addr{theirs.IPv4, theirs.IPv6} {
@@ -162,6 +162,11 @@ func (d *dialer) isInternal(e docker.Endpoint) bool {
 	return slices.ContainsFunc(d.networks, func(n *docker.Network) bool {
 		return n.Internal && (n.ID == e.NetworkID || e.NetworkID == "" && n.Name == e.Network)
 	})
+}
+
+// isIngress reports whether an endpoint is on the network of Swarm's routing mesh.
+func (d *dialer) isIngress(e docker.Endpoint) bool {
+	return slices.ContainsFunc(d.networks, func(n *docker.Network) bool { return n.Ingress && n.ID == e.NetworkID })
 }
 
 // whyNetwork explains the choice of the first of several networks.
@@ -305,6 +310,9 @@ func (d *dialer) onlyInternal(c *docker.Container) bool {
 func (d *dialer) own(c, owner *docker.Container) (Dialed, error) {
 	var list []reach
 	for _, e := range owner.Endpoints {
+		if d.isIngress(e) {
+			continue // for the published ports of services; nobody connects to it
+		}
 		for _, addr := range []netip.Addr{e.IPv4, e.IPv6} {
 			if d.fits(addr) {
 				list = append(list, d.reach(addr, e))

@@ -128,7 +128,7 @@ func noForwarding(a *analysis, e *end) *finding {
 	f.says = fmt.Sprintf("%s got no further than %s in %s: it knows no tunnel endpoint for %s", a.subject(e),
 		h.Device, a.place(h), of)
 	f.evidence = a.listFDB(h.NetNS)
-	a.forgotten(e, f, addr)
+	a.forgotten(e, f, addr, v)
 	f.remedy = append(f.remedy, a.command(h, "bridge fdb show dev "+quote(h.Device)))
 	if right, _ := a.farHost(e); len(right) == 1 && mac != "" {
 		f.remedy = append(f.remedy, a.command(h, fmt.Sprintf("bridge fdb replace %s dev %s dst %s self permanent",
@@ -165,7 +165,7 @@ func noProxyEntry(a *analysis, e *end) *finding {
 		f.evidence = append(f.evidence, fmt.Sprintf("the neighbour entry of %s in %s is %s", addr, a.place(h), n.State))
 	}
 	f.evidence = append(f.evidence, a.answersFor(v))
-	a.forgotten(e, f, addr)
+	a.forgotten(e, f, addr, v)
 	f.remedy = append(f.remedy, a.commandIn(v.NetNS, "", "ip neigh show dev "+quote(v.Device)))
 	if mac := a.ownerMAC(addr); mac != "" {
 		f.remedy = append(f.remedy, a.commandIn(v.NetNS, "", fmt.Sprintf("ip neigh replace %s lladdr %s dev %s nud permanent",
@@ -203,12 +203,20 @@ func (a *analysis) answersFor(v *VXLAN) string {
 
 // forgotten adds that the sender's host has lost contact with the receiver's: Docker then takes away the
 // entries of its containers. The peer is what fails then, not what is known of it.
-func (a *analysis) forgotten(e *end, f *finding, addr netip.Addr) {
+func (a *analysis) forgotten(e *end, f *finding, addr netip.Addr, v *VXLAN) {
 	network := a.overlay(addr)
+	if v != nil {
+		network = a.overlayAt(addr, v.HostNetNS) // the other host may well know of itself
+	}
 	if network == nil {
 		return
 	}
 	right, name := a.farHost(e)
+	if len(right) == 0 && len(network.Peers) == 1 { // itself
+		f.cause = path.CauseOverlayPeerUnreachable
+		f.says += ", since its host has contact with no other host of overlay " + network.Network
+		f.remedy = append(f.remedy, "docker node ls  # on a manager: which hosts should there be, and are they ready?")
+	}
 	if len(right) > 0 && !slices.ContainsFunc(right, func(r netip.Addr) bool { return slices.Contains(network.Peers, r) }) {
 		f.cause = path.CauseOverlayPeerUnreachable
 		f.says += fmt.Sprintf(", since its host has no contact with that of %s, %s", name, joinAddrs(right))

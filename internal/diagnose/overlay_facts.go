@@ -19,6 +19,16 @@ func (a *analysis) overlay(addr netip.Addr) *Subnet {
 	return nil
 }
 
+// overlayAt is overlay as the engine of a host knows it, or any engine if that is not known.
+func (a *analysis) overlayAt(addr netip.Addr, host uint32) *Subnet {
+	for i := range a.f.Subnets {
+		if s := &a.f.Subnets[i]; s.Bridge == "" && len(s.Peers) > 0 && s.Prefix.Contains(addr) && contains(s.HostNetNS, host) {
+			return s
+		}
+	}
+	return a.overlay(addr)
+}
+
 // knowsPeers reports whether the peers of a network are known by the addresses of their tunnels: a swarm
 // may have a data path of its own, and then the sender's own end is none of them either.
 func (a *analysis) knowsPeers(h *path.Hop, s *Subnet) bool {

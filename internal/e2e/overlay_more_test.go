@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -27,25 +28,41 @@ func (s *swarm) encrypted(t *testing.T) {
 
 // service: the names of a service whose tasks are asked directly.
 func (s *swarm) service(t *testing.T) {
-	name := unique("svc")
+	name, balanced := unique("svc"), unique("vip")
+	port := s.two.freePort(t)
 	// The engine first asks a registry for the image, which has to fail at once.
 	s.two.do(t, "ip", "route", "del", "default")
 	t.Cleanup(func() { s.two.do(t, "ip", "route", "add", "default", "via", shared.OutsideAddr.String()) })
 	s.one.must(t, "service", "create", "--detach", "--no-resolve-image", "--endpoint-mode", "dnsrr", "--name", name,
-		"--constraint", "node.role==worker", "--network", s.net.Name, image, "tcp", ":80")
+		"--constraint", "node.role==worker", "--network", s.net.Name,
+		"-p", fmt.Sprintf("mode=host,target=80,published=%d", port), image, "tcp", ":80")
 	t.Cleanup(func() { _ = s.one.docker("service", "rm", name) })
-	s.until(t, "task of the service", func() bool {
-		out, err := s.two.dockerOutput("ps", "-q", "--filter", "label=com.docker.swarm.service.name="+name)
-		return err == nil && out != ""
-	})
-	id, _, _ := strings.Cut(s.two.must(t, "ps", "-q", "--filter", "label=com.docker.swarm.service.name="+name), "\n")
-	task := &container{h: s.two, t: t, Name: id}
-	task.listens("tcp", ":80")
-	s.until(t, "entry for the service's task", func() bool { return s.told(s.one, task) })
+	s.one.must(t, "service", "create", "--detach", "--no-resolve-image", "--name", balanced,
+		"--constraint", "node.role==worker", "--network", s.net.Name, image, "tcp", ":80")
+	t.Cleanup(func() { _ = s.one.docker("service", "rm", balanced) })
+	task := s.task(t, name)
+	s.task(t, balanced)
 	for _, to := range []string{name, "tasks." + name} {
 		s.one.probe(t, want{Outcome: path.Delivered, Says: []string{"VXLAN 4097"}}, s.o1.Name, to+":80", s.both()...)
 		s.one.probe(t, want{Outcome: path.Delivered, Says: []string{"VXLAN 4097"}}, s.o1.Name, to+":80")
 	}
+	t.Run("published on its host", func(t *testing.T) { s.hostMode(t, task, port) })
+	t.Run("virtual address", func(t *testing.T) { s.virtual(t, balanced) })
+}
+
+// task waits until the second host's task of a service listens, and the first host knows where it is.
+func (s *swarm) task(t *testing.T, service string) *container {
+	t.Helper()
+	filter := []string{"ps", "-q", "--filter", "label=com.docker.swarm.service.name=" + service}
+	s.until(t, "task of service "+service, func() bool {
+		out, err := s.two.dockerOutput(filter...)
+		return err == nil && out != ""
+	})
+	id, _, _ := strings.Cut(s.two.must(t, filter...), "\n")
+	task := &container{h: s.two, t: t, Name: id}
+	task.listens("tcp", ":80")
+	s.until(t, "entry for the task of service "+service, func() bool { return s.told(s.one, task) })
+	return task
 }
 
 // TestOverlayPort follows an overlay whose swarm uses another UDP port.

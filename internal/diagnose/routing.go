@@ -190,10 +190,7 @@ func (a *analysis) findNoRoute(e *end) *noRoute {
 	case e.icmp != nil || e.reset != nil || e.last == nil || e.held != "":
 		return nil
 	case e.last.Stage == path.StageRoute && isNoRouteError(e.last.Error):
-		dst := e.last.DstAddr.Addr()
-		back := e.direction() == path.Request && (e.last.Direction == path.Reply ||
-			dst.IsValid() && (dst == a.p.Source.Addr() || dst == a.p.Client.Addr()))
-		return &noRoute{h: e.last, dst: dst, reply: back}
+		return &noRoute{h: e.last, dst: e.last.DstAddr.Addr(), reply: e.direction() == path.Request && a.isWayBack(e.last)}
 	}
 	return a.noRouteBack(e)
 }
@@ -207,11 +204,17 @@ func (a *analysis) wayBackFails(e *end) *path.Hop {
 	at := e.at()
 	for i := range e.pkt.Hops {
 		h := &e.pkt.Hops[i]
-		if at != nil && h.Stage == path.StageRoute && h.Direction == path.Reply && sameSpace(h, at) && isNoRouteError(h.Error) {
+		if at != nil && h.Stage == path.StageRoute && a.isWayBack(h) && sameSpace(h, at) && isNoRouteError(h.Error) {
 			return h
 		}
 	}
 	return nil
+}
+
+// isWayBack reports whether a look-up made for a request was for its answer.
+func (a *analysis) isWayBack(h *path.Hop) bool {
+	dst := h.DstAddr.Addr()
+	return h.Direction == path.Reply || dst.IsValid() && (dst == a.p.Source.Addr() || dst == a.p.Client.Addr())
 }
 
 // noRouteBack reports that the request arrived and that the routes read afterwards lack one for the

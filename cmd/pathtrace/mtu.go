@@ -65,7 +65,7 @@ func newMTU(s *streams) *cobra.Command {
 	flags.BoolVarP(&f.ipv6, "ipv6", "6", false, "IPv6 where the target has both")
 	flags.StringArrayVar(&f.dockerHosts, "docker-host", nil,
 		"`ADDRESS` of a Docker engine, may be repeated\n(default DOCKER_HOST, then the usual socket)")
-	flags.BoolVarP(&f.verbose, "verbose", "v", false, "with -o json, the observations of every probe, too")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "the evidence, too; with -o json, the observations of every probe")
 	f.registerOutput(flags)
 	return cmd
 }

@@ -186,10 +186,26 @@ func Settle(m *path.MTU, f *Fate) {
 	default:
 		m.Discovery = path.DiscoveryFails
 	}
+	if s := gso(m); s != "" {
+		m.Notes = append(m.Notes, s)
+	}
 	if d := Declared(m.Links); d > 0 && d < m.MTU && m.MTU-d <= vlanRoom {
 		m.Notes = append(m.Notes, fmt.Sprintf("%d bytes pass where %d are declared: the kernel leaves four more for a VLAN "+
 			"tag that it does not check for; count on %[2]d", m.MTU, d))
 	}
+}
+
+// gso says that bulk TCP may get through what single packets do not: the kernel does not check the
+// size of what is still to be cut (is_skb_forwardable).
+func gso(m *path.MTU) string {
+	if m.End.Kind != path.TooBigSilent || m.Proto != path.TCP || len(m.Links) == 0 || m.Links[0].GSOMaxSegments == 1 ||
+		m.End.Where == nil {
+		return ""
+	}
+	if isForwardable(m.End.Where.Function) {
+		return "large TCP transfers may work all the same: pieces that the kernel has yet to cut (GSO) pass there, single packets do not"
+	}
+	return ""
 }
 
 // Usable is what a sender may count on, bytes: what passed, or less if a link declares less.

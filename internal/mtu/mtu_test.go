@@ -94,6 +94,27 @@ func TestEnd(t *testing.T) {
 	}
 }
 
+func TestSettle(t *testing.T) {
+	m := silent(path.Request, 1500, 0)
+	m.Links[2].Limit, m.End, m.Discovery = false, nil, ""
+	gone := drop("br_dev_queue_push_xmit", "NOT_SPECIFIED")
+	gone.NetNS, gone.Device = 3, "port"
+	Settle(&m, &Fate{Packet: &path.Packet{Hops: []path.Hop{hop(1, "eth0", 1500, path.ActionTransmit), gone}}})
+	if m.Discovery != path.DiscoveryFails || !m.Links[2].Limit || m.Links[0].Limit || m.End.Kind != path.TooBigSilent {
+		t.Errorf("got %+v", m)
+	}
+	if text := strings.Join(m.Notes, "\n"); !strings.Contains(text, "GSO") || !strings.Contains(text, "1404 bytes pass where 1400 are declared") {
+		t.Errorf("notes: %s", text)
+	}
+	if Usable(&m) != 1400 {
+		t.Errorf("usable are %d, want the declared 1400", Usable(&m))
+	}
+	m.Links[0].GSOMaxSegments, m.Notes = 1, nil
+	if Settle(&m, &Fate{Packet: &path.Packet{Hops: []path.Hop{gone}}}); strings.Contains(strings.Join(m.Notes, "\n"), "GSO") {
+		t.Error("GSO is named where a device takes single packets only")
+	}
+}
+
 // silent is a direction in which packets of more than 1404 bytes vanish at a bridge.
 func silent(d path.Direction, tcp, cached int) path.MTU {
 	return path.MTU{Direction: d, Proto: path.TCP, Src: "10.0.0.1:1", Dst: "10.0.0.2:80", MTU: 1404, TooBig: 1405, SenderMTU: 1500,
@@ -126,7 +147,7 @@ func TestConclude(t *testing.T) {
 		{"a hole", facts(silent(path.Request, 1500, 0), whole), path.Dropped, path.CauseMTUBlackhole, "",
 			[]string{"packets of more than 1404 bytes from client vanish before port in switch (MTU 1400)", "the sender is not told",
 				"nsenter --net=/n ip link set eth0 mtu 1400", "--driver bridge --opt com.docker.network.driver.mtu=1400 app-mtu",
-				"--mss 1361:65535 -j TCPMSS --set-mss 1360", "GSO"}},
+				"--mss 1361:65535 -j TCPMSS --set-mss 1360"}},
 		{"a hole that TCP does not fall into", facts(silent(path.Request, 1400, 0), whole), path.Delivered, "", path.CauseMTUBlackhole,
 			[]string{"TCP is safe"}},
 		{"a hole that TCP does not fall into as long as the route cache says so", facts(silent(path.Request, 1400, 1400), whole), path.Dropped,

@@ -237,22 +237,7 @@ func (c *conclusion) evidence(m *path.MTU) []string {
 	if m.TCPPacket > m.MTU {
 		out = append(out, fmt.Sprintf("TCP of %s sends packets of up to %d bytes, by the MSS of both sides", c.sender(m), m.TCPPacket))
 	}
-	if s := gso(m); s != "" {
-		out = append(out, s)
-	}
 	return out
-}
-
-// gso says that bulk TCP may get through what single packets do not: the kernel does not check the
-// size of what is still to be cut (is_skb_forwardable).
-func gso(m *path.MTU) string {
-	if m.End.Kind != path.TooBigSilent || m.Proto != path.TCP || len(m.Links) == 0 || m.Links[0].GSOMaxSegments == 1 {
-		return ""
-	}
-	if isForwardable(m.End.Where.Function) {
-		return "large TCP transfers may work all the same: pieces that the kernel has yet to cut (GSO) pass there, single packets do not"
-	}
-	return ""
 }
 
 func reason(w *path.Where) string {

@@ -9,12 +9,16 @@ import (
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
-// MTU writes what each direction carries, link by link, and the verdict.
+// MTU writes what each direction carries, link by link, and the verdict. What that rests on is in the
+// lines of each direction, so its evidence is only written with Options.Verbose.
 func MTU(o Options, list []path.MTU, v path.Verdict) error {
 	out := newPrinter(o)
 	for i := range list {
 		writeMTU(out, &list[i], i > 0 && sameWayBack(list[0].Links, list[i].Links))
 		out.line()
+	}
+	if !o.Verbose {
+		v.Evidence = nil
 	}
 	writeVerdict(out, v)
 	if v.Cause != "" {
@@ -92,7 +96,7 @@ func passText(m *path.MTU) string {
 	case m.MTU == 0:
 		return "not measured"
 	case m.TooBig == 0:
-		return fmt.Sprintf("%d bytes pass, all that the device sends", m.MTU)
+		return fmt.Sprintf("%d bytes pass (device MTU)", m.MTU)
 	}
 	return fmt.Sprintf("%d bytes pass, %d do not", m.MTU, m.TooBig)
 }

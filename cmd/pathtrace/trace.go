@@ -121,7 +121,6 @@ func trace(cmd *cobra.Command, s *streams, f traceFlags) (failure error) {
 	defer done(&failure)
 	out := f.open(s, cfg.Source == "")
 	out.connect(&cfg)
-	starting()
 	result, err := f.run(cmd.Context(), s, cfg)
 	if err != nil {
 		return err
@@ -141,6 +140,7 @@ func (f *traceFlags) run(ctx context.Context, s *streams, cfg tracer.Config) (tr
 		}
 		return tracer.RunHosts(ctx, tracer.HostsConfig{Config: cfg, Hosts: specs})
 	}
+	starting()
 	t, err := tracer.New(ctx, cfg)
 	if err != nil {
 		return tracer.Result{}, f.verbosely(s, err)

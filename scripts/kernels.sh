@@ -3,7 +3,7 @@
 # with Debian kernels, whose packages are downloaded and unpacked into .cache/kernels, never installed. The
 # golden files are those of the machine's own kernel. Prints a line per job, and one per test that failed.
 #
-# usage: kernels.sh [NAME...]     NAME is one of the first column of list below; default: all of them.
+# usage: kernels.sh [NAME...]     NAME is one of the first column of list or asked below; default: all of list.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,6 +20,10 @@ engine engine 6.12
 6.12   tests  6.12
 6.1    tests  6.1
 5.10   tests  5.10
+'
+# Those that are done only when they are called by name.
+asked='
+bench  bench  6.12
 '
 tests=${KERNELS_TESTS:-'^(TestKernels|TestVXLAN|TestTooBig|TestPackets.*|TestIPVS)$'}
 limit=${KERNELS_LIMIT:-300} # seconds a machine may take
@@ -67,6 +71,13 @@ tracer_tests() {
 # Runs the tests on one kernel.
 job_tests() {
 	boot "$1" "$dir/$1.log" "$(tracer_tests "$tests" '')" MORE=1
+}
+
+# Measures on one kernel: start, end, and what is left of traffic. The clock of the machine counts its
+# instructions, one for each nanosecond, so that the numbers do not depend on what else this one does.
+job_bench() {
+	limit=${KERNELS_LIMIT:-900} KERNELS_ACCEL=tcg,thread=single \
+		boot "$1" "$dir/bench.log" "$(tracer_tests '^TestMachineBench$' MACHINE_BENCH=1)" MORE=1 -icount shift=0,sleep=off
 }
 
 # Runs two machines with different kernels that are joined by a network device, and judges what they recorded.
@@ -143,6 +154,7 @@ main() {
 	local jobs=() name source pattern kind wanted bad=0 start=$SECONDS
 	work=$(mktemp -d)
 	trap "rm -rf '$work'" EXIT
+	[ $# -eq 0 ] || list+=$asked
 	while read -r name kind wanted; do
 		if [ -n "$name" ] && { [ $# -eq 0 ] || [[ " $* " == *" $name "* ]]; }; then
 			jobs+=("$name $kind $wanted")

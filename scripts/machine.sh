@@ -141,7 +141,7 @@ first_process() {
 # the rest for qemu. One processor: an emulated one may stand still for milliseconds, in which another one's
 # events overtake it, and the machines share those of this one. A machine that fails has a log that says so.
 boot() {
-	local name=$1 log=$2 job=$3 parameters=$4 accel="tcg,thread=multi" cpu=max tmp
+	local name=$1 log=$2 job=$3 parameters=$4 accel=${KERNELS_ACCEL:-tcg,thread=multi} cpu=max tmp
 	shift 4
 	if [ "${KERNELS_KVM:-}" = 1 ]; then # not by itself: KVM inside a virtual machine often fails
 		accel=kvm cpu=host

@@ -52,7 +52,8 @@ func TestBench(t *testing.T) {
 		run  func(*testing.T, *bench)
 	}{
 		{"containers", benchContainers}, {"packets of others", benchForeign}, {"packets of ours", benchOurs},
-		{"events", benchEvents}, {"loss", benchLoss}, {"latency", benchLatency}, {"analysis", benchAnalysis}, {"crowd", benchCrowd},
+		{"events", benchEvents}, {"loss", benchLoss}, {"latency", benchLatency}, {"analysis", benchAnalysis},
+		{"crowd", benchCrowd}, {"machine", benchMachine},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			start := time.Now()

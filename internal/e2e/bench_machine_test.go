@@ -32,7 +32,7 @@ var machineRows = []struct {
 	{"matching every packet, bulk", "%.3f", 0, 0, "0.12"},
 }
 
-// benchMachine measures in an emulated machine with Linux 6.12, whose hooks are those of a usual
+// benchMachine measures in an emulated machine with Linux 6.12, by its instructions; its hooks are those of a usual
 // distribution. It takes some five minutes, so a short run leaves it out.
 func benchMachine(t *testing.T, b *bench) {
 	if b.short || runtime.GOARCH != "amd64" {

@@ -450,3 +450,19 @@ func TestAddressOfStrangers(t *testing.T) {
 		t.Errorf("two strangers: got %v, want ambiguous", err)
 	}
 }
+
+// TestAmbiguous: what would not tell two things apart is not suggested, and what looks the same is listed once.
+func TestAmbiguous(t *testing.T) {
+	e := &AmbiguousError{Name: "10.0.1.1"}
+	for _, c := range []Candidate{
+		{What: "namespace 1-abc", Use: "10.0.1.1"}, {What: "namespace 1-abc", Use: "10.0.1.1"},
+		{What: "namespace overlay ov", Use: "10.0.9.1"}, {What: "namespace lb_abc", Use: "10.0.9.1"},
+		{What: "container web", Use: "web"},
+	} {
+		e.add(c, e.Name)
+	}
+	const want = `"10.0.1.1" could be any of these, say which: namespace 1-abc; namespace overlay ov; namespace lb_abc; container web (write web)`
+	if got := e.Error(); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}

@@ -8,13 +8,15 @@ import (
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
-// forPodman writes a verdict's commands for Podman if all engines are Podman: for what is advised here its
-// command line is that of Docker.
-func (t *Tracer) forPodman(v *path.Verdict) {
+// onPodman reports whether all engines are Podman, so that for what is advised here its command line is
+// that of Docker.
+func (t *Tracer) onPodman() bool {
 	engines := t.engines.List()
-	if len(engines) == 0 || slices.ContainsFunc(engines, func(e docker.Engine) bool { return !e.Podman }) {
-		return
-	}
+	return len(engines) > 0 && !slices.ContainsFunc(engines, func(e docker.Engine) bool { return !e.Podman })
+}
+
+// forPodman writes a verdict's commands for Podman.
+func forPodman(v *path.Verdict) {
 	for i, cmd := range v.Remedy {
 		v.Remedy[i] = strings.TrimPrefix(strings.ReplaceAll(" "+cmd, " docker ", " podman "), " ")
 	}

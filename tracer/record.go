@@ -54,6 +54,8 @@ type recorder struct {
 	// namer names what the kernel gives as numbers.
 	namer flow.Namer
 	lost  func() (uint64, map[string]uint64)
+	// podman reports whether commands are those of Podman.
+	podman func() bool
 
 	mu       sync.Mutex
 	writer   *recording.Writer

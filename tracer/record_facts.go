@@ -63,6 +63,8 @@ type flowRecord struct {
 	flowKey
 	Decided time.Time   `json:"decided"`
 	Facts   factsRecord `json:"facts"`
+	// Podman: the commands are Podman's.
+	Podman bool `json:"podman,omitempty"`
 	// Steps are the rules that packets passed (--trace-rules).
 	Steps []stepsRecord `json:"steps,omitempty"`
 	// Judged are what rules say to the flow's packets, by number of the reading, where they were redacted.
@@ -86,6 +88,8 @@ type noTrafficRecord struct {
 	Cause   path.Cause     `json:"cause,omitempty"`
 	Message string         `json:"message,omitempty"`
 	Remedy  []string       `json:"remedy,omitempty"`
+	// Podman: the commands are Podman's.
+	Podman bool `json:"podman,omitempty"`
 	// Judged as in flowRecord.
 	Judged map[int][]judgedRecord `json:"judged,omitempty"`
 }
@@ -99,11 +103,11 @@ func (r *noTrafficRecord) dialError() *target.DialError {
 }
 
 // flow records a flow that is about to be decided.
-func (r *recorder) flow(p *path.Path, f *diagnose.Facts, book *ruleBook) {
+func (r *recorder) flow(p *path.Path, f *diagnose.Facts, book *ruleBook, at time.Time) {
 	if r == nil {
 		return
 	}
-	rec := flowRecord{flowKey: keyOf(p), Decided: time.Now()}
+	rec := flowRecord{flowKey: keyOf(p), Decided: at, Podman: r.podman != nil && r.podman()}
 	for i, packet := range p.Packets {
 		for j := range packet.Hops {
 			if rules := packet.Hops[j].Rules; len(rules) > 0 {
@@ -120,11 +124,11 @@ func (r *recorder) flow(p *path.Path, f *diagnose.Facts, book *ruleBook) {
 }
 
 // noTraffic records that nothing is to be decided.
-func (r *recorder) noTraffic(p *path.Path, f *diagnose.Facts, why *target.DialError, book *ruleBook) {
+func (r *recorder) noTraffic(p *path.Path, f *diagnose.Facts, why *target.DialError, book *ruleBook, at time.Time) {
 	if r == nil {
 		return
 	}
-	rec := noTrafficRecord{Decided: time.Now(), Proto: p.Proto, Server: p.Server}
+	rec := noTrafficRecord{Decided: at, Proto: p.Proto, Server: p.Server, Podman: r.podman != nil && r.podman()}
 	if why != nil {
 		rec.Cause, rec.Message, rec.Remedy = why.Cause, why.Message, why.Remedy
 	}

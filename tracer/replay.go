@@ -385,6 +385,9 @@ func (r *replay) decideFlow(rec *recording.Record) error {
 	}
 	v := diagnose.Explain(p, facts)
 	p.NAT = v.NAT
+	if f.Podman {
+		forPodman(&v)
+	}
 	r.decide(Flow{Path: p, Verdict: v, Decided: f.Decided})
 	return nil
 }
@@ -400,6 +403,9 @@ func (r *replay) decideNothing(rec *recording.Record) error {
 		return err
 	}
 	v, p := explainNoTraffic(facts, f.dialError()), &path.Path{Proto: f.Proto, Server: f.Server}
+	if f.Podman {
+		forPodman(&v)
+	}
 	if r.cfg.join != nil {
 		r.cfg.join.nothing(r.cfg.index, p, facts, v)
 		return nil

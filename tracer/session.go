@@ -124,6 +124,7 @@ func (s *session) record() (err error) {
 		note(text)
 	}
 	s.t.rec, s.rec.lost = s.rec, s.lost
+	s.rec.podman = s.t.onPodman
 	s.naming, s.rules.onRead, s.endpoints.rec = recordedNaming{s.t.labels, s.rec}, s.rec.readRules, s.rec
 	return nil
 }
@@ -176,10 +177,11 @@ func (s *session) done(p *path.Path) {
 	annotate(s.naming, p)
 	s.annotateRules(p)
 	f := s.gather(p)
-	s.rec.flow(p, f, s.rules)
+	at := time.Now()
+	s.rec.flow(p, f, s.rules, at)
 	v := diagnose.Explain(p, f)
 	p.NAT = v.NAT
-	s.decide(p, v)
+	s.decide(Flow{Path: p, Verdict: v, Decided: at})
 }
 
 // skip drops what is no flow of its own: the end of a connection that was there before the trace.
@@ -197,13 +199,15 @@ func skip(p *path.Path) bool {
 	return true
 }
 
-func (s *session) decide(p *path.Path, v Verdict) {
+func (s *session) decide(f Flow) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.flows[v.Outcome]++
+	s.flows[f.Verdict.Outcome]++
 	s.decided++
-	s.t.forPodman(&v)
-	s.t.cfg.OnFlow(Flow{Path: p, Verdict: v, Decided: time.Now()})
+	if s.t.onPodman() {
+		forPodman(&f.Verdict)
+	}
+	s.t.cfg.OnFlow(f)
 	if s.decided == s.t.cfg.Count {
 		close(s.reached)
 	}
@@ -213,8 +217,9 @@ func (s *session) decide(p *path.Path, v Verdict) {
 func (s *session) noTraffic(why *target.DialError) {
 	facts := s.gather(nil)
 	p := &path.Path{Proto: s.t.currentTarget().Proto, Server: s.dialed.AddrPort}
-	s.rec.noTraffic(p, facts, why, s.rules)
-	s.decide(p, explainNoTraffic(facts, why))
+	at := time.Now()
+	s.rec.noTraffic(p, facts, why, s.rules, at)
+	s.decide(Flow{Path: p, Verdict: explainNoTraffic(facts, why), Decided: at})
 }
 
 func explainNoTraffic(facts *diagnose.Facts, why *target.DialError) Verdict {

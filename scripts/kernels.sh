@@ -17,6 +17,7 @@ kernels='
 # Name, what is done (job_KIND below), and with which kernels.
 list='
 engine engine 6.12
+drivers tests 6.12 ^(TestIPsec|TestIPvlan)$
 6.12   tests  6.12
 6.1    tests  6.1
 5.10   tests  5.10
@@ -26,7 +27,7 @@ asked='
 bench  bench  6.12
 '
 tests=${KERNELS_TESTS:-'^(TestKernels|TestVXLAN|TestTooBig|TestPackets.*|TestIPVS)$'}
-limit=${KERNELS_LIMIT:-300} # seconds a machine may take
+limit=${KERNELS_LIMIT:-600} # seconds a machine may take
 export PATH=$PATH:/usr/sbin:/sbin
 
 if [ "$(uname -m)" != x86_64 ]; then
@@ -70,7 +71,7 @@ tracer_tests() {
 
 # Runs the tests on one kernel.
 job_tests() {
-	boot "$1" "$dir/$1.log" "$(tracer_tests "$tests" '')" MORE=1
+	boot "$1" "$log" "$(tracer_tests "${2:-$tests}" '')" MORE=1
 }
 
 # Measures on one kernel: start, end, and what is left of traffic. The clock of the machine counts its
@@ -110,7 +111,7 @@ job_engine() {
 	CGO_ENABLED=0 go test -c -tags e2e -trimpath -ldflags '-s -w' -o "$work/e2e/e2e.test" ./internal/e2e
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$work/e2e/bin/ptserver" ./internal/e2e/testdata/server
 	cp "$work/root/tests/pathtrace" "$work/e2e/bin/pathtrace"
-	boot "$1" "$dir/engine.log" "$(engine_test "${2:-^TestEmulated$}")" MORE=1 -m 3072 \
+	boot "$1" "$log" "$(engine_test "${2:-^TestEmulated$}")" MORE=1 -m 3072 \
 		-virtfs "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap,id=h" \
 		-virtfs "local,path=$work/e2e,mount_tag=out,security_model=none,readonly=on,id=o"
 }
@@ -186,8 +187,8 @@ main() {
 
 # Does one job and notes how long it took: its name, its kind, its kernels.
 job() {
-	local name=$1 start=$SECONDS
-	rm -f "$dir/$name.log"
+	local name=$1 log=$dir/$1.log start=$SECONDS
+	rm -f "$log"
 	"job_$2" "${@:3}"
 	echo $((SECONDS - start)) >"$work/$name.seconds"
 }

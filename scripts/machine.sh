@@ -9,7 +9,7 @@ modules='veth bridge br_netfilter nf_tables nft_compat nft_chain_nat nft_ct nft_
 more='virtio_pci virtio_net 9pnet_virtio 9p overlay macvlan ipvlan dummy ip_vs ip_vs_rr xt_ipvs xt_mark xt_MARK
 	xt_connmark xt_u32 xt_bpf xt_REDIRECT xt_multiport xt_statistic xt_policy xt_physdev nft_fib_inet nft_redir
 	nft_log nft_limit ip6table_filter ip6table_nat iptable_mangle iptable_raw ip6t_REJECT xfrm_user esp4 esp6
-	cbc sha256_generic hmac gcm rfc4106 seqiv authenc echainiv aes_generic xfrm_interface sch_netem'
+	cbc ctr sha256_generic hmac gcm ghash-generic seqiv authenc echainiv aes_generic xfrm_interface sch_netem'
 
 # The mirror that this machine gets Debian's own packages from.
 mirror() {
@@ -152,7 +152,7 @@ boot() {
 	archive "$tmp/root" | cat "$dir/$name/modules.cpio" "$work/userland.cpio" - >"$tmp/initrd"
 	timeout "$limit" qemu-system-x86_64 -accel "$accel" -cpu "$cpu" -smp 1 -m 1536 -nographic -nodefaults \
 		-no-reboot -serial stdio -monitor none -kernel "$dir/$name/vmlinuz" -initrd "$tmp/initrd" "$@" \
-		-append "console=ttyS0 quiet panic=-1 nokaslr mitigations=off tsc=reliable random.trust_cpu=on $parameters" \
+		-append "console=ttyS0 quiet panic=-1 nokaslr mitigations=off tsc=reliable clocksource=acpi_pm no_timer_check random.trust_cpu=on $parameters" \
 		</dev/null 2>&1 | tr -d '\r' >"$log" || true
 	rm -rf "$tmp"
 }

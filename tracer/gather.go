@@ -103,6 +103,11 @@ func (s *session) read(f *diagnose.Facts, want diagnose.Want, p *path.Path) {
 		s.readSysctl(s.fact(f, q.NetNS), q)
 	}
 	s.readOwners(f, want.Owners)
+	if want.OwnerCounters {
+		for _, o := range f.Owners {
+			s.readCounters(s.fact(f, o.NetNS), o.NetNS, start)
+		}
+	}
 	if p == nil || len(want.Way) > 0 {
 		s.readWay(f, want.LinkWant)
 	}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -144,33 +143,37 @@ func (c *control) compareClocks(t *testing.T) pairClock {
 
 // recorder is `pathtrace record` that runs.
 type recorder struct {
-	cmd *exec.Cmd
-	out *strings.Builder
+	cmd      *exec.Cmd
+	errors   strings.Builder
+	verdicts []string
+	done     chan bool // closed at the end of its output
 }
 
 func (m *machine) record(t *testing.T) *recorder {
 	t.Helper()
-	r := &recorder{out: &strings.Builder{}}
-	r.cmd = exec.Command("./pathtrace", "record", "-w", "/tmp/"+m.name+".ptr", "--to", pairService)
-	errors, err := r.cmd.StderrPipe()
+	r := &recorder{}
+	r.cmd = exec.Command("./pathtrace", "record", "-w", "/tmp/"+m.name+".ptr", "--to", pairService, "-o", "json")
+	out, err := r.cmd.StdoutPipe()
 	labtest.Must(t, err)
-	r.cmd.Stdout = r.out
+	r.cmd.Stderr = &r.errors
 	labtest.Must(t, r.cmd.Start())
 	started := make(chan bool, 1)
+	r.done = make(chan bool)
 	go func() {
-		lines := bufio.NewScanner(io.TeeReader(errors, r.out))
-		for lines.Scan() {
-			if strings.Contains(lines.Text(), "ecording") {
+		defer close(r.done)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if strings.Contains(lines.Text(), `"type":"meta"`) {
 				started <- true
 			}
+			if strings.Contains(lines.Text(), `"type":"verdict"`) {
+				r.verdicts = append(r.verdicts, lines.Text())
+			}
 		}
-		close(started)
 	}()
 	select {
-	case ok := <-started:
-		if !ok {
-			t.Fatalf("pathtrace record ended: %v: %s", r.cmd.Wait(), r.out)
-		}
+	case <-started:
+	case <-r.done:
+		t.Fatalf("pathtrace record ended: %v: %s", r.cmd.Wait(), r.errors.String())
 	case <-time.After(labtest.Patience(5 * time.Second)):
 		t.Fatal("pathtrace record does not begin")
 	}
@@ -181,8 +184,9 @@ func (m *machine) record(t *testing.T) *recorder {
 func (r *recorder) stop(t *testing.T, m *machine) {
 	t.Helper()
 	labtest.Must(t, r.cmd.Process.Signal(unix.SIGINT))
+	<-r.done
 	err := r.cmd.Wait()
-	t.Logf("pathtrace record: %v\n%s", err, r.out)
+	t.Logf("pathtrace record: %v, %d verdicts\n%s%s", err, len(r.verdicts), strings.Join(r.verdicts, "\n"), r.errors.String())
 	content, err := os.ReadFile("/tmp/" + m.name + ".ptr")
 	labtest.Must(t, err)
 	labtest.Must(t, os.WriteFile("/out/"+m.name+".ptr", content, 0o644))

@@ -6,6 +6,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
 
 /*
  * bpf_rdonly_cast (6.2) makes a kernel pointer of any address, so that memory without a type can be
@@ -106,6 +107,41 @@ static __always_inline bool skb_ipvs(const struct sk_buff *skb)
 	if (!bpf_core_field_exists(skb->ipvs_property))
 		return false;
 	return BPF_CORE_READ_BITFIELD(skb, ipvs_property);
+}
+
+static __always_inline __u32 state_spi(const struct xfrm_state *x)
+{
+	return x ? bpf_ntohl(PEEK(x, id.spi)) : 0;
+}
+
+/* The SPI of the IPsec state by which a packet's route leads (struct dst_entry, net/dst.h); 0: none. */
+static __always_inline __u32 encrypts(const struct sk_buff *skb)
+{
+	const struct dst_entry *dst = (void *)(skb->_skb_refdst & ~1UL);
+
+	if (!dst || !bpf_core_field_exists(dst->xfrm))
+		return 0;
+	return state_spi(PEEK(dst, xfrm));
+}
+
+/* The SPI of the state that decrypted a packet last (skb_sec_path, net/xfrm.h); 0: none did. */
+static __always_inline __u32 decrypted(const struct sk_buff *skb)
+{
+	const struct skb_ext *ext;
+	const struct sec_path *sp;
+	__u32 id, n;
+	__u8 at;
+
+	if (!bpf_core_enum_value_exists(enum skb_ext_id, SKB_EXT_SEC_PATH))
+		return 0;
+	id = bpf_core_enum_value(enum skb_ext_id, SKB_EXT_SEC_PATH);
+	if (!(skb->active_extensions & 1 << id))
+		return 0;
+	ext = PEEK(skb, extensions);
+	at = word_at((const void *)&ext->offset + id); /* in double words */
+	sp = (const void *)ext + at * 8;
+	n = PEEK(sp, len);
+	return n ? state_spi((void *)word_at(&sp->xvec[0] + (n - 1))) : 0;
 }
 
 /* SKB_EXT_BRIDGE_NF is extension 0 since it exists (4.20). */

@@ -45,6 +45,8 @@ enum event_flags {
 	EV_CLONED = 1 << 8,
 	EV_IN_HOOK = 1 << 9, /* drop: inside the hook nf_hook */
 	EV_IPVS = 1 << 10, /* hook: IPVS has sent the packet to another address */
+	EV_ENCRYPTS = 1 << 11, /* hook: the packet's route leads through IPsec; reason is the SPI */
+	EV_DECRYPTED = 1 << 12, /* hook: IPsec decrypted it in this host; reason is the SPI */
 };
 
 /* The ends of a packet. IPv4 addresses are IPv4-mapped (RFC 4291, 2.5.5.2), ports in host order. */
@@ -91,7 +93,7 @@ struct event {
 	__u32 ifindex;
 	__u32 in_ifindex;
 	__u32 out_ifindex;
-	__u32 reason;
+	__u32 reason; /* drop: enum skb_drop_reason; hook: see enum event_flags */
 	__u32 mark;
 	__u16 cpu;
 	__u8 hook; /* enum hook */

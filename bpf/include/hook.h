@@ -25,6 +25,21 @@ static __always_inline __u32 state_netns(const struct nf_hook_state *state)
 	return net_inum(net);
 }
 
+/* A packet that was decrypted may be encrypted anew: then the route tells. */
+static __always_inline void fill_ipsec(struct event *e, struct sk_buff *skb)
+{
+	__u32 spi = encrypts(skb);
+
+	if (spi) {
+		e->pkt.flags |= EV_ENCRYPTS;
+	} else {
+		spi = decrypted(skb);
+		if (spi)
+			e->pkt.flags |= EV_DECRYPTED;
+	}
+	e->reason = spi;
+}
+
 static __always_inline void emit_hook(struct sk_buff *skb, const struct nf_hook_state *state,
 				      const struct packet *p, __u8 hook)
 {
@@ -36,6 +51,7 @@ static __always_inline void emit_hook(struct sk_buff *skb, const struct nf_hook_
 	fill_skb(e, skb, p);
 	if (skb_ipvs(skb))
 		e->pkt.flags |= EV_IPVS;
+	fill_ipsec(e, skb);
 	e->nf_hook = state->hook;
 	e->netns = state_netns(state);
 	e->location = (__u64)PEEK(state, okfn);

@@ -112,10 +112,37 @@ struct sock {
 
 typedef unsigned int sk_buff_data_t;
 
+/* IPsec: what a packet's route will do to it, and what was done to it on its way in. */
+struct xfrm_id {
+	__be32 spi;
+};
+
+struct xfrm_state {
+	struct xfrm_id id;
+};
+
+struct dst_entry {
+	struct xfrm_state *xfrm;
+};
+
+struct sec_path {
+	int len;
+	struct xfrm_state *xvec[6];
+};
+
+struct skb_ext {
+	u8 offset[1];
+};
+
+enum skb_ext_id {
+	SKB_EXT_SEC_PATH = 1,
+};
+
 struct sk_buff {
 	struct net_device *dev;
 	struct sock *sk;
 	char cb[48];
+	unsigned long _skb_refdst;
 	unsigned long _nfct;
 	unsigned int len;
 	unsigned int data_len;
@@ -133,6 +160,7 @@ struct sk_buff {
 	sk_buff_data_t end;
 	unsigned char *head;
 	unsigned char *data;
+	struct skb_ext *extensions;
 };
 
 struct skb_shared_info {

@@ -84,7 +84,7 @@ func explainers() []explainer {
 		explainBridgeNetfilter, explainMartian,
 		explainConntrack,
 		explainRulesMissing, explainNATMissing,
-		explainEncryption, explainFirewallReject, explainFirewallDrop, explainRulesMissingToo,
+		explainEncryption, explainDecryption, explainFirewallReject, explainFirewallDrop, explainRulesMissingToo,
 		explainProgram, explainChecksum,
 		explainForwardingOff, explainReversePath, explainNoRoute,
 		explainMacvlan, explainSegment, explainVirtualIP, explainOverlayMisrouted, explainOverlayPeer, explainNeighbour,

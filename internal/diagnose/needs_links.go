@@ -23,6 +23,8 @@ type LinkWant struct {
 	Owners []netip.Addr
 	// Tunnels asks for the VXLAN devices of all overlays.
 	Tunnels bool
+	// OwnerCounters asks for the counters' growth in the namespaces that have one of Owners.
+	OwnerCounters bool
 	// IPsec lists namespaces whose policies and states are wanted.
 	IPsec []uint32
 }

@@ -14,6 +14,7 @@ import (
 func (w *want) tunnel(e *end, h *path.Hop) {
 	if dst, ok := vtepOf(e.last); ok {
 		w.owners(dst.Addr())
+		w.OwnerCounters = isEncrypted(e.last)
 		w.Routes = append(w.Routes, RouteQuery{NetNS: e.last.NetNS, Dst: dst.Addr()})
 	}
 	w.Tunnels = h.Outer != nil || h.Stage == path.StageVXLAN

@@ -55,6 +55,14 @@ func explainOverlayPeer(a *analysis, e *end) *finding {
 // askPeer are the commands that settle what became of the packet; most have to be given on the other host.
 func (a *analysis) askPeer(e *end, h *path.Hop, vtep netip.AddrPort) []string {
 	to := vtep.Addr()
+	if isEncrypted(e.last) {
+		return []string{
+			a.inUnderlay(e, h, "ping -c 3 "+to.String()),
+			fmt.Sprintf("tcpdump -ni any esp and host %s  # on %s: do the packets arrive?", hostOf(h.Outer.Src), to),
+			fmt.Sprintf("cat /proc/net/xfrm_stat; ip xfrm state  # on %s: does a counter grow? is there SPI 0x%08x?", to, e.last.SPI),
+			"permit IP protocol 50 (ESP) between the hosts",
+		}
+	}
 	return []string{
 		a.inUnderlay(e, h, "ping -c 3 "+to.String()),
 		fmt.Sprintf("tcpdump -ni any udp port %d and host %s  # on %s: do the packets arrive?", vtep.Port(), hostOf(h.Outer.Src), to),

@@ -37,6 +37,7 @@ type extra struct {
 	prevSrc, prevDst   netip.AddrPort
 	outerSrc, outerDst netip.AddrPort
 	vni                uint32
+	spi                uint32
 	inTunnel           bool
 	reason             string
 	err                string
@@ -166,7 +167,7 @@ func (x *extra) fill(out *path.Hop) {
 	if x.inTunnel {
 		out.Outer = &path.Outer{Src: endText(x.outerSrc), Dst: endText(x.outerDst), VNI: x.vni}
 	}
-	out.Reason, out.Error = x.reason, x.err
+	out.Reason, out.Error, out.SPI = x.reason, x.err, x.spi
 	if x.gateway.IsValid() {
 		out.GatewayAddr, out.Gateway = x.gateway, x.gateway.String()
 	}

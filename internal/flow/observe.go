@@ -222,6 +222,7 @@ func (r *recorder) fragment() {
 func (r *recorder) enter() {
 	s, bridged := r.t.hookStage(r.e)
 	r.t.sawHooks(r.e.NetNS)
+	r.decrypted()
 	r.translate(s)
 	r.fragment()
 	b := r.b
@@ -239,9 +240,25 @@ func (r *recorder) leave() {
 	if !r.translate(s) {
 		r.add(s, actionLeave, nil)
 	}
+	if r.e.Has(wire.FlagEncrypts) && r.e.NFHook == wire.NFPostrouting {
+		if r.e.OutIfindex != 0 { // skb->dev is still that of the tunnel
+			r.base.ifindex, r.base.dev = r.e.OutIfindex, 0
+		}
+		r.add(stageXfrm, actionEncapsulate, &extra{spi: r.e.Reason})
+	}
 	if r.b.input && !r.b.tunnelled && r.p.dir == request && !r.p.fp.icmpError {
 		r.t.maySettle(r.p, r.e)
 	}
+}
+
+// decrypted notes that IPsec decrypted the packet since its last observation: what is encrypted is not
+// seen, and each of its hooks tells of it from then on.
+func (r *recorder) decrypted() {
+	if !r.e.Has(wire.FlagDecrypted) || r.b.decrypted == r.e.NetNS {
+		return
+	}
+	r.b.decrypted = r.e.NetNS
+	r.add(stageXfrm, actionDecapsulate, &extra{spi: r.e.Reason})
 }
 
 // finish notes where the packet is.

@@ -104,6 +104,7 @@ type branch struct {
 	last      uint64 // time of the last observation
 	netns     uint32 // of the last observation
 	openNS    uint32
+	decrypted uint32 // namespace in which IPsec decrypted it last
 	openIn    uint32 // devices of the open hook
 	openOut   uint32
 	ends      uint8 // index into flow.ends

@@ -121,6 +121,23 @@ func (ns *Namespace) Macvlan(parent string, child *Namespace, name string, addrs
 	return End{NS: child, Name: name, Addrs: addrs}.configure()
 }
 
+// IPvlan creates an ipvlan device on parent, in mode L3 or L2, and moves it into child.
+func (ns *Namespace) IPvlan(parent string, child *Namespace, name string, l3 bool, addrs ...netip.Prefix) error {
+	lower, err := ns.link(parent)
+	if err != nil {
+		return err
+	}
+	link := &netlink.IPVlan{LinkAttrs: netlink.LinkAttrs{Name: name, ParentIndex: lower.Attrs().Index,
+		Namespace: netlink.NsFd(child.file.Fd())}, Mode: netlink.IPVLAN_MODE_L2}
+	if l3 {
+		link.Mode = netlink.IPVLAN_MODE_L3
+	}
+	if err := ns.handle.LinkAdd(link); err != nil {
+		return explain(fmt.Errorf("create ipvlan %s: %w", name, err), "ipvlan devices", "CONFIG_IPVLAN")
+	}
+	return End{NS: child, Name: name, Addrs: addrs}.configure()
+}
+
 func (ns *Namespace) add(link netlink.Link, addrs []netip.Prefix, feature, config string) error {
 	if err := ns.handle.LinkAdd(link); err != nil {
 		return explain(fmt.Errorf("create %s %s: %w", link.Type(), link.Attrs().Name, err), feature, config)

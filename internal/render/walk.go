@@ -204,6 +204,8 @@ func (w *walker) start(h *path.Hop) {
 func (w *walker) tunnel(h *path.Hop) {
 	had := w.outer
 	switch {
+	case h.Stage == path.StageXfrm && h.SPI != 0:
+		w.add(h, StepPass, h.Device, ipsecText(h))
 	case h.Action == path.ActionEncapsulate:
 		w.add(h, StepPass, h.Device, tunnelText(h.Outer, h.Stage, false))
 	case h.Action == path.ActionDecapsulate:

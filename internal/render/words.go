@@ -1,6 +1,7 @@
 package render
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -256,6 +257,20 @@ func tunnelText(o *path.Outer, stage path.Stage, decap bool) string {
 		return name + " decapsulated, came from " + hostOf(o.Src)
 	}
 	return name + ": " + hostOf(o.Src) + " → " + hostOf(o.Dst)
+}
+
+// ipsecText describes encryption or decryption between two hosts. Docker's SPIs are hashes: `ip xfrm state`
+// shows them as hexadecimal numbers.
+func ipsecText(h *path.Hop) string {
+	src, dst := h.Src, h.Dst
+	if h.Outer != nil {
+		src, dst = h.Outer.Src, h.Outer.Dst
+	}
+	spi := fmt.Sprintf("ESP, SPI 0x%08x", h.SPI)
+	if h.Action == path.ActionDecapsulate {
+		return "decrypted (" + spi + "), came from " + hostOf(src)
+	}
+	return "encrypted (" + spi + "): " + hostOf(src) + " → " + hostOf(dst)
 }
 
 // routeText describes a failed route look-up, which may be for the answer to the packet.

@@ -12,8 +12,8 @@ import (
 )
 
 // Counters returns the protocol counters of a namespace under the names that nstat prints, such as
-// TcpExtListenOverflows, IpExtInNoRoutes, UdpRcvbufErrors, Ip6InNoRoutes, and those of connection
-// tracking as `conntrack -S` names them, such as nf_conntrack_insert_failed.
+// TcpExtListenOverflows, IpExtInNoRoutes, UdpRcvbufErrors, Ip6InNoRoutes, those of IPsec under their own,
+// such as XfrmInNoStates, and those of connection tracking as `conntrack -S` names them, such as nf_conntrack_insert_failed.
 func (t *Topology) Counters(netns uint32) (map[string]uint64, error) {
 	out := map[string]uint64{}
 	err := t.InNamespace(netns, func() error {
@@ -23,10 +23,10 @@ func (t *Topology) Counters(netns uint32) (map[string]uint64, error) {
 			}
 		}
 		for name, parse := range map[string]func(io.Reader, map[string]uint64) error{
-			"snmp6": parseSNMP6, "stat/nf_conntrack": parseConntrackStat,
+			"snmp6": parseSNMP6, "xfrm_stat": parseSNMP6, "stat/nf_conntrack": parseConntrackStat,
 		} {
 			err := t.readNet(name, func(r io.Reader) error { return parse(r, out) })
-			if err != nil && !errors.Is(err, os.ErrNotExist) { // a kernel without IPv6, or without this
+			if err != nil && !errors.Is(err, os.ErrNotExist) { // a kernel without IPv6 or IPsec, or without this
 				return err
 			}
 		}
@@ -75,7 +75,7 @@ func parseSNMP(r io.Reader, out map[string]uint64) error {
 	return lines.Err()
 }
 
-// parseSNMP6 reads the "name value" lines of /proc/net/snmp6.
+// parseSNMP6 reads the "name value" lines of /proc/net/snmp6 and /proc/net/xfrm_stat.
 func parseSNMP6(r io.Reader, out map[string]uint64) error {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {

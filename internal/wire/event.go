@@ -94,6 +94,10 @@ const (
 	// FlagIPVS: IPVS has sent the packet to another address. One that enters OUTPUT with it was sent on
 	// from inside a hook.
 	FlagIPVS
+	// FlagEncrypts: IPsec will encrypt the packet before it leaves; Reason is the SPI.
+	FlagEncrypts
+	// FlagDecrypted: IPsec decrypted the packet in this namespace; Reason is the SPI.
+	FlagDecrypted
 )
 
 // Event is one observation, decoded. Fields say when they are valid; else they are zero.

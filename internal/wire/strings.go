@@ -110,8 +110,8 @@ func TCPFlagString(flags uint8) string {
 }
 
 // eventFlagNames are the names of the Flag bits from bit 0 on, as the text form writes them.
-func eventFlagNames() [11]string {
-	return [11]string{"icmperror", "encap", "fragment", "truncated", "tracked", "bridgenf", "vlan", "gso", "cloned", "inhook", "ipvs"}
+func eventFlagNames() [13]string {
+	return [13]string{"icmperror", "encap", "fragment", "truncated", "tracked", "bridgenf", "vlan", "gso", "cloned", "inhook", "ipvs", "encrypts", "decrypted"}
 }
 
 // IsKnown reports whether h is one of the hooks; a recording of a newer version may have others.

@@ -66,6 +66,8 @@ type Hop struct {
 	// Gateway is the next hop that a route look-up chose; Error its error, such as "no route".
 	Gateway string `json:"gateway,omitempty"`
 	Error   string `json:"error,omitempty"`
+	// SPI names the IPsec state that encrypts or decrypts (stage xfrm); 0 if there is none (addition).
+	SPI uint32 `json:"spi,omitempty"`
 	// DeviceMTU is the MTU of Device in bytes, as it is when the flow is reported; 0 if unknown.
 	DeviceMTU uint32 `json:"device_mtu,omitempty"`
 	// Rules are the steps through the rules of a netfilter hook, with --trace-rules, on the hop that

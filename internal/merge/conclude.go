@@ -89,16 +89,18 @@ func (x *Exchange) clocks(hosts []Host) []string {
 		if !seen || o.Same {
 			continue
 		}
-		by := o.Apart(ref, h)
-		how := fmt.Sprintf("± %s, from packets: %d of the request, %d of the reply", path.FormatDuration(o.Error), o.Requests, o.Replies)
 		if o.Error == Unbounded {
-			how = "by the clocks themselves: no packet was seen on both hosts in each direction"
+			out = append(out, fmt.Sprintf("the times of %s and %s are those of their own clocks: no packets were seen on both hosts"+
+				" in each direction, by which clocks can be compared", ref.Name, h.Name))
+			continue
 		}
+		by := o.Apart(ref, h)
 		relation := "ahead of"
 		if by < 0 {
 			by, relation = -by, "behind"
 		}
-		says := fmt.Sprintf("the clock of %s is %s %s that of %s (%s)", h.Name, span(by), relation, ref.Name, how)
+		says := fmt.Sprintf("the clock of %s is %s %s that of %s (± %s, from packets: %d there, %d back)", h.Name, span(by),
+			relation, ref.Name, path.FormatDuration(o.Error), o.Requests, o.Replies)
 		if by >= apart {
 			says += ": set one of them; the order of the steps does not rest on it"
 		}

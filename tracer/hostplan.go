@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pathtrace/pathtrace/internal/target"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
@@ -48,23 +49,43 @@ func (p *hostPlan) findAsker() error {
 		return nil
 	}
 	var names []string
+	best := 0
 	for _, h := range p.hosts {
-		if h.found.Source.Local {
-			p.asker = h
-			names = append(names, h.label())
+		src := &h.found.Source
+		switch rank := src.rank(); {
+		case rank == 0 || rank < best:
+		case rank > best:
+			p.asker, names, best = h, []string{src.on(h)}, rank
+		default:
+			names = append(names, src.on(h))
 		}
 	}
 	switch {
 	case len(names) == 0:
 		return p.nobody(func(h *remoteHost) end { return h.found.Source })
 	case len(names) > 1 && p.cfg.Source == "host":
-		return usageOf(fmt.Sprintf("each of %s is a host: say which, as in --from %s", strings.Join(names, ", "), names[0]), true)
+		return usageOf(fmt.Sprintf("%q could be each of them: say which host is meant, as in --from %s", p.cfg.Source, p.asker.label()), true)
 	case len(names) > 1:
-		return usageOf(fmt.Sprintf("%q is on %s: say which with a name or an ID that only one has", p.cfg.Source,
-			strings.Join(names, " and on ")), true)
+		return usageOf(fmt.Sprintf("%q could be any of these: %s; say which with a name or an ID that only one has", p.cfg.Source,
+			strings.Join(names, ", ")), true)
 	}
 	return nil
 }
+
+// rank says how much a name is meant for what has it: a container's more than a namespace's or an address,
+// which several hosts may have. It is 0 if nothing there has it.
+func (e *end) rank() int {
+	switch {
+	case !e.Local:
+		return 0
+	case e.Kind == string(target.KindNetNS), e.Kind == string(target.KindAddress), e.Kind == string(target.KindHostName):
+		return 1
+	}
+	return 2
+}
+
+// on names what has the name, with its host.
+func (e *end) on(h *remoteHost) string { return e.Kind + " on " + h.label() }
 
 // nobody says that no host knows a name: what a host says that found more than that nothing has the name
 // tells the most.

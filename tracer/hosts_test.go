@@ -77,7 +77,7 @@ func (f *fakeHost) serve(conn net.Conn) {
 func TestHostsRefused(t *testing.T) {
 	unknown := &survey{Target: end{Problem: `nothing is called "web"`, Unknown: true}}
 	web := &survey{Target: end{Local: true}}
-	both := &survey{Target: end{Local: true}, Source: end{Local: true}}
+	both := &survey{Target: end{Local: true}, Source: end{Local: true, Kind: "container"}}
 	for _, c := range []struct {
 		name, source string
 		hosts        []*fakeHost
@@ -90,9 +90,9 @@ func TestHostsRefused(t *testing.T) {
 		{"target unknown", "", []*fakeHost{{name: "h1", version: "v1", survey: unknown}, {name: "h2", version: "v1", survey: unknown}},
 			`h1: nothing is called "web"; h2: nothing is called "web"`},
 		{"source on both", "cli", []*fakeHost{{name: "h1", version: "v1", survey: both}, {name: "h2", version: "v1", survey: both}},
-			`"cli" is on h1 and on h2: say which with a name or an ID that only one has`},
+			`"cli" could be any of these: container on h1, container on h2; say which with a name or an ID that only one has`},
 		{"host on both", "host", []*fakeHost{{name: "h1", version: "v1", survey: both}, {name: "h2", version: "v1", survey: both}},
-			`each of h1, h2 is a host: say which, as in --from h1`},
+			`"host" could be each of them: say which host is meant, as in --from h1`},
 		{"does not start", "", []*fakeHost{{name: "h1", version: "v1", survey: web}}, "h1: cannot start"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/pathtrace/pathtrace/internal/flow"
 	"github.com/pathtrace/pathtrace/internal/latency"
@@ -63,9 +62,9 @@ type LatencyTracer struct {
 	asked   map[deviceKey]bool
 }
 
-// latencyBuffer holds half a second of 200,000 events a second: every packet is reported, and a busy
+// latencyBuffer holds a quarter of a second of 200,000 events a second: every packet is reported, and a busy
 // machine lets the reader wait.
-const latencyBuffer = 32 << 20
+const latencyBuffer = 16 << 20
 
 // latencyTarget is one thing that is measured.
 type latencyTarget struct {
@@ -239,78 +238,6 @@ func (l *LatencyTracer) start(s *session) {
 	l.t.cfg.OnStart(l.t.meta())
 	go s.collector.run()
 	go l.t.facts.WarmSymbols()
-}
-
-// watchTargets times the live traffic to the targets.
-func (l *LatencyTracer) watchTargets(ctx context.Context, s *session) error {
-	for ep := range s.endpoints.set {
-		if err := l.t.set.Watch(ep); err != nil {
-			return err
-		}
-	}
-	changed := make(chan struct{}, 1)
-	defer l.t.engines.OnChange(func() {
-		select {
-		case changed <- struct{}{}:
-		default: // one is waiting already
-		}
-	})()
-	l.start(s)
-	look := time.NewTicker(100 * time.Millisecond)
-	defer look.Stop()
-	silence := time.NewTimer(patience)
-	defer silence.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changed:
-			l.follow(ctx, s)
-		case <-silence.C:
-			if s.collector.events.Load() == 0 {
-				l.t.cfg.OnNote(fmt.Sprintf("no traffic to %s yet; to send requests, run: pathtrace latency --from SOURCE --to %s "+
-					"(SOURCE: a container, a namespace, host)", l.cfg.Target, l.cfg.Target))
-			}
-		case now := <-look.C:
-			l.meter.Advance(monotonic())
-			s.unfollowEnded(now)
-			if l.reached() {
-				return nil
-			}
-		}
-	}
-}
-
-// reached reports whether every target has its count of round trips.
-func (l *LatencyTracer) reached() bool {
-	if l.cfg.Count <= 0 {
-		return false
-	}
-	for i := range l.targets {
-		if l.meter.RoundTrips(i) < uint64(l.cfg.Count) {
-			return false
-		}
-	}
-	return true
-}
-
-// follow adapts the filter to the targets as they are now.
-func (l *LatencyTracer) follow(ctx context.Context, s *session) {
-	for i := range l.targets {
-		now, err := l.t.names.Target(ctx, l.targets[i].name, l.cfg.Proto)
-		if err != nil {
-			continue // gone for the moment; what is watched stays watched
-		}
-		s.endpoints.add(now.Endpoints)
-		for _, ep := range l.targets[i].endpoints.add(now.Endpoints) {
-			if err := l.t.set.Watch(ep); err != nil {
-				l.t.cfg.OnNote(fmt.Sprintf("cannot watch the new address %s: %v", ep.Addr, err))
-			}
-		}
-		for _, inode := range now.NetNS {
-			l.newNamespace(inode)
-		}
-	}
 }
 
 // Close releases everything. It may be called more than once.

@@ -34,28 +34,10 @@ func (f *replayFlags) timed() bool { return f.latency || len(f.against) > 0 }
 // replayLatency shows the times of one recording, or of two beside each other.
 func replayLatency(cmd *cobra.Command, s *streams, f replayFlags, names []string) (failure error) {
 	f.traces = false // no packet is shown
-	var recordings []tracer.LatencyReplay
-	for _, list := range [][]string{names, f.against} {
-		if len(list) == 0 {
-			continue
-		}
-		files, err := openRecordings(list)
-		defer func() {
-			for _, x := range files {
-				x.file.Close() // only read
-			}
-		}()
-		if err = cmp.Or(err, oneRun(files)); err != nil {
-			return err
-		}
-		rec := tracer.LatencyReplay{Name: recordingName(files[0].name)}
-		for _, x := range files {
-			rec.Parts = append(rec.Parts, tracer.Input{Name: x.name, Reader: x.file})
-		}
-		recordings = append(recordings, rec)
-	}
-	if len(recordings) == 2 && recordings[0].Name == recordings[1].Name {
-		recordings[0].Name, recordings[1].Name = names[0], f.against[0]
+	recordings, closeAll, err := openLatency(names, f.against)
+	defer closeAll()
+	if err != nil {
+		return err
 	}
 	s, done, err := f.begin(s)
 	if err != nil {
@@ -79,6 +61,35 @@ func replayLatency(cmd *cobra.Command, s *streams, f replayFlags, names []string
 		return fmt.Errorf("write output: %w", err)
 	}
 	return latencyStatus(r)
+}
+
+// openLatency opens the files of one or two recordings.
+func openLatency(lists ...[]string) (out []tracer.LatencyReplay, closeAll func(), _ error) {
+	var open []recordingFile
+	closeAll = func() {
+		for _, x := range open {
+			x.file.Close() // only read
+		}
+	}
+	for _, list := range lists {
+		if len(list) == 0 {
+			continue
+		}
+		files, err := openRecordings(list)
+		open = append(open, files...)
+		if err = cmp.Or(err, oneRun(files)); err != nil {
+			return nil, closeAll, err
+		}
+		rec := tracer.LatencyReplay{Name: recordingName(files[0].name)}
+		for _, x := range files {
+			rec.Parts = append(rec.Parts, tracer.Input{Name: x.name, Reader: x.file})
+		}
+		out = append(out, rec)
+	}
+	if len(out) == 2 && out[0].Name == out[1].Name {
+		out[0].Name, out[1].Name = lists[0][0], lists[1][0]
+	}
+	return out, closeAll, nil
 }
 
 // recordingName is what a recording is called: "before" for traces/before.ptr.

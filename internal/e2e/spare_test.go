@@ -15,12 +15,13 @@ const (
 	plain   = "plain"    // as the machine's package is, for tests that break what others need
 	noProxy = "no proxy" // with --userland-proxy=false
 	legacy  = "legacy"   // drives iptables-legacy
+	private = "private"  // in a mount namespace of its own
 
 	docker29         = "29 nftables" // Docker 29, drives nftables itself
 	docker29Iptables = "29 iptables" // Docker 29 with its other backend
 )
 
-var spareKinds = []string{plain, noProxy, legacy, docker29, docker29Iptables}
+var spareKinds = []string{plain, noProxy, legacy, private, docker29, docker29Iptables}
 
 // spare returns the host of that kind, with a running engine. Tests that use one kind must not run in
 // parallel with each other.
@@ -35,6 +36,8 @@ func spare(t *testing.T, kind string) *host {
 		h.Args = []string{"--userland-proxy=false"}
 	case legacy:
 		h.Tools = legacyTools(t)
+	case private:
+		h.Tools = privateTools(t)
 	case docker29:
 		h.newEngine(t, "nftables")
 		h.do(t, "sysctl", "-qw", "net.ipv4.ip_forward=1") // this backend does not turn it on
@@ -77,4 +80,17 @@ func (h *host) newEngine(t *testing.T, backend string) {
 		"--firewall-backend", backend, "--userland-proxy-path", filepath.Join(dir, "docker-proxy"),
 		"--seccomp-profile", "unconfined",
 	}
+}
+
+// privateTools is a directory whose dockerd begins a mount namespace of its own: what it mounts, such as
+// the pins of its containers' namespaces, is not mounted for anybody else.
+func privateTools(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(shared.Dir, "private")
+	check(t, os.MkdirAll(dir, 0o755))
+	dockerd, err := exec.LookPath("dockerd")
+	check(t, err)
+	script := "#!/bin/sh\nexec unshare --mount --propagation private " + dockerd + " \"$@\"\n"
+	check(t, os.WriteFile(filepath.Join(dir, "dockerd"), []byte(script), 0o755))
+	return dir
 }

@@ -12,6 +12,10 @@
 #define ARPHRD_ETHER 1
 #define ARPHRD_LOOPBACK 772
 
+/* The most bytes before skb->data: a link-layer, an IP and a transport header. */
+#define CAPTURE_HEAD 160
+#define MAX_CAPTURED 65535
+
 #define EVENT_CAPTURED (EVENT_WHOLE + sizeof(struct capture))
 
 /*
@@ -36,18 +40,57 @@ static __always_inline __u32 link_header(const struct event *e, struct sk_buff *
 	return 0;
 }
 
-/* Only the linear part can be read: what lies in pages behind it is not copied. */
+/* A bound that the verifier sees, too: the compiler knows neither the value nor the limit. */
+static __always_inline __u64 at_most(__u64 n, __u32 limit)
+{
+	if (n > limit)
+		n = limit;
+	barrier_var(n);
+	return n > limit ? 0 : n;
+}
+
+/* Copies the linear part from the offset start of skb->head on, and returns how much. */
+static __always_inline __u64 copy_linear(void *to, struct sk_buff *skb, __u32 start)
+{
+	__u32 tail = skb->tail;
+	__u64 n = at_most(tail > start ? tail - start : 0, config.snaplen);
+
+	return bpf_probe_read_kernel(to, n, skb->head + start) ? 0 : n;
+}
+
+/*
+ * bpf_dynptr_from_skb (6.4; in tracing programs 6.12) reads what lies in pages. It counts from skb->data;
+ * what was taken off before that is read as above.
+ */
+extern int bpf_dynptr_from_skb(struct sk_buff *skb, __u64 flags,
+			       struct bpf_dynptr *ptr__uninit) __ksym __weak;
+
+static __always_inline __u64 copy_pages(void *to, struct sk_buff *skb, __u32 start)
+{
+	__u32 data = skb->data - skb->head;
+	__u64 head = start < data ? data - start : 0, at = start < data ? 0 : start - data, n;
+	struct bpf_dynptr ptr;
+
+	if (head > CAPTURE_HEAD || at > skb->len)
+		return 0;
+	barrier_var(head);
+	if (head > CAPTURE_HEAD || bpf_probe_read_kernel(to, head, skb->head + start))
+		return 0;
+	n = at_most(skb->len - at, config.snaplen);
+	if (bpf_dynptr_from_skb(skb, 0, &ptr) || bpf_dynptr_read(to + head, n, &ptr, at, 0))
+		return 0;
+	n += head;
+	return n > MAX_CAPTURED ? MAX_CAPTURED : n;
+}
+
 OUT_OF_LINE int capture(struct event *e, struct sk_buff *skb, __u32 l3)
 {
 	struct capture *c = (void *)e + EVENT_WHOLE;
-	__u32 link = link_header(e, skb, l3), start = l3 - link, tail = skb->tail;
-	__u64 n = tail > start ? tail - start : 0;
+	__u32 link = link_header(e, skb, l3), start = l3 - link;
+	__u64 n = config.pages ? copy_pages(c + 1, skb, start) : 0;
 
-	if (n > config.snaplen)
-		n = config.snaplen;
-	barrier_var(n);
-	if (n > config.snaplen || bpf_probe_read_kernel(c + 1, n, skb->head + start))
-		n = 0;
+	if (!n)
+		n = copy_linear(c + 1, skb, start);
 	c->length = skb->len + (skb->data - skb->head) - start;
 	c->captured = n;
 	c->link = link;

@@ -29,7 +29,7 @@ static __always_inline struct event *event_new_packet(__u8 hook, const __u64 siz
 {
 	if (!config.snaplen)
 		return event_new(hook, size);
-	return event_begin(bpf_ringbuf_reserve(&events, EVENT_CAPTURED + config.snaplen, 0), hook,
+	return event_begin(bpf_ringbuf_reserve(&events, EVENT_CAPTURED + config.room, 0), hook,
 			   EVENT_WHOLE);
 }
 

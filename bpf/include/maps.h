@@ -18,8 +18,11 @@ struct settings {
 	__u64 vxlan_ports; /* four ports of 16 bits in host order, 0 = unused */
 	__u8 all_packets; /* else: TCP segments with SYN, FIN or RST, and whatever is dropped */
 	__u8 exact; /* follow the tuples in `flows` only: route look-ups must name both ends */
-	__u8 pad[2];
-	__u32 snaplen; /* bytes of each packet to copy into its record, a multiple of 8; 0: none */
+	__u8 pages; /* copy also what lies in pages behind the linear part, where the kernel lets */
+	__u8 pad;
+	__u32 snaplen; /* bytes of each packet to copy into its record; 0: none */
+	__u32 room; /* bytes of a record for them, a multiple of 8, CAPTURE_HEAD more than snaplen with pages */
+	__u32 pad2;
 };
 
 const volatile struct settings config = {};

@@ -51,6 +51,11 @@ enum {
 	BPF_RB_AVAIL_DATA = 0,
 };
 
+/* include/uapi/linux/bpf.h */
+struct bpf_dynptr {
+	__u64 __opaque[2];
+} __attribute__((aligned(8)));
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct ns_common {

@@ -119,8 +119,11 @@ type DeviceSettings struct {
 	VxlanPorts uint64
 	AllPackets uint8
 	Exact      uint8
-	Pad        [2]uint8
+	Pages      uint8
+	Pad        uint8
 	Snaplen    uint32
+	Room       uint32
+	Pad2       uint32
 }
 
 type DeviceTuple struct {

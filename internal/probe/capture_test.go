@@ -2,12 +2,16 @@ package probe
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
 
+	"github.com/pathtrace/pathtrace/internal/kernel"
 	"github.com/pathtrace/pathtrace/internal/lab"
 	"github.com/pathtrace/pathtrace/internal/lab/labtest"
 	"github.com/pathtrace/pathtrace/internal/wire"
@@ -153,5 +157,58 @@ func TestInlineCapture(t *testing.T) {
 			continue
 		}
 		coll.Close()
+	}
+}
+
+// TestCapturePages: the payload of a local socket's segment lies in pages behind the linear part.
+func TestCapturePages(t *testing.T) {
+	var major, minor int
+	_, err := fmt.Sscanf(kernel.Release(), "%d.%d", &major, &minor)
+	labtest.Must(t, err)
+	if major < 6 || major == 6 && minor < 12 {
+		t.Skip("tracing programs of this kernel cannot read it")
+	}
+	l := labtest.New(t, lab.Options{})
+	ns := labtest.Namespace(t, l, "a")
+	got := make(chan []byte, 1)
+	_, err = ns.TCPServer("127.0.0.1:80", func(c net.Conn) {
+		b, _ := io.ReadAll(c)
+		got <- b
+	})
+	labtest.Must(t, err)
+	s := load(t, Config{Snaplen: 4000, AllPackets: true})
+	if s.NeedsNetNS() {
+		attach(t, s, ns)
+	}
+	labtest.Must(t, s.Watch(Endpoint{Addr: netip.MustParseAddrPort("127.0.0.1:80"), Proto: wire.ProtoTCP}))
+	r, err := s.Reader()
+	labtest.Must(t, err)
+	t.Cleanup(func() { r.Close() })
+	c, err := ns.Dial(t.Context(), "tcp", "127.0.0.1:80")
+	labtest.Must(t, err)
+	payload := bytes.Repeat([]byte("0123456789abcdef"), 150)
+	_, err = c.Write(payload)
+	labtest.Must(t, err)
+	labtest.Must(t, c.Close())
+	if b := <-got; !bytes.Equal(b, payload) {
+		t.Fatalf("%d bytes arrived", len(b))
+	}
+	seen := 0
+	for _, e := range drain(t, r, ns.Inode) {
+		// Where netfilter is watched by a probe of its function, that one cannot.
+		if int(e.Payload) != len(payload) || e.Hook > wire.DevReceive {
+			continue
+		}
+		seen++
+		if e.Capture == nil {
+			t.Errorf("%v: nothing was copied", e.Hook)
+			continue
+		}
+		if b := e.Capture.Bytes; int(e.Capture.Length) != len(b) || !bytes.HasSuffix(b, payload) {
+			t.Errorf("%v %d: %d bytes of %d", e.Hook, e.NFHook, len(b), e.Capture.Length)
+		}
+	}
+	if seen < 3 {
+		t.Errorf("the segment was seen %d times", seen)
 	}
 }

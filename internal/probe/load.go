@@ -114,6 +114,10 @@ func (s *Set) loadTogether(cfg Config, members []*choice) map[*choice]error {
 	}
 	family := members[0].variants[0].Family
 	err := s.loadFamily(cfg, family, all)
+	if err != nil && cfg.pages() {
+		cfg.linear = true
+		err = s.loadFamily(cfg, family, all)
+	}
 	if err == nil {
 		return nil
 	}

@@ -30,6 +30,7 @@ type Config struct {
 	Snaplen uint32
 	// HeadersOnly cuts what was copied behind the last header.
 	HeadersOnly bool
+	linear      bool // the kernel refused to copy from pages
 	// RingSize is the size of the ring buffer in bytes, a power of two; 0 means 1 MiB if Exact, else
 	// 2 MiB per processor within 4 and 64 MiB, and more with a Snaplen.
 	RingSize uint32
@@ -168,8 +169,16 @@ func ringSize(exact bool, snaplen uint32, processors int) uint32 {
 	return size
 }
 
-// snaplenStep is what snaplen has to be a multiple of.
-const snaplenStep = 8
+// snaplenStep is what the room for the bytes has to be a multiple of, captureHead is CAPTURE_HEAD of
+// bpf/include/capture.h.
+const (
+	snaplenStep = 8
+	captureHead = 160
+)
+
+// pages reports whether what lies in pages behind the linear part is to be copied, too. Headers are not
+// there.
+func (c Config) pages() bool { return c.Snaplen > 0 && !c.HeadersOnly && !c.linear }
 
 // maxVXLANPorts is how many ports fit struct settings of bpf/include/maps.h.
 const maxVXLANPorts = 4
@@ -189,7 +198,11 @@ func settings(cfg Config) bpfobj.DeviceSettings {
 	if cfg.Exact {
 		out.Exact = 1
 	}
-	out.Snaplen = (cfg.Snaplen + snaplenStep - 1) / snaplenStep * snaplenStep
+	out.Snaplen = cfg.Snaplen
+	out.Room = (cfg.Snaplen + snaplenStep - 1) / snaplenStep * snaplenStep
+	if cfg.pages() {
+		out.Pages, out.Room = 1, out.Room+captureHead
+	}
 	return out
 }
 

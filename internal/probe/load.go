@@ -178,15 +178,21 @@ type object struct {
 
 	once sync.Once
 	err  error // of configuring
+
+	// linear is read if the kernel refuses the object because it copies from pages; nil in itself.
+	linear *object
 }
 
 func newObject(read func() (*ebpf.CollectionSpec, error)) *object {
-	return &object{parse: sync.OnceValues(read)}
+	return &object{parse: sync.OnceValues(read), linear: &object{parse: sync.OnceValues(read)}}
 }
 
 // object returns an object with its settings and with the sizes of the maps that exist.
 func (s *Set) object(cfg Config, family string) (*ebpf.CollectionSpec, error) {
 	o := s.objects[family]
+	if cfg.linear {
+		o = o.linear
+	}
 	spec, err := o.parse()
 	if err != nil {
 		return nil, err

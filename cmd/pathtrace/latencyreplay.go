@@ -66,11 +66,7 @@ func replayLatency(cmd *cobra.Command, s *streams, f replayFlags, names []string
 // openLatency opens the files of one or two recordings.
 func openLatency(lists ...[]string) (out []tracer.LatencyReplay, closeAll func(), _ error) {
 	var open []recordingFile
-	closeAll = func() {
-		for _, x := range open {
-			x.file.Close() // only read
-		}
-	}
+	closeAll = func() { closeRecordings(open) }
 	for _, list := range lists {
 		if len(list) == 0 {
 			continue
@@ -81,8 +77,8 @@ func openLatency(lists ...[]string) (out []tracer.LatencyReplay, closeAll func()
 			return nil, closeAll, err
 		}
 		rec := tracer.LatencyReplay{Name: recordingName(files[0].name)}
-		for _, x := range files {
-			rec.Parts = append(rec.Parts, tracer.Input{Name: x.name, Reader: x.file})
+		for i := range files {
+			rec.Parts = append(rec.Parts, files[i].input())
 		}
 		out = append(out, rec)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -63,7 +65,48 @@ type redactFlags struct {
 type recordingFile struct {
 	name string
 	file *os.File
+	pipe io.Reader // what a pipe has, from the beginning; nil for a file
 	tracer.RecordingInfo
+}
+
+// input is the recording from its beginning.
+func (x *recordingFile) input() tracer.Input {
+	if x.pipe != nil {
+		return tracer.Input{Name: x.name, Reader: x.pipe}
+	}
+	return tracer.Input{Name: x.name, Reader: x.file}
+}
+
+// open opens a recording, - for standard input, and reads what it is.
+func (x *recordingFile) open(name string) (err error) {
+	x.name, x.file = name, os.Stdin
+	if name == "-" {
+		x.name = "standard input"
+	} else if x.file, err = os.Open(name); err != nil {
+		return fmt.Errorf("open recording: %w", err)
+	}
+	var begun bytes.Buffer
+	info, err := tracer.InspectRecording(tracer.Input{Name: x.name, Reader: io.TeeReader(x.file, &begun)})
+	if err != nil {
+		return err
+	}
+	x.RecordingInfo = *info
+	switch _, err := x.file.Seek(0, io.SeekStart); {
+	case errors.Is(err, syscall.ESPIPE):
+		x.pipe = io.MultiReader(&begun, x.file)
+	case err != nil:
+		return fmt.Errorf("read recording: %w", err)
+	}
+	return nil
+}
+
+// closeRecordings closes recordings, which were only read.
+func closeRecordings(files []recordingFile) {
+	for _, x := range files {
+		if x.file != nil {
+			x.file.Close()
+		}
+	}
 }
 
 func replay(cmd *cobra.Command, s *streams, f replayFlags, names []string) (failure error) {
@@ -77,11 +120,7 @@ func replay(cmd *cobra.Command, s *streams, f replayFlags, names []string) (fail
 		names = []string{f.redact}
 	}
 	files, err := openRecordings(names)
-	defer func() {
-		for _, x := range files {
-			x.file.Close() // only read
-		}
-	}()
+	defer func() { closeRecordings(files) }()
 	if err != nil {
 		return err
 	}
@@ -114,18 +153,12 @@ func redactCopy(ctx context.Context, f replayFlags, names []string) (failure err
 	if len(names) != 1 {
 		return usageError{errors.New("--redact takes one recording at a time; --redact-key makes several fit together")}
 	}
-	in, err := os.Open(names[0])
+	files, err := openRecordings(names)
+	defer func() { closeRecordings(files) }()
 	if err != nil {
-		return fmt.Errorf("open recording: %w", err)
-	}
-	defer in.Close() // only read
-	if _, err := tracer.InspectRecording(tracer.Input{Name: names[0], Reader: in}); err != nil {
 		return err
 	}
-	if _, err := in.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("read recording: %w", err)
-	}
-	if from, err := in.Stat(); err == nil {
+	if from, err := files[0].file.Stat(); err == nil {
 		if to, err := os.Stat(f.redact); err == nil && os.SameFile(from, to) {
 			return usageError{fmt.Errorf("%s would be replaced by its redacted copy: give --redact another file", names[0])}
 		}
@@ -139,7 +172,7 @@ func redactCopy(ctx context.Context, f replayFlags, names []string) (failure err
 			failure = fmt.Errorf("close redacted copy: %w", err)
 		}
 	}()
-	err = tracer.Redact(ctx, redactKey(f.key), tracer.Input{Name: names[0], Reader: in}, out)
+	err = tracer.Redact(ctx, redactKey(f.key), files[0].input(), out)
 	if errors.Is(err, recording.ErrTruncated) {
 		return nil // as the copy, of which it is said
 	}
@@ -164,19 +197,10 @@ func (o *output) replayed(info *tracer.RecordingInfo) tracer.ReplayConfig {
 func openRecordings(names []string) ([]recordingFile, error) {
 	var files []recordingFile
 	for _, name := range names {
-		x := recordingFile{name: name}
-		var err error
-		if x.file, err = os.Open(name); err != nil {
-			return files, fmt.Errorf("open recording: %w", err)
-		}
-		files = append(files, x)
-		info, err := tracer.InspectRecording(tracer.Input{Name: name, Reader: x.file})
-		if err != nil {
+		var x recordingFile
+		err := x.open(name)
+		if files = append(files, x); err != nil {
 			return files, err
-		}
-		files[len(files)-1].RecordingInfo = *info
-		if _, err := x.file.Seek(0, io.SeekStart); err != nil {
-			return files, fmt.Errorf("read recording: %w", err)
 		}
 	}
 	// The parts of a recording one after the other, the recordings in the order in which they were given.
@@ -195,12 +219,12 @@ func openRecordings(names []string) ([]recordingFile, error) {
 // replayAll replays one recording, or several hosts' of the same traffic.
 func replayAll(ctx context.Context, cfg tracer.ReplayConfig, files []recordingFile) (tracer.Result, error) {
 	var hosts []tracer.HostRecording
-	for i, x := range files {
-		if i == 0 || x.Run != files[i-1].Run {
+	for i := range files {
+		if x := files[i]; i == 0 || x.Run != files[i-1].Run {
 			hosts = append(hosts, tracer.HostRecording{Info: &files[i].RecordingInfo})
 		}
 		last := &hosts[len(hosts)-1]
-		last.Parts = append(last.Parts, tracer.Input{Name: x.name, Reader: x.file})
+		last.Parts = append(last.Parts, files[i].input())
 	}
 	if len(hosts) == 1 {
 		return tracer.Replay(ctx, cfg, hosts[0].Parts...)

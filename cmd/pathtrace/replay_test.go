@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -31,6 +32,26 @@ func TestReplayGolden(t *testing.T) {
 	cmd := command(t.Context(), "drop", "replay", "testdata/dropped.ptr")
 	if out, _ := cmd.Output(); string(out) != string(want) || cmd.ProcessState.ExitCode() != exitNotDelivered {
 		t.Errorf("without capabilities: status %d\n%s", cmd.ProcessState.ExitCode(), out)
+	}
+}
+
+// TestReplayPipe: a recording is replayed as it comes through a pipe.
+func TestReplayPipe(t *testing.T) {
+	want, err := os.ReadFile("testdata/dropped.txt")
+	labtest.Must(t, err)
+	raw, err := os.ReadFile("testdata/dropped.ptr")
+	labtest.Must(t, err)
+	in, out := io.Pipe()
+	go func() {
+		for i := range raw { // byte by byte
+			_, _ = out.Write(raw[i : i+1]) // the reader may have ended
+		}
+		out.Close()
+	}()
+	cmd := command(t.Context(), "run", "replay", "-")
+	cmd.Stdin = in
+	if got, _ := cmd.Output(); string(got) != string(want) || cmd.ProcessState.ExitCode() != exitNotDelivered {
+		t.Errorf("status %d\n%s", cmd.ProcessState.ExitCode(), got)
 	}
 }
 
@@ -171,7 +192,7 @@ func tail(s string) string { return s[max(0, len(s)-2000):] }
 func TestRecordFullDisk(t *testing.T) {
 	labtest.NeedsRoot(t)
 	dir := t.TempDir()
-	if err := unix.Mount("pathtrace-test", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=16k"); err != nil {
+	if err := unix.Mount("pathtrace-test", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=160k"); err != nil {
 		t.Skipf("no tmpfs here: %v", err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
@@ -179,7 +200,7 @@ func TestRecordFullDisk(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go connectUntil(ctx, addr)
-	status, stdout, stderr := inProcess(t, "record", "-w", file, "--to", addr, "--count", "400", "--timeout", "100ms",
+	status, stdout, stderr := inProcess(t, "record", "-w", file, "--to", addr, "--count", "800", "--timeout", "100ms",
 		"--docker-host", "unix:///nonexistent")
 	if status != exitCannotTrace || !strings.Contains(stdout+stderr, "the recording ended, the trace goes on") ||
 		!strings.Contains(stderr, "ends early, and can be replayed up to there: write recording") ||

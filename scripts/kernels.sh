@@ -17,6 +17,7 @@ kernels='
 # Name, what is done (job_KIND below), and with which kernels.
 list='
 engine engine 6.12
+pair   pair   6.1 6.12
 drivers tests 6.12 ^(TestIPsec|TestIPvlan)$
 6.12   tests  6.12
 6.1    tests  6.1

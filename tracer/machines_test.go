@@ -17,6 +17,7 @@ import (
 
 	"github.com/pathtrace/pathtrace/internal/lab"
 	"github.com/pathtrace/pathtrace/internal/lab/labtest"
+	"github.com/pathtrace/pathtrace/tracer"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
@@ -36,12 +37,16 @@ type machine struct {
 type pairClock struct {
 	OffsetNS    int64 `json:"offset_ns"` // two's clock minus one's
 	RoundTripNS int64 `json:"round_trip_ns"`
+	// DriftNS is by how much that changed during the traffic: an emulated machine that stands still for
+	// long loses time.
+	DriftNS int64 `json:"drift_ns"`
 }
 
 const (
-	pairVNI     = 4097
-	pairService = "10.78.0.2:80"
-	pairControl = 9
+	pairVNI         = 4097
+	pairService     = "10.78.0.2:80"
+	pairControl     = 9
+	pairConnections = 3
 	// pairAhead is by how much the second machine's clock is ahead: more than any delay between them.
 	pairAhead = 7 * time.Second
 )
@@ -59,6 +64,7 @@ func newMachine(t *testing.T) *machine {
 	if name == "two" {
 		m.outer, m.peer, m.inner = m.peer, m.outer, netip.MustParsePrefix(strings.Split(pairService, ":")[0]+"/24")
 	}
+	labtest.Must(t, unix.Sethostname([]byte(name)))
 	l := labtest.New(t, lab.Options{Named: true, Prefix: "c-"})
 	m.container = labtest.Namespace(t, l, name)
 	for _, command := range []string{
@@ -217,9 +223,11 @@ func TestPair(t *testing.T) {
 	if got := c.hear(t); got != "recording" {
 		t.Fatalf("the other machine says %q", got)
 	}
-	for range 3 {
+	for range pairConnections {
 		labtest.Must(t, connect(m.container, netip.MustParseAddrPort(pairService)))
 	}
+	later := c.compareClocks(t)
+	clock.DriftNS, clock.RoundTripNS = later.OffsetNS-clock.OffsetNS, max(clock.RoundTripNS, later.RoundTripNS)
 	c.say(t, "stop")
 	r.stop(t, m)
 	if got := c.hear(t); got != "stopped" {
@@ -268,9 +276,69 @@ func TestPairReplay(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(dir, "clock.json"))
 	labtest.Must(t, err)
 	labtest.Must(t, json.Unmarshal(text, &clock))
-	_ = clock
-	_ = program
-	_ = path.Delivered
+	cmd := exec.Command(program, "replay", "-o", "json", filepath.Join(dir, "one.ptr"), filepath.Join(dir, "two.ptr"))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	labtest.Must(t, err)
+	verdicts, ways := 0, map[int]string{}
+	for line := range strings.Lines(string(out)) {
+		var object struct {
+			Type string `json:"type"`
+		}
+		var v tracer.Verdict
+		var h path.Hop
+		labtest.Must(t, json.Unmarshal([]byte(line), &object))
+		switch object.Type {
+		case "hop":
+			labtest.Must(t, json.Unmarshal([]byte(line), &h))
+			if h.Stage == path.StageDevice && h.Direction == path.Request && h.TCPFlags == "S" {
+				ways[h.Flow] += h.Host + " " + h.Device + " " + string(h.Action) + "\n"
+			}
+		case "verdict":
+			verdicts++
+			labtest.Must(t, json.Unmarshal([]byte(line), &v))
+			checkPairVerdict(t, &v, clock)
+		}
+	}
+	if verdicts != pairConnections {
+		t.Errorf("got %d verdicts of %d connections", verdicts, pairConnections)
+	}
+	for flow, got := range ways {
+		for _, want := range []string{"one eth0 transmit\n", "two eth0 receive\n", "two vxlan0 receive\n"} {
+			if _, rest, ok := strings.Cut(got, want); ok {
+				got = rest
+			} else {
+				t.Errorf("flow %d: %q is missing or out of order in\n%s", flow, want, ways[flow])
+			}
+		}
+	}
+}
+
+// checkPairVerdict compares the offset that the packets told with what the machines found out.
+func checkPairVerdict(t *testing.T, v *tracer.Verdict, truth pairClock) {
+	t.Helper()
+	checkVerdict(t, *v, path.Delivered, "")
+	if v.LatencyNS == nil {
+		t.Fatalf("flow %d has no round trip", v.Flow)
+	}
+	for _, h := range v.Hosts {
+		if h.Packets == 0 {
+			t.Errorf("flow %d: host %s contributed nothing", v.Flow, h.Host)
+		}
+		if h.Host != "two" {
+			continue
+		}
+		off := h.ClockOffsetNS - truth.OffsetNS
+		off = max(off-max(truth.DriftNS, 0), min(truth.DriftNS, 0)-off, 0) // outside of what it was meanwhile
+		t.Logf("flow %d: offset wrong by %v ± %v, said to be at most %v; round trip %v", v.Flow, time.Duration(off),
+			time.Duration(truth.RoundTripNS/2), time.Duration(h.ClockErrorNS), time.Duration(v.LatencyNS.RoundTrip))
+		if limit := v.LatencyNS.RoundTrip + truth.RoundTripNS/2; off > limit {
+			t.Errorf("flow %d: offset wrong by %v, want less than the round trip", v.Flow, time.Duration(off))
+		}
+		if off > h.ClockErrorNS+truth.RoundTripNS/2 {
+			t.Errorf("flow %d: offset wrong by %v, and said to be right within %v", v.Flow, time.Duration(off), time.Duration(h.ClockErrorNS))
+		}
+	}
 }
 
 // until waits until something works.

@@ -120,7 +120,7 @@ func (r *hostReplay) note(i int, text string) {
 // step lets recording i come to a time of its wall clock when the others are about as far.
 func (r *hostReplay) step(ctx context.Context, i int, at int64) {
 	if r.pace.step(ctx, i, at) {
-		r.join.ready(len(r.recordings), hold)
+		r.join.ready(len(r.recordings), far) // nobody waits for the result, and clocks may differ by that
 	}
 }
 

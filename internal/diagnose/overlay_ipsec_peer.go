@@ -59,7 +59,7 @@ func (a *analysis) refused(e *end, o *Owner, why, fact string) *finding {
 		a.subject(e), o.Addr, h.SPI, there, why)
 	f.evidence = []string{fact}
 	f.remedy = []string{
-		a.command(h, "ip xfrm state"), a.commandIn(o.NetNS, "", "ip xfrm state"),
+		a.command(h, "ip xfrm state list nokeys"), a.commandIn(o.NetNS, "", "ip xfrm state list nokeys"),
 		"docker network disconnect NETWORK CONTAINER; docker network connect NETWORK CONTAINER" +
 			"  # has the engine agree on keys anew; cuts the container's connections",
 	}

@@ -59,7 +59,7 @@ func (a *analysis) askPeer(e *end, h *path.Hop, vtep netip.AddrPort) []string {
 		return []string{
 			a.inUnderlay(e, h, "ping -c 3 "+to.String()),
 			fmt.Sprintf("tcpdump -ni any esp and host %s  # on %s: do the packets arrive?", hostOf(h.Outer.Src), to),
-			fmt.Sprintf("cat /proc/net/xfrm_stat; ip xfrm state  # on %s: does a counter grow? is there SPI 0x%08x?", to, e.last.SPI),
+			fmt.Sprintf("cat /proc/net/xfrm_stat; ip xfrm state list nokeys  # on %s: does a counter grow? is there SPI 0x%08x?", to, e.last.SPI),
 			"permit IP protocol 50 (ESP) between the hosts",
 		}
 	}

@@ -122,7 +122,8 @@ func (l *LatencyTracer) open(ctx context.Context) error {
 	}
 	l.counts = make([]probeCounts, len(l.targets))
 	l.meter = latency.NewMeter(latency.Config{
-		Targets: len(l.targets), Target: l.targetOf, DeviceKind: l.deviceKind, Own: l.own, Probed: l.cfg.Source != "",
+		Targets: len(l.targets), Target: l.targetOf, DeviceKind: l.deviceKind, Own: l.own,
+		Probed: l.cfg.Source != "", DeliveryTime: l.t.facts.HasSymbol("bpf_skb_set_tstamp"), // which came with it
 	})
 	return nil
 }

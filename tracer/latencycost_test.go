@@ -22,7 +22,7 @@ func TestYardstick(t *testing.T) {
 	labtest.Must(t, err)
 	each, err := y.cost(set)
 	labtest.Must(t, err)
-	if each <= 10 || each > 20_000 {
+	if each <= 10 || each > 200_000 {
 		t.Errorf("an observation costs %d ns", each)
 	}
 	if set.Attached(y.inode) {

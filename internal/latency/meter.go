@@ -21,6 +21,9 @@ type Config struct {
 	Own int64
 	// Probed: the packets are those of own probes, whose round trips are told by Probed.
 	Probed bool
+	// DeliveryTime: packets carry the time of their departure up to the receiver's stack (Linux 5.18), and are
+	// stamped for SO_TIMESTAMPING there.
+	DeliveryTime bool
 	// Wait is after what time without a step a packet has ended; 0 means 1 s.
 	Wait time.Duration
 	// MaxPackets bounds the packets on their way; 0 means 16384.

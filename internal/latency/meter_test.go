@@ -221,17 +221,19 @@ func TestProbed(t *testing.T) {
 	}
 }
 
-// TestStamps: the kernel's timestamp of the answer is laid beside the hooks.
+// TestStamps: the kernel's timestamp of the answer is laid beside the observation that is nearest to it.
 func TestStamps(t *testing.T) {
-	m := NewMeter(Config{DeviceKind: deviceKind, Probed: true})
-	f := newTraffic(m)
-	sent := f.now - 700
-	f.exchange(5000)
-	m.Probed(0, Probed{Sent: sent, Received: sent + 13000, Arrived: sent + 11200})
-	m.Flush()
-	c := m.Snapshot(0).Report.Checks[1]
-	if c.Clock != "SO_TIMESTAMPING" || c.Segments != 700+10600 || c.Measured != 11200 {
-		t.Errorf("check %+v, want 11300 beside 11200", c)
+	for deliveryTime, want := range map[bool]int64{true: 700 + 10600, false: 700 + 10600 - 1500} {
+		m := NewMeter(Config{DeviceKind: deviceKind, Probed: true, DeliveryTime: deliveryTime})
+		f := newTraffic(m)
+		sent := f.now - 700
+		f.exchange(5000)
+		m.Probed(0, Probed{Sent: sent, Received: sent + 13000, Arrived: sent + 11200})
+		m.Flush()
+		c := m.Snapshot(0).Report.Checks[1]
+		if c.Clock != "SO_TIMESTAMPING" || c.Segments != want || c.Measured != 11200 {
+			t.Errorf("check %+v, want %d beside 11200", c, want)
+		}
 	}
 }
 

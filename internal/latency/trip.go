@@ -136,7 +136,7 @@ func (m *Meter) observations(w *way) int {
 // stack, each time anew when it enters another namespace (skb_scrub_packet); devices without hardware do
 // so as soon as it is sent, before the backlog.
 func (m *Meter) arrival(p *packet) uint64 {
-	carried := m.places[p.places[0]].stage == path.StageOutput
+	carried := m.cfg.DeliveryTime && m.places[p.places[0]].stage == path.StageOutput
 	for _, id := range p.places {
 		carried = carried && !m.places[id].tunnelled
 	}

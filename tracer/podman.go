@@ -18,6 +18,10 @@ func (t *Tracer) onPodman() bool {
 // forPodman writes a verdict's commands for Podman.
 func forPodman(v *path.Verdict) {
 	for i, cmd := range v.Remedy {
-		v.Remedy[i] = strings.TrimPrefix(strings.ReplaceAll(" "+cmd, " docker ", " podman "), " ")
+		cmd = strings.ReplaceAll(cmd, "&& docker ", "&& podman ")
+		if rest, ok := strings.CutPrefix(cmd, "docker "); ok {
+			cmd = "podman " + rest
+		}
+		v.Remedy[i] = cmd
 	}
 }

@@ -115,7 +115,7 @@ func classOf(around, key string) string {
 	switch key {
 	case "device", "bridge", "dev", "devices", "in_device", "out_device", "in", "notin", "out", "notout":
 		return classDevice
-	case "container", "rivals", "servicecontainer":
+	case "container", "rivals", "servicecontainer", "joined", "sharers":
 		return "container"
 	case "network":
 		return "network"
@@ -134,7 +134,7 @@ func classOf(around, key string) string {
 	case "chain", "table":
 		return classChain
 	case "cause", "outcome", "proto", "type", "kind", "state", "stage", "action", "decided", "family", "backend",
-		"hook", "purpose", "version", "kernel", "hooks", "started", "read", "boot_id", "run", "tcp_flags", "reason",
+		"hook", "purpose", "mode", "mode4", "mode6", "version", "kernel", "hooks", "started", "read", "boot_id", "run", "tcp_flags", "reason",
 		"function", "errno", "mac_kind", "owner", "process", "missinghooks", "verdicts", "policy":
 		return classKept
 	case "name":

@@ -1,6 +1,7 @@
 package tracer
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -26,6 +27,9 @@ type hostJoin struct {
 	flows    map[path.Outcome]int
 	seen     int
 	common   int // flows that several hosts saw
+	// apart is by how much wall clocks were found to differ, ns. It counts where flows wait by them.
+	apart  int64
+	byWall bool
 }
 
 // blindView is what a host concludes that saw nothing.
@@ -73,11 +77,16 @@ func (j *hostJoin) clock(host int, bootID string, wall int64) {
 	j.hosts[host].BootID, j.hosts[host].Wall = bootID, wall
 }
 
-// ready decides the flows that all of so many hosts have reported, and those that waited too long.
+// ready decides the flows that all of so many hosts have reported, and those that waited too long. Where
+// flows wait by the hosts' wall clocks, that is only known once a flow has told how far they are apart.
 func (j *hostJoin) ready(hosts int, hold time.Duration) {
-	before := j.now() - hold.Nanoseconds()
+	now := j.now()
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	before := now - hold.Nanoseconds() - j.apart
+	if j.byWall && j.common == 0 {
+		before = math.MinInt64
+	}
 	for _, views := range j.joiner.Ready(hosts, before) {
 		j.decide(views)
 	}
@@ -132,6 +141,10 @@ func (j *hostJoin) decide(views []merge.View) {
 	j.seen++
 	if len(x.Offsets) > 1 {
 		j.common++
+		for host, o := range x.Offsets {
+			by := o.Apart(j.hosts[x.Reference], j.hosts[host]).Nanoseconds()
+			j.apart = max(j.apart, by, -by)
+		}
 	}
 	x.Path.Flow = j.seen
 	v := x.Conclude(j.hosts, j.problems)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pathtrace/pathtrace/internal/merge"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
@@ -214,6 +215,53 @@ func TestPace(t *testing.T) {
 			})
 		}
 		all.Wait()
+	}
+}
+
+// joinPaths are what two hosts saw of one connection.
+func joinPaths(start uint64) [2]*path.Path {
+	var out [2]*path.Path
+	client, server := netip.MustParseAddrPort("10.0.0.1:4000"), netip.MustParseAddrPort("10.0.0.2:80")
+	for i := range out {
+		at := start + uint64(i)*1e6
+		hop := path.Hop{Direction: path.Request, NetNS: 1, Stage: path.StageDevice, Action: path.ActionTransmit, SrcAddr: client,
+			DstAddr: server, Time: at}
+		back := hop
+		back.Direction, back.Time = path.Reply, start+3e6-uint64(i)*1e6
+		out[i] = &path.Path{Proto: path.TCP, Client: client, Server: server, Source: client, Target: server, Start: at, End: back.Time,
+			Packets: []*path.Packet{
+				{Direction: path.Request, TCPFlags: "S", Seq: 9, Ident: 9, Hops: []path.Hop{hop}},
+				{Direction: path.Reply, TCPFlags: "SA", Seq: 5, Ack: 10, Hops: []path.Hop{back}},
+			}}
+	}
+	return out
+}
+
+// TestJoinWaits: by wall clocks that may be wrong nothing is given up before they were compared; then as
+// much longer as they are apart.
+func TestJoinWaits(t *testing.T) {
+	flows := 0
+	now := int64(1e18)
+	j := newHostJoin([]merge.Host{{Name: "h1", BootID: "a"}, {Name: "h2", BootID: "b", Wall: 7e9}}, -1, func(Flow) { flows++ })
+	j.now, j.byWall = func() int64 { return now }, true
+	views := joinPaths(1e10)
+	j.view(0, views[0], nil)
+	now += int64(time.Hour)
+	if j.ready(2, hold); flows != 0 {
+		t.Fatal("a flow was decided before the clocks were compared")
+	}
+	j.view(1, views[1], nil)
+	if j.ready(2, hold); flows != 1 || j.apart < 6e9 {
+		t.Fatalf("%d flows, clocks %v apart", flows, time.Duration(j.apart))
+	}
+	j.view(0, joinPaths(2e10)[0], nil)
+	now += int64(hold) + int64(time.Second)
+	if j.ready(2, hold); flows != 1 {
+		t.Error("a flow was not held for as long as the clocks are apart")
+	}
+	now += int64(7 * time.Second)
+	if j.ready(2, hold); flows != 2 {
+		t.Error("a flow that one host saw waits for ever")
 	}
 }
 

@@ -107,7 +107,7 @@ func newHostReplay(cfg ReplayConfig, recordings []HostRecording) *hostReplay {
 	}
 	r.pace.relative = late.Sub(early) > far
 	r.join = newHostJoin(hosts, asker, cfg.OnFlow)
-	r.join.now = r.pace.now
+	r.join.now, r.join.byWall = r.pace.now, true
 	return r
 }
 

@@ -43,7 +43,7 @@ func TestPackets(t *testing.T) {
 	t.Run("dropped", func(t *testing.T) {
 		_, err := d.DropWeb()
 		labtest.Must(t, err)
-		o := probe(t, d.Lab, "client", published, func(c *tracer.Config) { c.Packets = true })
+		o := probe(t, d.Lab, "client", published, func(c *tracer.Config) { c.Packets = true }) // replayed and redacted, too
 		checkCaptures(t, o.flows[0].Path, 0)
 		drops := 0
 		for _, h := range first(o.flows[0].Path, path.Request).Hops {

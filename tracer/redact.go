@@ -104,7 +104,8 @@ func (r *redactor) redactedEvent(e *wire.Event) wire.Event {
 	}
 	out.Tuple, out.CTOrig, out.CTReply = tuple(e.Tuple), tuple(e.CTOrig), tuple(e.CTReply)
 	out.OuterSrc, out.OuterDst, out.Gateway = r.m.AddrPort(e.OuterSrc), r.m.AddrPort(e.OuterDst), r.m.Addr(e.Gateway)
-	out.Dev, out.Capture = r.m.Device(e.Dev), nil
+	out.Dev = r.m.Device(e.Dev)
+	out.RedactCapture(r.m.Addr)
 	return out
 }
 

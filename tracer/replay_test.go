@@ -82,15 +82,29 @@ func (r *recorded) checkRedacted(t *testing.T, live *observed) {
 		if got, want := essence(got.flows[i].Verdict), essence(live.flows[i].Verdict); got != want {
 			t.Errorf("redacted: got\n%s\nwant\n%s", got, want)
 		}
+		checkRedactedBytes(t, got.flows[i].Path)
 	}
 	z, err := zstd.NewReader(&copied)
 	labtest.Must(t, err)
 	defer z.Close()
 	plain, err := io.ReadAll(z)
 	labtest.Must(t, err)
-	for _, secret := range []string{"192.0.2.", "10.77.0.", "fd00:77:", "2001:db8:", "br-demo"} {
+	for _, secret := range []string{"192.0.2.", "10.77.0.", "fd00:77:", "2001:db8:", "br-demo", "\xc0\x00\x02\x01", "\x0a\x4d\x00\x02"} {
 		if i := bytes.Index(plain, []byte(secret)); i >= 0 {
 			t.Errorf("redacted: %q is still there: …%q…", secret, plain[max(0, i-60):min(len(plain), i+60)])
+		}
+	}
+}
+
+// checkRedactedBytes: the copied headers have the addresses that everything else has.
+func checkRedactedBytes(t *testing.T, p *path.Path) {
+	t.Helper()
+	for _, pkt := range p.Packets {
+		for i := range pkt.Hops {
+			h := &pkt.Hops[i]
+			if c := h.Capture; c != nil && h.Outer == nil && len(c.Bytes) >= int(c.Link)+40 {
+				checkBytes(t, pkt, h)
+			}
 		}
 	}
 }

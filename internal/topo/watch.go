@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -17,11 +18,14 @@ import (
 )
 
 // scanEvery is how often the processes are looked at for namespaces that nothing pinned; a pin is
-// noticed at once because the mount table changes. burst keeps a storm of mounts from a storm of
-// scans.
+// noticed at once because the mount table changes. With many processes it is as much more seldom as keeps
+// it below one part in scanShare of a processor, but every scanAtMost. burst keeps a storm of mounts from a
+// storm of scans.
 const (
-	scanEvery = time.Second
-	burst     = 10 * time.Millisecond
+	scanEvery  = time.Second
+	scanAtMost = 5 * time.Second
+	scanShare  = 300
+	burst      = 10 * time.Millisecond
 )
 
 // watcher waits, on one thread, for changes of the mount table and for the notifications of the
@@ -30,6 +34,8 @@ type watcher struct {
 	t    *Topology
 	wake int // eventfd that ends a wait
 	done chan struct{}
+	// every is the time between two scans; only the loop uses it.
+	every time.Duration
 
 	mu      sync.Mutex
 	follows map[*space]int // notification socket of a namespace
@@ -42,7 +48,7 @@ func newWatcher(t *Topology) (*watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch namespaces: %w", err)
 	}
-	return &watcher{t: t, wake: wake, done: make(chan struct{}), follows: map[*space]int{}}, nil
+	return &watcher{t: t, wake: wake, done: make(chan struct{}), every: scanEvery, follows: map[*space]int{}}, nil
 }
 
 // poke ends the current wait.
@@ -122,6 +128,8 @@ func subscribe() (int, error) {
 // loop runs until close.
 func (w *watcher) loop() {
 	defer close(w.done)
+	runtime.LockOSThread() // its processor time is measured
+	defer runtime.UnlockOSThread()
 	mounts := map[string]*os.File{}
 	defer func() {
 		for _, f := range mounts {
@@ -148,18 +156,34 @@ func (w *watcher) loop() {
 			}
 		}
 		mounted = mounted || slices.ContainsFunc(fds[1+len(spaces):], signalled)
-		if since := w.t.sinceScan(); since >= scanEvery || mounted && since >= burst {
+		if since := w.t.sinceScan(); since >= w.every || mounted && since >= burst {
 			mounted = false
-			if err := w.t.Rescan(); err != nil {
-				w.t.log.Debug("scan namespaces", "error", err)
-			}
+			w.scan()
 		}
 	}
 }
 
+// scan scans, and takes the time of the next scan from what it took.
+func (w *watcher) scan() {
+	before := threadTime()
+	if err := w.t.Rescan(); err != nil {
+		w.t.log.Debug("scan namespaces", "error", err)
+	}
+	w.every = min(max(scanEvery, scanShare*(threadTime()-before)), scanAtMost)
+}
+
+// threadTime is the processor time of the calling thread, 0 if it cannot be told.
+func threadTime() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_THREAD, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 // wait is the longest time to wait, in milliseconds, until the next scan is due.
 func (w *watcher) wait(mounted bool) int {
-	due := scanEvery
+	due := w.every
 	if mounted {
 		due = burst
 	}

@@ -29,17 +29,32 @@ func (s *swarm) latency(t *testing.T) {
 	if r.status != 0 || len(r.latencies) != 2 || len(r.comparisons) != 1 {
 		t.Fatalf("status %d, %d targets, %d comparisons\n%s%s", r.status, len(r.latencies), len(r.comparisons), r.stdout, r.stderr)
 	}
-	for _, l := range r.latencies {
-		for _, c := range l.Checks {
-			if off := math.Abs(float64(c.Segments-c.Measured)) / float64(c.Measured); off > 0.05 {
-				t.Errorf("%s: by %s segments %d ns, measured %d", l.Target, c.Clock, c.Segments, c.Measured)
-			}
-		}
-		if l.RoundTrip.Count < 250 || !l.Complete {
-			t.Errorf("%s: %d round trips, complete %v, discarded %v", l.Target, l.RoundTrip.Count, l.Complete, l.Discarded)
+	for i := range r.latencies {
+		checkLatency(t, &r.latencies[i])
+	}
+	checkOverlayCost(t, &r.comparisons[0])
+	text := s.one.latency(t, args...).wait()
+	text.checkText()
+	text.has(near.Name+":80: ", "near p50", "encapsulation", "on the way at p50")
+	t.Logf("%s", text.stdout)
+}
+
+// checkLatency: nothing lost, and the segments add up to what other clocks measured.
+func checkLatency(t *testing.T, l *path.LatencyReport) {
+	t.Helper()
+	for _, c := range l.Checks {
+		if off := math.Abs(float64(c.Segments-c.Measured)) / float64(c.Measured); off > 0.05 {
+			t.Errorf("%s: by %s segments %d ns, measured %d", l.Target, c.Clock, c.Segments, c.Measured)
 		}
 	}
-	c := r.comparisons[0]
+	if l.RoundTrip.Count < 250 || !l.Complete {
+		t.Errorf("%s: %d round trips, complete %v, discarded %v", l.Target, l.RoundTrip.Count, l.Complete, l.Discarded)
+	}
+}
+
+// checkOverlayCost: the overlay costs more, and the reasons are named.
+func checkOverlayCost(t *testing.T, c *path.Comparison) {
+	t.Helper()
 	kinds := map[path.SegmentKind]path.KindDifference{}
 	for _, k := range c.Kinds {
 		kinds[k.Kind] = k
@@ -55,10 +70,6 @@ func (s *swarm) latency(t *testing.T) {
 	if c.Difference.Low <= 0 || !strings.Contains(c.Summary, "encapsulation") && !strings.Contains(c.Summary, "decapsulation") {
 		t.Errorf("%+v", c)
 	}
-	text := s.one.latency(t, args...).wait()
-	text.checkText()
-	text.has(near.Name+":80: ", "near p50", "encapsulation", "on the way at p50")
-	t.Logf("%s", text.stdout)
 }
 
 // TestLatencyLive times live traffic, holds it to a threshold, and reads the metrics meanwhile.

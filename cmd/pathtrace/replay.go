@@ -17,14 +17,17 @@ import (
 	"github.com/pathtrace/pathtrace/tracer"
 )
 
-const replayLong = `replay runs the analysis of a recorded trace again and shows what pathtrace showed then, or would have
-shown with another --output. It needs no root and no Docker, and asks nothing of this host.
+const replayLong = `replay runs the analysis of a recorded trace again and shows what pathtrace showed then, or would
+have shown with another --output. It needs no root and no Docker, and asks nothing of this host.
 
-The files of one recording, as --rotate makes them, are given together, in any order. So are those of
-several hosts that recorded the same traffic: each flow is then shown over all of them.
+The files of one recording, as --rotate makes them, are given together, in any order; - is standard
+input, as in ssh HOST pathtrace record -w - --to web:80 | pathtrace replay -
+The recordings of several hosts that saw the same traffic are given together, too: each flow is then
+shown over all of them.
 
-With --latency, the time that each part of the way took is shown, as pathtrace latency does, of what was
-recorded with --all-packets; --against lays another recording beside it, as before and after a change.
+With --latency, the time that each part of the way took is shown, as pathtrace latency does, of what
+was recorded with --all-packets; --against lays another recording beside it, as before and after a
+change.
 
 Exit status: 0 delivered, 1 cannot replay, 2 wrong usage, 3 not delivered, 4 no traffic seen.`
 
@@ -51,7 +54,7 @@ func newReplay(s *streams) *cobra.Command {
 	}
 	f.register(cmd.Flags())
 	f.registerLatency(cmd.Flags())
-	cmd.Flags().StringVar(&f.redact, "redact", "", "write a copy to `FILE` in which addresses and names are replaced, and show that")
+	cmd.Flags().StringVar(&f.redact, "redact", "", "write a copy to `FILE` in which addresses and names are replaced")
 	cmd.Flags().StringVar(&f.key, "redact-key", "", "redact so that recordings with the same `SECRET` fit together")
 	return cmd
 }

@@ -45,9 +45,9 @@ func (s *swarm) gateway(t *testing.T) string {
 	return s.one.must(t, "network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", s.net.Name)
 }
 
-// docker29: an engine of another generation takes part in the swarm.
-func (s *swarm) docker29(t *testing.T) {
-	three := spare(t, docker29Iptables)
+// generation: an engine of another generation takes part in the swarm.
+func (s *swarm) generation(t *testing.T, kind string) {
+	three := spare(t, kind)
 	token := s.one.must(t, "swarm", "join-token", "-q", "worker")
 	three.must(t, "swarm", "join", "--token", token, "--advertise-addr", three.Addr.String(), s.one.Addr.String()+":2377")
 	t.Cleanup(func() { three.leave(t) })

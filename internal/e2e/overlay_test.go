@@ -137,7 +137,9 @@ func TestOverlay(t *testing.T) {
 	t.Run("service", s.service)
 	t.Run("several hosts", s.severalHosts)
 	t.Run("one view", s.oneView)
-	t.Run("Docker 29", s.docker29)
+	for _, kind := range []string{docker26, docker29Iptables} {
+		t.Run("Docker "+kind, func(t *testing.T) { s.generation(t, kind) })
+	}
 	t.Run("latency", s.latency)
 	for _, row := range overlayOutages(s) {
 		t.Run(row.name, func(t *testing.T) {

@@ -19,9 +19,10 @@ const (
 
 	docker29         = "29 nftables" // Docker 29, drives nftables itself
 	docker29Iptables = "29 iptables" // Docker 29 with its other backend
+	docker26         = "26"          // Docker 26, which only the tests of swarms ask for
 )
 
-var spareKinds = []string{plain, noProxy, legacy, private, docker29, docker29Iptables}
+var spareKinds = []string{plain, noProxy, legacy, private, docker29, docker29Iptables, docker26}
 
 // spare returns the host of that kind, with a running engine. Tests that use one kind must not run in
 // parallel with each other.
@@ -43,6 +44,13 @@ func spare(t *testing.T, kind string) *host {
 		h.do(t, "sysctl", "-qw", "net.ipv4.ip_forward=1") // this backend does not turn it on
 	case docker29Iptables:
 		h.newEngine(t, "iptables")
+	case docker26:
+		dir, err := filepath.Abs("../../.cache/engine26")
+		check(t, err)
+		if _, err := os.Stat(filepath.Join(dir, "dockerd")); err != nil {
+			t.Skip("this test needs Docker 26: run scripts/engine26.sh")
+		}
+		h.Tools, h.Args = dir, []string{"--userland-proxy-path", filepath.Join(dir, "docker-proxy")}
 	}
 	check(t, h.startDaemon())
 	check(t, h.importImage(filepath.Join(shared.Dir, "bin", "ptserver")))

@@ -43,6 +43,9 @@ func explainOverlayPeer(a *analysis, e *end) *finding {
 		f.says = fmt.Sprintf("%s was encapsulated in VXLAN %d and sent to tunnel endpoint %s%s, and nothing came back%s",
 			a.subject(e), h.Outer.VNI, to, through, a.within())
 	}
+	if isEncrypted(h) {
+		f.evidence = append(f.evidence, fmt.Sprintf("it was encrypted (ESP, SPI 0x%08x): whether %s could decrypt it was not seen", h.SPI, to))
+	}
 	if e.icmp != nil {
 		f.evidence = append(f.evidence, fmt.Sprintf("%s answered the VXLAN packet with an ICMP error (%s)", a.place(e.icmp),
 			a.icmpOf(e.icmp).meaning()))

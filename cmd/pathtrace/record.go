@@ -27,8 +27,8 @@ type recordFlags struct {
 }
 
 const recordLong = `record follows a flow as pathtrace --to does, shows the same, and keeps it in a file: everything
-that the kernel reported, with the names, rules, facts and counters on which it was judged. pathtrace
-replay gives the same path and verdict later, elsewhere, without root and without Docker.
+that the kernel reported, with the names, rules, facts and counters on which it was judged.
+pathtrace replay gives the same path and verdict later, elsewhere, without root and without Docker.
 
 The file is written as it happens: after a crash or with a full disk it can be replayed up to there.
 With -w - the recording goes to standard output, for another program to read while it is made.

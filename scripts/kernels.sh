@@ -19,6 +19,7 @@ list='
 engine engine 6.12
 pair   pair   6.1 6.12
 drivers tests 6.12 ^(TestIPsec|TestIPvlan)$
+lockdown lockdown 6.12
 6.12   tests  6.12
 6.1    tests  6.1
 5.10   tests  5.10
@@ -80,6 +81,11 @@ job_tests() {
 job_bench() {
 	limit=${KERNELS_LIMIT:-900} KERNELS_ACCEL=tcg,thread=single \
 		boot "$1" "$dir/bench.log" "$(tracer_tests '^TestMachineBench$' MACHINE_BENCH=1)" MORE=1 -icount shift=0,sleep=off
+}
+
+# Locks a kernel down, which no test of this machine may do.
+job_lockdown() {
+	boot "$1" "$log" "$(tracer_tests '^TestLockdown$' MACHINE=lockdown)" MORE=1
 }
 
 # Runs two machines with different kernels that are joined by a network device, and judges what they recorded.

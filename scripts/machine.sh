@@ -124,6 +124,7 @@ first_process() {
 		export PATH=/bin:/usr/sbin:/sbin CI=1
 		mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 		mount -t tmpfs tmp /tmp; mount -t tmpfs run /run
+		mount -t securityfs security /sys/kernel/security
 		list=/modules/order
 		[ -z "$MORE" ] || list="$list /modules/more"
 		for m in $(cat $list); do insmod /modules/$m || echo "module $m failed"; done

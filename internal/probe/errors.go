@@ -14,14 +14,15 @@ import (
 // reachable through errors.As for verbose output.
 func explain(err error) error {
 	var verifier *ebpf.VerifierError
-	switch {
-	case errors.As(err, &verifier) && len(verifier.Log) > 0:
+	rejected := errors.As(err, &verifier) && len(verifier.Log) > 0
+	refused := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
+	switch mode := kernel.Lockdown(); {
+	case (rejected || refused) && mode == "confidentiality": // the helpers that read are unknown to the verifier then
+		return fmt.Errorf("the kernel is locked down (%s mode), which forbids reading kernel memory "+
+			"with BPF: boot without lockdown=confidentiality to trace", mode)
+	case rejected:
 		return shortVerifierError{verifier}
-	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES):
-		if mode := kernel.Lockdown(); mode == "confidentiality" {
-			return fmt.Errorf("the kernel is locked down (%s mode), which forbids reading kernel memory "+
-				"with BPF: boot without lockdown=confidentiality to trace", mode)
-		}
+	case refused:
 		if missing := kernel.CheckPrivilege(); missing != nil {
 			return missing
 		}

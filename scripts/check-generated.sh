@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 before=$(mktemp -d)
 trap 'rm -rf "$before"' EXIT
-cp internal/bpfobj/* "$before"
+cp -r internal/bpfobj/. "$before"
 make --no-print-directory generate
 if ! diff -rq "$before" internal/bpfobj; then
 	echo "internal/bpfobj does not belong to bpf/: run \"make generate\" and commit the result." >&2

@@ -4,7 +4,6 @@
 package bpfobj
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
@@ -34,7 +33,7 @@ const (
 
 // LoadDeviceInline returns the embedded CollectionSpec for DeviceInline.
 func LoadDeviceInline() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_DeviceInlineBytes)
+	reader := unpack(_DeviceInlineBytes)
 	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
 	if err != nil {
 		return nil, fmt.Errorf("can't load DeviceInline: %w", err)
@@ -182,5 +181,5 @@ func _DeviceInlineClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed device_inline_x86_bpfel.o
+//go:embed device_inline_x86_bpfel.o.zst
 var _DeviceInlineBytes []byte

@@ -4,7 +4,6 @@
 package bpfobj
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
@@ -156,7 +155,7 @@ const (
 
 // LoadDevice returns the embedded CollectionSpec for Device.
 func LoadDevice() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_DeviceBytes)
+	reader := unpack(_DeviceBytes)
 	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
 	if err != nil {
 		return nil, fmt.Errorf("can't load Device: %w", err)
@@ -298,5 +297,5 @@ func _DeviceClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed device_x86_bpfel.o
+//go:embed device_x86_bpfel.o.zst
 var _DeviceBytes []byte

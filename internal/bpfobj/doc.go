@@ -1,5 +1,6 @@
 // Package bpfobj holds the compiled BPF objects of bpf/, one per family of hooks, and the Go code
-// that bpf2go generates for them. Both are committed, so that building needs no clang.
+// that bpf2go generates for them. Both are committed, so that building needs no clang; the objects are
+// compressed (pack), which takes three megabytes off the program.
 //
 // To regenerate: make generate (clang 19 and libbpf's headers).
 package bpfobj
@@ -20,3 +21,4 @@ package bpfobj
 //go:generate go tool bpf2go -target amd64,arm64 -output-stem socket_inline -no-global-types SocketInline ../../bpf/socket.bpf.c -- -I../../bpf -DINLINE_PARSER
 //go:generate go tool bpf2go -target amd64,arm64 -output-stem function_inline -no-global-types FunctionInline ../../bpf/function.bpf.c -- -I../../bpf -DINLINE_PARSER
 //go:generate go tool bpf2go -target amd64,arm64 -output-stem empty -no-global-types Empty ../../bpf/empty.bpf.c -- -I../../bpf
+//go:generate go run ./pack

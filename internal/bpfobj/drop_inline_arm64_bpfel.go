@@ -4,7 +4,6 @@
 package bpfobj
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
@@ -32,7 +31,7 @@ const (
 
 // LoadDropInline returns the embedded CollectionSpec for DropInline.
 func LoadDropInline() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_DropInlineBytes)
+	reader := unpack(_DropInlineBytes)
 	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
 	if err != nil {
 		return nil, fmt.Errorf("can't load DropInline: %w", err)
@@ -174,5 +173,5 @@ func _DropInlineClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed drop_inline_arm64_bpfel.o
+//go:embed drop_inline_arm64_bpfel.o.zst
 var _DropInlineBytes []byte

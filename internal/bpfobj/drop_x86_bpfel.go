@@ -4,7 +4,6 @@
 package bpfobj
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
@@ -32,7 +31,7 @@ const (
 
 // LoadDrop returns the embedded CollectionSpec for Drop.
 func LoadDrop() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_DropBytes)
+	reader := unpack(_DropBytes)
 	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
 	if err != nil {
 		return nil, fmt.Errorf("can't load Drop: %w", err)
@@ -174,5 +173,5 @@ func _DropClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed drop_x86_bpfel.o
+//go:embed drop_x86_bpfel.o.zst
 var _DropBytes []byte

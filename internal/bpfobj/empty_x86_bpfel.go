@@ -4,7 +4,6 @@
 package bpfobj
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
@@ -29,7 +28,7 @@ const (
 
 // LoadEmpty returns the embedded CollectionSpec for Empty.
 func LoadEmpty() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_EmptyBytes)
+	reader := unpack(_EmptyBytes)
 	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
 	if err != nil {
 		return nil, fmt.Errorf("can't load Empty: %w", err)
@@ -164,5 +163,5 @@ func _EmptyClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed empty_x86_bpfel.o
+//go:embed empty_x86_bpfel.o.zst
 var _EmptyBytes []byte

@@ -4,7 +4,6 @@
 package bpfobj
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
@@ -33,7 +32,7 @@ const (
 
 // LoadFunctionInline returns the embedded CollectionSpec for FunctionInline.
 func LoadFunctionInline() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_FunctionInlineBytes)
+	reader := unpack(_FunctionInlineBytes)
 	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
 	if err != nil {
 		return nil, fmt.Errorf("can't load FunctionInline: %w", err)
@@ -178,5 +177,5 @@ func _FunctionInlineClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed function_inline_arm64_bpfel.o
+//go:embed function_inline_arm64_bpfel.o.zst
 var _FunctionInlineBytes []byte

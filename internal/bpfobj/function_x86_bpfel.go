@@ -4,7 +4,6 @@
 package bpfobj
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
@@ -31,7 +30,7 @@ const (
 
 // LoadFunction returns the embedded CollectionSpec for Function.
 func LoadFunction() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_FunctionBytes)
+	reader := unpack(_FunctionBytes)
 	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
 	if err != nil {
 		return nil, fmt.Errorf("can't load Function: %w", err)
@@ -170,5 +169,5 @@ func _FunctionClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed function_x86_bpfel.o
+//go:embed function_x86_bpfel.o.zst
 var _FunctionBytes []byte

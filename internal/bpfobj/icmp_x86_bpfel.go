@@ -4,7 +4,6 @@
 package bpfobj
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
@@ -30,7 +29,7 @@ const (
 
 // LoadICMP returns the embedded CollectionSpec for ICMP.
 func LoadICMP() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_ICMPBytes)
+	reader := unpack(_ICMPBytes)
 	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
 	if err != nil {
 		return nil, fmt.Errorf("can't load ICMP: %w", err)
@@ -166,5 +165,5 @@ func _ICMPClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed icmp_x86_bpfel.o
+//go:embed icmp_x86_bpfel.o.zst
 var _ICMPBytes []byte

@@ -4,7 +4,6 @@
 package bpfobj
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
@@ -31,7 +30,7 @@ const (
 
 // LoadNetfilter returns the embedded CollectionSpec for Netfilter.
 func LoadNetfilter() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_NetfilterBytes)
+	reader := unpack(_NetfilterBytes)
 	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
 	if err != nil {
 		return nil, fmt.Errorf("can't load Netfilter: %w", err)
@@ -170,5 +169,5 @@ func _NetfilterClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed netfilter_arm64_bpfel.o
+//go:embed netfilter_arm64_bpfel.o.zst
 var _NetfilterBytes []byte

@@ -4,7 +4,6 @@
 package bpfobj
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
@@ -30,7 +29,7 @@ const (
 
 // LoadReady returns the embedded CollectionSpec for Ready.
 func LoadReady() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_ReadyBytes)
+	reader := unpack(_ReadyBytes)
 	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
 	if err != nil {
 		return nil, fmt.Errorf("can't load Ready: %w", err)
@@ -166,5 +165,5 @@ func _ReadyClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed ready_arm64_bpfel.o
+//go:embed ready_arm64_bpfel.o.zst
 var _ReadyBytes []byte

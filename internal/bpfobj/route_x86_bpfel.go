@@ -4,7 +4,6 @@
 package bpfobj
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
@@ -31,7 +30,7 @@ const (
 
 // LoadRoute returns the embedded CollectionSpec for Route.
 func LoadRoute() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_RouteBytes)
+	reader := unpack(_RouteBytes)
 	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
 	if err != nil {
 		return nil, fmt.Errorf("can't load Route: %w", err)
@@ -170,5 +169,5 @@ func _RouteClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed route_x86_bpfel.o
+//go:embed route_x86_bpfel.o.zst
 var _RouteBytes []byte

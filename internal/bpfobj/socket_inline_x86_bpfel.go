@@ -4,7 +4,6 @@
 package bpfobj
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
@@ -35,7 +34,7 @@ const (
 
 // LoadSocketInline returns the embedded CollectionSpec for SocketInline.
 func LoadSocketInline() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_SocketInlineBytes)
+	reader := unpack(_SocketInlineBytes)
 	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
 	if err != nil {
 		return nil, fmt.Errorf("can't load SocketInline: %w", err)
@@ -186,5 +185,5 @@ func _SocketInlineClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed socket_inline_x86_bpfel.o
+//go:embed socket_inline_x86_bpfel.o.zst
 var _SocketInlineBytes []byte

@@ -4,7 +4,6 @@
 package bpfobj
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
@@ -34,7 +33,7 @@ const (
 
 // LoadSocket returns the embedded CollectionSpec for Socket.
 func LoadSocket() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_SocketBytes)
+	reader := unpack(_SocketBytes)
 	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
 	if err != nil {
 		return nil, fmt.Errorf("can't load Socket: %w", err)
@@ -182,5 +181,5 @@ func _SocketClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed socket_x86_bpfel.o
+//go:embed socket_x86_bpfel.o.zst
 var _SocketBytes []byte

@@ -41,7 +41,7 @@ func benchContainers(t *testing.T, b *bench) {
 	b.throughput(t, h, client, server, server.addr(n).String(), to)
 	info, err := os.Stat(b.binary)
 	check(t, err)
-	b.report.atMost("size of the stripped binary", float64(info.Size())/1e6, 24, "%.1f MB", "")
+	b.report.atMost("size of the stripped binary", float64(info.Size())/1e6, 20, "%.1f MB", "")
 }
 
 // command is a pathtrace on a host, with JSON output.

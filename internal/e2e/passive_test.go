@@ -82,9 +82,12 @@ func (r *result) accounts(names []string, each int) {
 }
 
 // hasRow tells whether the summary has a row "name (address) n n": so many flows, all delivered.
+//
+// A name with an address that is too long for its column has its numbers on the line below.
 func hasRow(text, name string, n int) bool {
-	for line := range strings.Lines(text) {
-		if f := strings.Fields(line); len(f) > 3 && f[0] == name && f[2] == strconv.Itoa(n) && f[3] == f[2] {
+	words := strings.Fields(text)
+	for i := range words {
+		if words[i] == name && i+3 < len(words) && words[i+2] == strconv.Itoa(n) && words[i+3] == words[i+2] {
 			return true
 		}
 	}

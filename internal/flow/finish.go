@@ -178,6 +178,7 @@ func (t *Tracker) Peek() []*path.Path {
 // build returns the flow's Path with everything that was kept of it.
 func (t *Tracker) build(f *flow) *path.Path {
 	out := f.path
+	out.NAT = slices.Clone(out.NAT) // names are put on it while the flow may go on
 	slices.SortFunc(f.packets, func(a, b *packet) int { return a.id - b.id })
 	out.Packets = make([]*path.Packet, 0, len(f.packets))
 	total := 0

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"net/netip"
+	"path/filepath"
 	"testing"
 
 	"github.com/pathtrace/pathtrace/internal/wire"
@@ -35,6 +36,26 @@ func TestTracked(t *testing.T) {
 	}
 	if ct := h[1].CT; ct.Info != 2 || ct.Status != 0x100 || ct.OrigDst != tuple.Dst || ct.ReplyDst != tuple.Src {
 		t.Errorf("entry %+v", ct)
+	}
+}
+
+// TestPeekIsACopy: names that are put on what Peek returned do not change what the flow knows. A
+// translation that a packet sent again meets a second time would not be recognised.
+func TestPeekIsACopy(t *testing.T) {
+	s := readScript(t, filepath.Join("testdata", "drop_forward.events"))
+	var done *path.Path
+	tr := New(Config{OnDone: func(p *path.Path) { done = p }, Namer: s, IsTarget: s.isTarget})
+	for i := range s.events {
+		for _, p := range tr.Peek() {
+			for j := range p.NAT {
+				p.NAT[j].Namespace = "router"
+			}
+		}
+		tr.Add(&s.events[i])
+	}
+	tr.Flush()
+	if done == nil || len(done.NAT) != 1 || done.NAT[0].Namespace != "" {
+		t.Errorf("got %+v, want a path with one translation without a name", done)
 	}
 }
 

@@ -80,8 +80,8 @@ func (a Address) refusal(words []string) error {
 		return &Error{Host: a, Says: fmt.Sprintf("is of another architecture than this pathtrace, which is for %s:"+
 			" install pathtrace of the same version there", machine())}
 	case "nowhere":
-		return &Error{Host: a, Says: "has no directory from which programs may be run: /tmp, /var/tmp, /dev/shm and the" +
-			" home directory are full, read-only or mounted noexec"}
+		return &Error{Host: a, Says: "has no directory that holds this program and lets it run: /tmp, /var/tmp, /dev/shm" +
+			" and the home directory are full, read-only or mounted noexec"}
 	case "copy":
 		return &Error{Host: a, Says: "did not take the program: its disk is full, or gzip is missing"}
 	}

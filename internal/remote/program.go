@@ -12,36 +12,46 @@ import (
 
 // Program is what is run on the hosts: this one.
 type Program struct {
-	once  sync.Once
-	bytes []byte
-	err   error
+	once sync.Once
+	packed
+	err error
 }
 
-// compressed returns the program as a gzip stream, made once for all hosts.
-func (p *Program) compressed() ([]byte, error) {
-	p.once.Do(func() { p.bytes, p.err = compressSelf() })
-	return p.bytes, p.err
+// packed is a program as a gzip stream, and how many bytes it unpacks to.
+type packed struct {
+	bytes []byte
+	size  int64
+}
+
+// kilobytes is how much it takes on a disk, kB.
+func (p packed) kilobytes() int64 { return (p.size + 1023) / 1024 }
+
+// compressed returns the program, packed once for all hosts.
+func (p *Program) compressed() (packed, error) {
+	p.once.Do(func() { p.packed, p.err = compressSelf() })
+	return p.packed, p.err
 }
 
 // compressSelf reads this process's own program, even if its file was replaced meanwhile.
-func compressSelf() ([]byte, error) {
+func compressSelf() (packed, error) {
 	f, err := os.Open("/proc/self/exe")
 	if err != nil {
-		return nil, fmt.Errorf("read own program: %w", err)
+		return packed{}, fmt.Errorf("read own program: %w", err)
 	}
 	defer f.Close()
 	var out bytes.Buffer
 	z, err := gzip.NewWriterLevel(&out, gzip.BestSpeed)
 	if err != nil {
-		return nil, fmt.Errorf("compress own program: %w", err)
+		return packed{}, fmt.Errorf("compress own program: %w", err)
 	}
-	if _, err := io.Copy(z, f); err != nil {
-		return nil, fmt.Errorf("compress own program: %w", err)
+	size, err := io.Copy(z, f)
+	if err != nil {
+		return packed{}, fmt.Errorf("compress own program: %w", err)
 	}
 	if err := z.Close(); err != nil {
-		return nil, fmt.Errorf("compress own program: %w", err)
+		return packed{}, fmt.Errorf("compress own program: %w", err)
 	}
-	return out.Bytes(), nil
+	return packed{bytes: out.Bytes(), size: size}, nil
 }
 
 // machine is what uname calls this program's architecture.

@@ -106,16 +106,16 @@ func (s *Session) install(p *Program) error {
 		return &Error{Host: s.addr, Says: "runs " + words[0] + ": pathtrace needs Linux"}
 	}
 	s.sudo = len(words) > 3
-	var program []byte
+	var program packed
 	if words[1] == machine() {
 		if program, err = p.compressed(); err != nil {
 			return err
 		}
 	}
-	if _, err := fmt.Fprintf(s.in, "%d\n", len(program)); err != nil {
+	if _, err := fmt.Fprintf(s.in, "%d %d\n", len(program.bytes), program.kilobytes()); err != nil {
 		return s.failure()
 	}
-	if _, err := s.in.Write(program); err != nil {
+	if _, err := s.in.Write(program.bytes); err != nil {
 		// What the script has to say explains it better.
 		if _, said := s.hear(wordBegin); said != nil {
 			return said

@@ -41,16 +41,30 @@ func agent(args []string) int {
 	return 0
 }
 
-// fakeSSH puts an ssh into the path that runs the command here, in a shell, with its files below dir.
-func fakeSSH(t *testing.T, before string) (dir string) {
+// fakeSSH puts an ssh into the path that runs the command here, in a shell, with its files below dir. The
+// tools are what the host has in place of some of its own.
+func fakeSSH(t *testing.T, before string, tools ...tool) (dir string) {
 	t.Helper()
 	bin, dir := t.TempDir(), t.TempDir()
-	text := "#!/bin/sh\nfor last; do :; done\nTMPDIR=" + dir + "; export TMPDIR\n" + before + "\nexec sh -c \"$last\"\n"
-	if err := os.WriteFile(filepath.Join(bin, "ssh"), []byte(text), 0o755); err != nil {
-		t.Fatal(err)
+	ssh := tool{"ssh", "for last; do :; done\nTMPDIR=" + dir + "; export TMPDIR\n" + before + "\nexec sh -c \"$last\""}
+	for _, tool := range append(tools, ssh) {
+		if err := os.WriteFile(filepath.Join(bin, tool.name), []byte("#!/bin/sh\n"+tool.script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	return dir
+}
+
+// tool is a program of a host, as a shell script.
+type tool struct{ name, script string }
+
+// mounted is an ssh to a host with memory file systems in these places. What is left in them is listed in a
+// file, which is there only if something is.
+func mounted(options, places string) string {
+	return "list=$TMPDIR/list; unshare --mount sh -c 'TMPDIR=/tmp HOME=/mnt; for m in " + places + "; do mount -t tmpfs -o " + options +
+		" none $m || exit 9; done; sh -c \"$0\"; for m in " + places + "; do echo $m/* | grep -F pathtrace.; done >&3' \"$last\" 3>$list; " +
+		"code=$?; test -s $list || rm $list; exit $code"
 }
 
 func left(t *testing.T, dir string) []string {
@@ -124,27 +138,77 @@ func TestDies(t *testing.T) {
 // TestNothingRemains: a copy that is cut off, a machine of another kind, and impatience leave no file.
 func TestNothingRemains(t *testing.T) {
 	needsRoot(t)
-	uname := func(out string) string {
-		return `d=$(mktemp -d); trap "rm -r $d" EXIT; printf '#!/bin/sh\necho ` + out + `\n' >$d/uname; chmod 700 $d/uname; PATH=$d:$PATH; ` +
-			`sh -c "$last"; exit $?`
-	}
-	for _, c := range []struct{ name, before, want string }{
-		{"cut off", `head -c 100000 | sh -c "$last"; exit $?`, "h1 did not take the program: its disk is full, or gzip is missing"},
-		{"no gzip", `d=$(mktemp -d); trap "rm -r $d" EXIT; ln -s /bin/false $d/gzip; PATH=$d:$PATH; sh -c "$last"; exit $?`,
-			"h1 did not take the program: its disk is full, or gzip is missing"},
-		{"another system", uname("Plan9"), "h1 runs Plan9: pathtrace needs Linux"},
-		{"garbage", `echo what; exit 3`, "h1 ended the session without a word"},
-		{"denied", `echo "root@h1: Permission denied (publickey)." >&2; exit 255`,
+	const everywhere, noSpace, noPrograms = "/tmp /var/tmp /dev/shm /mnt", "h1 did not take the program: its disk is full, or gzip is missing",
+		"h1 has no directory that holds this program and lets it run: /tmp, /var/tmp, /dev/shm and the home directory are full," +
+			" read-only or mounted noexec"
+	user := []tool{{"id", `test "$1" = -u && echo 1000 || echo me`}, {"sudo", "echo sudo: a password is required >&2; exit 1"}}
+	for _, c := range []struct {
+		name, before string
+		tools        []tool
+		want         string
+	}{
+		{"cut off", `head -c 100000 | sh -c "$last"; exit $?`, nil, noSpace},
+		{"no gzip", "", []tool{{"gzip", "exit 127"}}, noSpace},
+		{"programs may not run", mounted("noexec", everywhere), nil, noPrograms},
+		{"full", mounted("size=256k", everywhere), nil, noPrograms},
+		{"read-only", mounted("ro", everywhere), nil, noPrograms},
+		{"another system", "", []tool{{"uname", "echo Plan9"}}, "h1 runs Plan9: pathtrace needs Linux"},
+		{"another architecture", "PATH=${PATH%%:*}:/usr/bin:/bin", []tool{{"uname", `test "$1" = -s && echo Linux || echo riscv64`}},
+			"h1 is of another architecture than this pathtrace, which is for " + machine() + ": install pathtrace of the same version there"},
+		{"no sudo", "", user, "h1 lets me in, who is not root and may not use sudo there without a password: log in as root, or allow it"},
+		{"garbage", `echo what; exit 3`, nil, "h1 ended the session without a word"},
+		{"denied", `echo "root@h1: Permission denied (publickey)." >&2; exit 255`, nil,
 			"h1 refuses the login: ssh has to get in without a password, as ssh h1 would (a key, ssh-agent)"},
-		{"unknown key", `echo "Host key verification failed." >&2; exit 255`,
+		{"unknown key", `echo "Host key verification failed." >&2; exit 255`, nil,
 			"h1 has a host key that is not known here: run ssh h1 once, compare the key, and accept it"},
+		{"refused", `echo "ssh: connect to host h1 port 22: Connection refused" >&2; exit 255`, nil,
+			"h1 refuses the connection: no ssh server listens there"},
+		{"silent", `echo "ssh: connect to host h1 port 22: Connection timed out" >&2; exit 255`, nil,
+			"h1 does not answer: ssh got no connection"},
+		{"no such name", `echo "ssh: Could not resolve hostname h1: Name or service not known" >&2; exit 255`, nil,
+			"h1 cannot be found: its name does not resolve here"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := fakeSSH(t, c.before)
+			dir := fakeSSH(t, c.before, c.tools...)
 			_, err := Dial(t.Context(), address(t, "ssh://h1"), &Program{})
 			if err == nil || err.Error() != c.want {
 				t.Errorf("got  %v\nwant %s", err, c.want)
 			}
+			if files := left(t, dir); len(files) > 0 {
+				t.Errorf("what remains: %v", files)
+			}
+		})
+	}
+}
+
+// TestOtherPlaces: a directory that is full or lets nothing run gives way to the next, and a host of another
+// architecture runs its own pathtrace.
+func TestOtherPlaces(t *testing.T) {
+	needsRoot(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, before string
+		tools        []tool
+	}{
+		{"programs may not run", mounted("noexec", "/tmp /var/tmp"), nil},
+		{"full", mounted("size=256k", "/tmp /var/tmp"), nil},
+		{"no df", "", []tool{{"df", "exit 127"}}},
+		{"another architecture", "", []tool{{"uname", `test "$1" = -s && echo Linux || echo riscv64`}, {"pathtrace", "exec " + self + ` "$@"`}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := fakeSSH(t, c.before, c.tools...)
+			s, err := Dial(t.Context(), address(t, "ssh://h1"), &Program{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := io.ReadAll(io.LimitReader(s, int64(len("hello\n"))))
+			if err != nil || string(out) != "hello\n" {
+				t.Errorf("the program said %q, %v", out, err)
+			}
+			s.Close()
 			if files := left(t, dir); len(files) > 0 {
 				t.Errorf("what remains: %v", files)
 			}

@@ -94,12 +94,10 @@ func tunnel(t *testing.T) *lab.Lab {
 	_, err := b.TCPServer("10.78.0.2:80", nil)
 	labtest.Must(t, err)
 	// The first ARP request may be sent before both ends can carry it, and the next comes after a second.
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		if err = connect(a, netip.MustParseAddrPort("10.78.0.2:80")); err == nil || time.Now().After(deadline) {
-			labtest.Must(t, err)
-			return l
-		}
-	}
+	labtest.Eventually(t, "a connects to b through the tunnel", func() bool {
+		return connect(a, netip.MustParseAddrPort("10.78.0.2:80")) == nil
+	})
+	return l
 }
 
 // TestVXLAN: the packet inside the tunnel is followed, and the tunnel is told.

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/nftables"
-
 	"github.com/pathtrace/pathtrace/internal/lab"
 	"github.com/pathtrace/pathtrace/internal/lab/labtest"
 	"github.com/pathtrace/pathtrace/tracer"
@@ -59,7 +57,7 @@ func TestTraceRules(t *testing.T) {
 	}
 	labtest.Must(t, drop.Remove())
 	for _, ns := range d.Namespaces() {
-		for _, name := range tablesOf(t, ns) {
+		for _, name := range labtest.Tables(t, ns) {
 			if strings.HasPrefix(name, "pathtrace") {
 				t.Errorf("table %s is left in %s", name, ns.Name)
 			}
@@ -68,20 +66,4 @@ func TestTraceRules(t *testing.T) {
 	if len(o.notes) > 0 {
 		t.Errorf("notes %q", o.notes)
 	}
-}
-
-func tablesOf(t *testing.T, ns *lab.Namespace) (names []string) {
-	t.Helper()
-	labtest.Must(t, ns.Do(func() error {
-		conn, err := nftables.New()
-		if err != nil {
-			return err
-		}
-		list, err := conn.ListTables()
-		for _, table := range list {
-			names = append(names, table.Name)
-		}
-		return err
-	}))
-	return names
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -159,12 +160,10 @@ func connectUntil(ctx context.Context, addr string) {
 // grown waits until a file has so many bytes.
 func grown(t *testing.T, path string, size int64) {
 	t.Helper()
-	for end := time.Now().Add(labtest.Patience(30 * time.Second)); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if info, err := os.Stat(path); err == nil && info.Size() >= size {
-			return
-		}
-	}
-	t.Fatalf("%s did not grow to %d bytes", path, size)
+	labtest.Eventually(t, fmt.Sprintf("%s grows to %d bytes", path, size), func() bool {
+		info, err := os.Stat(path)
+		return err == nil && info.Size() >= size
+	})
 }
 
 // TestRecordKilled: what was recorded before kill -9 is replayed, and what is missing is said.
@@ -255,11 +254,10 @@ func TestRecordLimit(t *testing.T) {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	labtest.Must(t, cmd.Start())
 	grown(t, file, 64<<10)
-	for end := time.Now().Add(labtest.Patience(10 * time.Second)); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if r, _, _ := inProcess(t, "replay", file); r == exitDelivered {
-			break // the end mark is there
-		}
-	}
+	labtest.Eventually(t, "the recording has its end mark", func() bool {
+		status, _, _ := inProcess(t, "replay", file)
+		return status == exitDelivered
+	})
 	labtest.Must(t, cmd.Process.Signal(unix.SIGINT))
 	_ = cmd.Wait() // the status is that of the trace
 	if !strings.Contains(out.String(), "reached its size limit") {

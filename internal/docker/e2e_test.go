@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/pathtrace/pathtrace/internal/lab/labtest"
 )
 
 var record = flag.Bool("record", false, "write the engine's answers to testdata")
@@ -85,7 +87,7 @@ func (e *realEngine) start() {
 	if err := e.cmd.Start(); err != nil {
 		e.t.Fatal(err)
 	}
-	until(e.t, "dockerd answers", func() bool {
+	labtest.Eventually(e.t, "dockerd answers", func() bool {
 		return exec.Command("docker", "-H", "unix://"+e.socket, "version").Run() == nil
 	})
 }
@@ -164,31 +166,31 @@ func TestRealEngine(t *testing.T) {
 	}
 
 	real.docker("run", "-d", "--name", "later", "--network", "app", "box", "sleep", "600")
-	until(t, "later has a namespace", func() bool { c := named(engines, "later"); return c != nil && c.NetNS != 0 })
+	labtest.Eventually(t, "later has a namespace", func() bool { c := named(engines, "later"); return c != nil && c.NetNS != 0 })
 	later := named(engines, "later").NetNS
 	real.docker("network", "create", "two")
 	real.docker("network", "connect", "two", "later")
-	until(t, "later has two networks", func() bool { return len(named(engines, "later").Endpoints) == 2 })
+	labtest.Eventually(t, "later has two networks", func() bool { return len(named(engines, "later").Endpoints) == 2 })
 	real.docker("pause", "later")
-	until(t, "later is paused", func() bool { return named(engines, "later").State == Paused })
+	labtest.Eventually(t, "later is paused", func() bool { return named(engines, "later").State == Paused })
 	real.docker("unpause", "later")
 	real.docker("rename", "later", "renamed")
-	until(t, "later is renamed", func() bool { return named(engines, "renamed") != nil })
+	labtest.Eventually(t, "later is renamed", func() bool { return named(engines, "renamed") != nil })
 	real.docker("rm", "-f", "renamed")
-	until(t, "renamed is removed", func() bool { return named(engines, "renamed") == nil })
+	labtest.Eventually(t, "renamed is removed", func() bool { return named(engines, "renamed") == nil })
 	if c, ok := engines.ByNetNS(later); !ok || c.Name != "renamed" || !c.Removed {
 		t.Errorf("the namespace of a removed container: got %+v", c)
 	}
 
 	real.stop()
-	until(t, "the engine is gone", func() bool { return !engines.List()[0].Alive && len(engines.Problems()) == 1 })
+	labtest.Eventually(t, "the engine is gone", func() bool { return !engines.List()[0].Alive && len(engines.Problems()) == 1 })
 	if c := named(engines, "web"); c == nil || c.NetNS == 0 {
 		t.Errorf("web was forgotten: %+v", c)
 	}
 	real.start()
-	until(t, "the engine is back", func() bool { return engines.List()[0].Alive })
+	labtest.Eventually(t, "the engine is back", func() bool { return engines.List()[0].Alive })
 	real.docker("run", "-d", "--name", "after", "box", "sleep", "600")
-	until(t, "a container started after the restart", func() bool { c := named(engines, "after"); return c != nil && c.NetNS != 0 })
+	labtest.Eventually(t, "a container started after the restart", func() bool { c := named(engines, "after"); return c != nil && c.NetNS != 0 })
 	if len(engines.Problems()) != 1 {
 		t.Errorf("problems: got %q, want one", engines.Problems())
 	}

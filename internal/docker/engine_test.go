@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pathtrace/pathtrace/internal/lab/labtest"
 )
 
 // fakeEngine answers the few requests that are made, on a unix socket.
@@ -170,14 +172,14 @@ func TestFollow(t *testing.T) {
 	cancel := e.OnChange(func() { changed <- struct{}{} })
 	f.set("cccc", "cache", "start")
 	<-changed
-	until(t, "a new container", func() bool { return names(e) == "cache db web" })
+	labtest.Eventually(t, "a new container", func() bool { return names(e) == "cache db web" })
 	f.set("aaaa", "web2", "rename")
-	until(t, "a new name", func() bool { return names(e) == "cache db web2" })
+	labtest.Eventually(t, "a new name", func() bool { return names(e) == "cache db web2" })
 	f.set("bbbb", "", "destroy")
-	until(t, "one less", func() bool { return names(e) == "cache web2" })
+	labtest.Eventually(t, "one less", func() bool { return names(e) == "cache web2" })
 	f.set("aaaa", "unseen", "exec_start: sh")
 	f.set("cccc", "seen", "unpause")
-	until(t, "only events that matter count", func() bool { return names(e) == "seen web2" })
+	labtest.Eventually(t, "only events that matter count", func() bool { return names(e) == "seen web2" })
 	cancel()
 	e.Close()
 	e.Close()
@@ -190,10 +192,10 @@ func TestReconnect(t *testing.T) {
 		t.Fatalf("problems: got %q", p)
 	}
 	f.start()
-	until(t, "the engine appears", func() bool { return names(e) == "db web" && e.List()[0].Alive })
+	labtest.Eventually(t, "the engine appears", func() bool { return names(e) == "db web" && e.List()[0].Alive })
 	for range 2 {
 		f.stop()
-		until(t, "the engine is lost", func() bool { return !e.List()[0].Alive })
+		labtest.Eventually(t, "the engine is lost", func() bool { return !e.List()[0].Alive })
 		if got := names(e); !strings.HasSuffix(got, "web") {
 			t.Errorf("while lost: got %q", got)
 		}
@@ -201,7 +203,7 @@ func TestReconnect(t *testing.T) {
 		delete(f.containers, "bbbb")
 		f.mu.Unlock()
 		f.start()
-		until(t, "the engine is back", func() bool { return e.List()[0].Alive && names(e) == "web" })
+		labtest.Eventually(t, "the engine is back", func() bool { return e.List()[0].Alive && names(e) == "web" })
 	}
 	if p := e.Problems(); len(p) != 2 || !strings.Contains(p[1], "was lost") {
 		t.Errorf("problems: got %q, want two", p)

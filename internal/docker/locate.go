@@ -28,11 +28,14 @@ func peerPID(conn net.Conn) int {
 		return 0
 	}
 	pid := 0
-	raw.Control(func(fd uintptr) {
+	err = raw.Control(func(fd uintptr) {
 		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
 			pid = int(cred.Pid)
 		}
 	})
+	if err != nil {
+		return 0
+	}
 	return pid
 }
 
@@ -84,8 +87,8 @@ func (l locator) listensOn(pid int, socket string) bool {
 	}
 	defer f.Close()
 	names := []string{socket}
-	if real, err := filepath.EvalSymlinks(socket); err == nil {
-		names = append(names, real)
+	if resolved, err := filepath.EvalSymlinks(socket); err == nil {
+		names = append(names, resolved)
 	}
 	var inodes []string
 	for lines := bufio.NewScanner(f); lines.Scan(); {

@@ -16,6 +16,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/pathtrace/pathtrace/internal/lab/labtest"
 	enterns "github.com/pathtrace/pathtrace/internal/netns"
 )
 
@@ -126,21 +127,6 @@ func inodeOf(t *testing.T, topo *Topology, name string) uint32 {
 	return inode
 }
 
-// eventually waits until ok, which is asked whenever something changed and every few milliseconds.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(10 * time.Second)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("timed out: %s", what)
-		}
-	}
-}
-
 func TestNamespaces(t *testing.T) {
 	name := newNS(t, "a")
 	topo := newTopology(t)
@@ -171,7 +157,7 @@ func TestNamespaces(t *testing.T) {
 	if err := netns.DeleteNamed(name); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "namespace is gone", func() bool {
+	labtest.Eventually(t, "namespace is gone", func() bool {
 		got, ok := topo.Namespace(inode)
 		return ok && got.Gone && got.Name == "web"
 	})
@@ -199,7 +185,7 @@ func TestNamespaceOfProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "namespace is found", func() bool {
+	labtest.Eventually(t, "namespace is found", func() bool {
 		got, ok := topo.Namespace(inode)
 		return ok && got.PID == cmd.Process.Pid
 	})
@@ -283,7 +269,7 @@ func TestLinksFollowChanges(t *testing.T) {
 	veth(t, a, "first", b, "peer")
 	l, ok := topo.LinkByName(ia, "first")
 	if !ok {
-		eventually(t, "new link", func() bool { l, ok = topo.LinkByName(ia, "first"); return ok })
+		labtest.Eventually(t, "new link", func() bool { l, ok = topo.LinkByName(ia, "first"); return ok })
 	}
 	in(t, a, func(h *netlink.Handle) error {
 		link, err := h.LinkByName("first")
@@ -292,7 +278,7 @@ func TestLinksFollowChanges(t *testing.T) {
 		}
 		return errors.Join(h.LinkSetName(link, "second"), linkUp(h, "second", "192.0.2.9/32"))
 	})
-	eventually(t, "renamed link with address", func() bool {
+	labtest.Eventually(t, "renamed link with address", func() bool {
 		got, ok := topo.Link(ia, l.Index)
 		return ok && got.Name == "second" && len(got.Addrs) > 0
 	})
@@ -303,7 +289,7 @@ func TestLinksFollowChanges(t *testing.T) {
 		}
 		return h.LinkDel(link)
 	})
-	eventually(t, "link is gone", func() bool {
+	labtest.Eventually(t, "link is gone", func() bool {
 		got, ok := topo.Link(ia, l.Index)
 		return ok && got.Gone && got.Name == "second"
 	})
@@ -345,7 +331,7 @@ func TestSubscriptionDoesNotKeepNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The kernel deletes both ends of the pair once nothing holds the namespace.
-	eventually(t, "the peer's end vanished with the namespace", func() bool {
+	labtest.Eventually(t, "the peer's end vanished with the namespace", func() bool {
 		got, ok := topo.Link(ib, peer.Index)
 		return ok && got.Gone
 	})
@@ -394,7 +380,7 @@ func TestBridgeAndVXLAN(t *testing.T) {
 	if lo, _ := topo.Link(netns, 1); lo.Kind != "loopback" || lo.BridgePortState != "" {
 		t.Errorf("lo: got %+v", lo)
 	}
-	eventually(t, "port is forwarding", func() bool {
+	labtest.Eventually(t, "port is forwarding", func() bool {
 		port, _ := topo.LinkByName(netns, "port")
 		return port.BridgePortState == "forwarding"
 	})
@@ -520,7 +506,7 @@ func TestPrivateMounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "hidden namespace is found", func() bool {
+	labtest.Eventually(t, "hidden namespace is found", func() bool {
 		got, ok := topo.Namespace(inode)
 		return ok && got.Name == "1-abcdefghij" && got.Kind == KindHidden
 	})

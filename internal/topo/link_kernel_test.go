@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/pathtrace/pathtrace/internal/lab/labtest"
 )
 
 // TestPortFlags reads the settings of a bridge port, as they are by default and changed.
@@ -33,7 +35,7 @@ func TestPortFlags(t *testing.T) {
 		l, err := h.LinkByName("port")
 		return errors.Join(err, h.LinkSetHairpin(l, true), h.LinkSetIsolated(l, true), h.LinkSetFlood(l, false), h.LinkSetLearning(l, false))
 	})
-	eventually(t, "the settings are read", func() bool {
+	labtest.Eventually(t, "the settings are read", func() bool {
 		links, err := topo.LinksNow(netns)
 		i := slices.IndexFunc(links, func(l Link) bool { return l.Name == "port" })
 		want := PortFlags{Hairpin: true, Isolated: true, BroadcastFlood: true}
@@ -72,7 +74,7 @@ func TestQdiscsAndFilters(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a drop is counted", func() bool {
+	labtest.Eventually(t, "a drop is counted", func() bool {
 		list, err := topo.Qdiscs(netns)
 		return err == nil && slices.ContainsFunc(list, func(q Qdisc) bool {
 			return q.Ifindex == uint32(index) && q.Kind == "tbf" && q.Handle == "1:" && q.Parent == "root" && q.Drops > 0

@@ -143,7 +143,7 @@ func TestGone(t *testing.T) {
 	if !strings.HasPrefix(string(buf[:n]), "held") {
 		t.Fatalf("helper says %q", buf[:n])
 	}
-	if got := tables(t, ns); !slices.Contains(got, tableName) {
+	if got := labtest.Tables(t, ns); !slices.Contains(got, tableName) {
 		t.Errorf("tables %q while it is held", got)
 	}
 	labtest.Must(t, ns.Do(func() error {
@@ -159,13 +159,9 @@ func TestGone(t *testing.T) {
 	}))
 	labtest.Must(t, cmd.Process.Kill())
 	_ = cmd.Wait() // it was killed
-	for range 100 {
-		if !slices.Contains(tables(t, ns), tableName) {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Error("the table is there after its process was killed")
+	labtest.Eventually(t, "the table goes with its killed process", func() bool {
+		return !slices.Contains(labtest.Tables(t, ns), tableName)
+	})
 }
 
 // TestHold is the process that TestGone kills.
@@ -180,22 +176,6 @@ func TestHold(t *testing.T) {
 	defer tr.Close()
 	os.Stdout.WriteString("held\n")
 	time.Sleep(time.Minute)
-}
-
-func tables(t *testing.T, ns *lab.Namespace) (names []string) {
-	t.Helper()
-	labtest.Must(t, ns.Do(func() error {
-		conn, err := nftables.New()
-		if err != nil {
-			return err
-		}
-		list, err := conn.ListTables()
-		for _, table := range list {
-			names = append(names, table.Name)
-		}
-		return err
-	}))
-	return names
 }
 
 func FuzzDecode(f *testing.F) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -82,6 +83,39 @@ func Must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Eventually waits until ok, which it asks every few milliseconds, and fails the test with what was
+// waited for if that takes too long.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(Patience(20 * time.Second))
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("timed out: %s", what)
+		}
+	}
+}
+
+// Tables returns the names of the tables of nf_tables in a namespace.
+func Tables(t testing.TB, ns *lab.Namespace) (names []string) {
+	t.Helper()
+	Must(t, ns.Do(func() error {
+		conn, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		list, err := conn.ListTables()
+		for _, table := range list {
+			names = append(names, table.Name)
+		}
+		return err
+	}))
+	return names
 }
 
 // groupNSID is RTNLGRP_NSID (uapi linux/rtnetlink.h), which x/sys does not have.

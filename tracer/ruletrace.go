@@ -17,8 +17,9 @@ import (
 // ruleTrace is --trace-rules: the kernel's own trace of the flow's packets through the rules, in each
 // namespace of the path. Its methods are safe for concurrent use; a nil *ruleTrace does nothing.
 type ruleTrace struct {
-	topo *topo.Topology
-	ends []nftrace.End
+	topo  *topo.Topology
+	table string // this process's own: several traces may have one in a namespace
+	ends  []nftrace.End
 
 	mu      sync.Mutex
 	traces  map[uint32]*nftrace.Trace // nil while it is opened, or if it could not be
@@ -32,15 +33,15 @@ type ruleTrace struct {
 
 // newRuleTrace prepares tracing between the target's ends and a port at the other end, 0 for any.
 func newRuleTrace(t *topo.Topology, ends []netip.AddrPort, proto func(netip.Addr) uint8, peer uint16) *ruleTrace {
-	r := &ruleTrace{topo: t, traces: map[uint32]*nftrace.Trace{}, runs: map[uint32]*runs{}, said: map[uint32]bool{}}
+	r := &ruleTrace{
+		topo: t, table: fmt.Sprintf("pathtrace-%d", os.Getpid()),
+		traces: map[uint32]*nftrace.Trace{}, runs: map[uint32]*runs{}, said: map[uint32]bool{},
+	}
 	for _, ap := range ends {
 		r.ends = append(r.ends, nftrace.End{Addr: ap, Proto: proto(ap.Addr()), Peer: peer})
 	}
 	return r
 }
-
-// traceTable names this process's table, which several may have in one namespace.
-func traceTable() string { return fmt.Sprintf("pathtrace-%d", os.Getpid()) }
 
 // open adds the trace table to a namespace, once.
 func (r *ruleTrace) open(inode uint32) error {
@@ -49,7 +50,7 @@ func (r *ruleTrace) open(inode uint32) error {
 	}
 	var tr *nftrace.Trace
 	err := r.topo.InNamespace(inode, func() (err error) {
-		tr, err = nftrace.Open(traceTable(), r.ends)
+		tr, err = nftrace.Open(r.table, r.ends)
 		return err
 	})
 	if err != nil {
@@ -79,9 +80,8 @@ func (r *ruleTrace) claim(inode uint32) bool {
 }
 
 func (r *ruleTrace) read(inode uint32, tr *nftrace.Trace) {
-	own := traceTable()
 	err := tr.Read(func(s nftrace.Step) {
-		if s.Table == own {
+		if s.Table == r.table {
 			return
 		}
 		r.mu.Lock()

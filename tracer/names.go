@@ -175,8 +175,7 @@ func (r askerResolver) LookupNetIP(ctx context.Context, network, host string) ([
 	if addrs := r.t.overlayName(ctx, host); len(addrs) > 0 {
 		return addrs, nil // it is there, and the source does not share its network
 	}
-	switch {
-	case got.Status == resolve.NotFound:
+	if got.Status == resolve.NotFound {
 		return nil, &net.DNSError{Err: "no such host", Name: host, Server: got.Server.String(), IsNotFound: true}
 	}
 	return nil, fmt.Errorf("server %s of container %s gave no answer", got.Server, src.Name)

@@ -178,19 +178,19 @@ func (b *ruleBook) number(inode uint32, rules *firewall.Ruleset) int {
 // read reads all kinds of rules of a namespace. What one reader cannot read is a problem, not an end.
 func (b *ruleBook) read(inode uint32, readers []ruleReader, t *tape.Tape) *firewall.Ruleset {
 	set := &firewall.Ruleset{}
-	any := false
+	answered := false
 	err := b.enter(inode, func() error {
 		for _, read := range readers {
 			tables, problems, err := read(t)
 			if err != nil {
 				problems = append(problems, err.Error())
 			}
-			any = any || err == nil
+			answered = answered || err == nil
 			set.Tables, set.Problems = append(set.Tables, tables...), append(set.Problems, problems...)
 		}
 		return nil
 	})
-	if err != nil || !any {
+	if err != nil || !answered {
 		b.log.Debug("rules not read", "netns", inode, "error", err, "problems", set.Problems)
 		return nil
 	}

@@ -201,13 +201,13 @@ func TestNoiseAndCopiesDecideNothing(t *testing.T) {
 }
 
 func TestDataLoss(t *testing.T) {
-	lose := func(recover bool) *path.Path {
+	lose := func(recovers bool) *path.Path {
 		f := newFlow(path.TCP).connect()
 		p := f.add(path.Reply, "PA", append(f.backToHost(), f.hop(nsHost, path.StageForward, path.ActionEnter,
 			"br-app", through("br-app", "eth0")), f.hop(nsHost, path.StageForward, path.ActionDrop, "br-app",
 			why("NETFILTER_DROP", "nft_do_chain")))...)
 		p.Seq, p.Length = 1000, 1400
-		if recover {
+		if recovers {
 			q := f.add(path.Reply, "PA", f.back()...)
 			q.Seq, q.Length, q.Retransmission = 1000, 1400, true
 		}

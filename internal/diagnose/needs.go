@@ -120,7 +120,7 @@ func (w *want) forEnd(a *analysis, e *end) {
 			w.listeners(h.NetNS)
 		}
 	}
-	w.forDrop(a, e)
+	w.forDrop(e)
 	w.forLinks(a, e)
 	w.tracked(a)
 	if h := a.reached(e); h != nil && !a.hasDNAT() {
@@ -139,7 +139,7 @@ func (w *want) forEnd(a *analysis, e *end) {
 }
 
 // forDrop adds what the reason of a drop asks for.
-func (w *want) forDrop(a *analysis, e *end) {
+func (w *want) forDrop(e *end) {
 	h := e.drop
 	if h == nil || h.NetNS == 0 {
 		return

@@ -142,10 +142,10 @@ func (a *analysis) ownerMAC(addr netip.Addr) string {
 
 // endpointsOf lists the tunnel endpoints for a MAC address, those for every address included.
 func (a *analysis) endpointsOf(v *VXLAN, mac string) []netip.Addr {
-	const any = "00:00:00:00:00:00"
+	const anyMAC = "00:00:00:00:00:00"
 	var list []netip.Addr
 	for _, entry := range a.space(v.NetNS).FDB {
-		if entry.Ifindex == v.Ifindex && (strings.EqualFold(entry.MAC, mac) || entry.MAC == any) {
+		if entry.Ifindex == v.Ifindex && (strings.EqualFold(entry.MAC, mac) || entry.MAC == anyMAC) {
 			list = append(list, entry.VTEP)
 		}
 	}

@@ -96,11 +96,11 @@ func attachmentCheck(h *Host, a attachment, bridgeDown bool) (finding, bool) {
 	case a.peer == nil || a.peerNS == nil:
 		return f, false
 	}
-	return portCheck(h, a, bridgeDown, say)
+	return portCheck(a, bridgeDown, say)
 }
 
 // portCheck looks at the end of the pair that is a port of the bridge.
-func portCheck(h *Host, a attachment, bridgeDown bool, say func(check, device, summary, evidence, remedy string) (finding, bool)) (finding, bool) {
+func portCheck(a attachment, bridgeDown bool, say func(check, device, summary, evidence, remedy string) (finding, bool)) (finding, bool) {
 	c, netName, peer := a.container, a.endpoint.Network, a.peer
 	inBridge := a.network != nil && a.network.Bridge != ""
 	switch {

@@ -11,7 +11,7 @@ import (
 )
 
 // embeddedDNS is where containers on user networks ask Docker's own name server.
-var embeddedDNS = netip.AddrFrom4([4]byte{127, 0, 0, 11})
+func embeddedDNS() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 11}) }
 
 // nameChecks looks at how containers resolve each other's names.
 func nameChecks(h *Host) []finding {
@@ -20,7 +20,7 @@ func nameChecks(h *Host) []finding {
 	}
 	var out []finding
 	for _, c := range h.Containers {
-		if !c.Runs() || c.Joined || c.NS == nil || !slices.Contains(c.NS.Resolvers, embeddedDNS) {
+		if !c.Runs() || c.Joined || c.NS == nil || !slices.Contains(c.NS.Resolvers, embeddedDNS()) {
 			continue
 		}
 		if f, ok := resolverCheck(h, c); ok {
@@ -37,14 +37,14 @@ func resolverCheck(h *Host, c *Container) (finding, bool) {
 		Severity: path.SeverityError, Cause: "name-not-resolved",
 		Where: &path.Place{Namespace: c.NS.Name, Container: c.Name},
 	}}
-	atDNS := func(l Listener) bool { return l.Addr.Addr() == embeddedDNS }
+	atDNS := func(l Listener) bool { return l.Addr.Addr() == embeddedDNS() }
 	switch {
 	case c.NS.UDP != nil && !slices.ContainsFunc(c.NS.UDP, atDNS):
 		f.Check = "dns-server-gone"
 		f.Summary = fmt.Sprintf("%s resolves no names: Docker's name server does not listen inside it", c.Name)
 		f.Evidence = []string{
 			"its resolv.conf asks " + joinWords(addresses(c.NS.Resolvers)),
-			fmt.Sprintf("no UDP socket is bound to %s in %s", embeddedDNS, c.NS.Name),
+			fmt.Sprintf("no UDP socket is bound to %s in %s", embeddedDNS(), c.NS.Name),
 		}
 		f.Remedy = []string{h.docker("restart %s  # breaks its connections", quote(c.Name))}
 		return f, true
@@ -53,7 +53,7 @@ func resolverCheck(h *Host, c *Container) (finding, bool) {
 		f.Summary = fmt.Sprintf("%s resolves no names: the rules that lead to Docker's name server are missing inside it", c.Name)
 		f.Evidence = []string{
 			"its resolv.conf asks " + joinWords(addresses(c.NS.Resolvers)),
-			fmt.Sprintf("no rule in %s translates queries to %s", c.NS.Name, embeddedDNS),
+			fmt.Sprintf("no rule in %s translates queries to %s", c.NS.Name, embeddedDNS()),
 		}
 		f.Remedy = []string{h.docker("restart %s  # breaks its connections", quote(c.Name))}
 		return f, true
@@ -67,7 +67,7 @@ func translatesDNS(rules *firewall.Ruleset) bool {
 		for _, c := range t.Chains {
 			for _, r := range c.Rules {
 				if slices.ContainsFunc(r.Body.Verdicts(), func(v firewall.Verdict) bool {
-					return v.Kind == firewall.DNAT && strings.HasPrefix(v.Detail, embeddedDNS.String()+":")
+					return v.Kind == firewall.DNAT && strings.HasPrefix(v.Detail, embeddedDNS().String()+":")
 				}) {
 					return true
 				}

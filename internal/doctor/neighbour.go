@@ -13,13 +13,13 @@ func neighbourChecks(h *Host) []finding {
 	var out []finding
 	list := h.attachments()
 	for _, n := range h.Networks {
-		real := realAddresses(h, n, list)
+		actual := actualAddresses(h, n, list)
 		if bridge := h.NS.link(0, n.Bridge); n.Bridge != "" && bridge != nil {
-			out = append(out, wrongNeighbours(h, n, h.NS, nil, bridge, real)...)
+			out = append(out, wrongNeighbours(h, n, h.NS, nil, bridge, actual)...)
 		}
 		for _, a := range list {
 			if a.endpoint.NetworkID == n.ID && a.dev != nil {
-				out = append(out, wrongNeighbours(h, n, a.container.NS, a.container, a.dev, real)...)
+				out = append(out, wrongNeighbours(h, n, a.container.NS, a.container, a.dev, actual)...)
 			}
 		}
 	}
@@ -32,9 +32,9 @@ type owner struct {
 	mac       string
 }
 
-// realAddresses maps the addresses of a network to their owners; one that two devices carry has none,
+// actualAddresses maps the addresses of a network to their owners; one that two devices carry has none,
 // which is a finding of its own.
-func realAddresses(h *Host, n *Network, list []attachment) map[netip.Addr]owner {
+func actualAddresses(h *Host, n *Network, list []attachment) map[netip.Addr]owner {
 	carried, _ := carriers(h, n)
 	out := map[netip.Addr]owner{}
 	for _, a := range list {
@@ -51,10 +51,10 @@ func realAddresses(h *Host, n *Network, list []attachment) map[netip.Addr]owner 
 }
 
 // wrongNeighbours looks through the entries of one device; c is nil for the host's.
-func wrongNeighbours(h *Host, n *Network, ns *Namespace, c *Container, dev *Link, real map[netip.Addr]owner) []finding {
+func wrongNeighbours(h *Host, n *Network, ns *Namespace, c *Container, dev *Link, actual map[netip.Addr]owner) []finding {
 	var out []finding
 	for _, e := range ns.Neighbours {
-		o, ok := real[e.Addr]
+		o, ok := actual[e.Addr]
 		if e.Ifindex != dev.Index || !ok || e.MAC == "" || strings.EqualFold(e.MAC, o.mac) || e.State == "FAILED" {
 			continue
 		}

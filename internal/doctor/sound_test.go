@@ -84,7 +84,7 @@ func inside(inode uint32, name, ip, mac string, peer uint32, tcp ...Listener) *N
 		},
 		Neighbours: []Neighbour{},
 		TCP:        tcp, UDP: []Listener{listener("127.0.0.11:40000")},
-		Resolvers: []netip.Addr{embeddedDNS}, Rules: &firewall.Ruleset{Tables: []*firewall.Table{nat}},
+		Resolvers: []netip.Addr{embeddedDNS()}, Rules: &firewall.Ruleset{Tables: []*firewall.Table{nat}},
 	}
 }
 

@@ -200,7 +200,7 @@ func (b *builder) stages(n *Network) {
 // the engine does so for another container: it may have been told not to.
 func (b *builder) direct(raw *firewall.Chain, a addresses) {
 	var list []rule
-	any := false
+	kept := false // whether the rule for any container is there
 	for i := range b.state.Containers {
 		c := &b.state.Containers[i]
 		for _, g := range b.state.candidates(c, b.v6) {
@@ -218,11 +218,11 @@ func (b *builder) direct(raw *firewall.Chain, a addresses) {
 				r.table, r.chain = raw.Table.Name, raw.Name
 			}
 			present, _ := r.presence(raw, a)
-			any = any || present == firewall.Yes
+			kept = kept || present == firewall.Yes
 			list = append(list, r)
 		}
 	}
-	if any {
+	if kept {
 		b.rules = append(b.rules, list...)
 	}
 }

@@ -326,8 +326,8 @@ func checkBounds(t *testing.T, tr *Tracker) {
 	if n > tr.cfg.MaxFlows || tr.lists[lingering].n > tr.cfg.MaxFlows {
 		t.Fatalf("%d flows and %d finished ones, want at most %d each", n, tr.lists[lingering].n, tr.cfg.MaxFlows)
 	}
-	if max := 2 * tr.cfg.MaxFlows * maxKeys; len(tr.tuples) > max {
-		t.Fatalf("%d tuples, want at most %d", len(tr.tuples), max)
+	if most := 2 * tr.cfg.MaxFlows * maxKeys; len(tr.tuples) > most {
+		t.Fatalf("%d tuples, want at most %d", len(tr.tuples), most)
 	}
 }
 
@@ -339,7 +339,7 @@ func BenchmarkAdd(b *testing.B) {
 	b.Run("connections", func(b *testing.B) { benchmark(b, 1000, true) })
 }
 
-func benchmark(b *testing.B, flows int, close bool) {
+func benchmark(b *testing.B, flows int, closes bool) {
 	b.ReportAllocs()
 	done := 0
 	tr := New(Config{Namer: fakeNames{}, MaxFlows: 32768, OnDone: func(*path.Path) { done++ }})
@@ -353,7 +353,7 @@ func benchmark(b *testing.B, flows int, close bool) {
 			i = (i + 1) % flows
 			seq[i]++
 			flags := uint8(wire.ACK)
-			if close {
+			if closes {
 				flags = [4]uint8{wire.SYN, wire.ACK, wire.ACK, wire.RST}[seq[i]%4]
 			}
 			e = segment(i, flags, seq[i])

@@ -40,11 +40,11 @@ func (ns *Namespace) DeleteRoute(r Route) error {
 
 func (ns *Namespace) changeRoute(r Route, operation string, fn func(*netlink.Route) error) error {
 	if !r.Dst.IsValid() {
-		any := netip.IPv4Unspecified()
+		unspecified := netip.IPv4Unspecified()
 		if r.Via.Is6() {
-			any = netip.IPv6Unspecified()
+			unspecified = netip.IPv6Unspecified()
 		}
-		r.Dst = netip.PrefixFrom(any, 0)
+		r.Dst = netip.PrefixFrom(unspecified, 0)
 	}
 	route := &netlink.Route{Dst: ipNet(r.Dst), Type: r.Kind.rtn()}
 	if r.Via.IsValid() {

@@ -82,7 +82,7 @@ func TestOffsetProperty(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
 	for range 500 {
 		w := newCable(r.Int64N(2*hour) - hour)
-		now, shortest := int64(ms), int64(1<<62)
+		now, shortest := ms, int64(1<<62)
 		for range 1 + r.IntN(5) {
 			there, back := 1000+r.Int64N(5*ms), 1000+r.Int64N(5*ms)
 			w.send(path.Request, now, there)

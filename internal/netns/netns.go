@@ -77,7 +77,7 @@ func Identify(ns *os.File) (ID, error) {
 	if err := unix.Fstat(int(ns.Fd()), &st); err != nil {
 		return ID{}, fmt.Errorf("identify network namespace %s: %w", ns.Name(), err)
 	}
-	return ID{Dev: uint64(st.Dev), Inode: uint32(st.Ino)}, nil
+	return ID{Dev: st.Dev, Inode: uint32(st.Ino)}, nil
 }
 
 // IdentifyPath is Identify for a path, without opening the namespace.
@@ -86,7 +86,7 @@ func IdentifyPath(path string) (ID, error) {
 	if err := unix.Stat(path, &st); err != nil {
 		return ID{}, fmt.Errorf("identify network namespace %s: %w", path, err)
 	}
-	return ID{Dev: uint64(st.Dev), Inode: uint32(st.Ino)}, nil
+	return ID{Dev: st.Dev, Inode: uint32(st.Ino)}, nil
 }
 
 // locked runs fn on a thread of its own that may change its namespace. If the thread cannot go back,

@@ -43,7 +43,7 @@ type Session struct {
 
 // Dial logs in, copies the program and starts it. Errors are one sentence that names the host.
 func Dial(ctx context.Context, a Address, p *Program) (*Session, error) {
-	go p.compressed() // takes about as long as a login
+	go func() { _, _ = p.compressed() }() // takes about as long as a login; install gets what it returns
 	s := &Session{addr: a, said: &tail{}, ended: make(chan struct{})}
 	args := append([]string{"-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=" + connectTimeout,
 		"-o", "ServerAliveInterval=" + aliveInterval, "-o", "ServerAliveCountMax=" + aliveCount}, a.arguments()...)
@@ -84,7 +84,7 @@ func (s *Session) begin(ctx context.Context, p *Program) error {
 		return err
 	case <-ctx.Done():
 		s.kill()
-		<-begun
+		_ = <-begun // it ended because of the kill
 		s.Close()
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return &Error{Host: s.addr, Says: fmt.Sprintf("did not start the program within %v", startTimeout)}

@@ -38,7 +38,7 @@ func Hooks(o Options, rows []HookRow) error {
 	name, kind = min(name, maxHookColumn), min(kind, maxHookColumn)
 	out.line(span{pad("hook", name) + "  " + pad("kind", kind) + "  what it sees", bold})
 	for _, r := range rows {
-		writeHook(out, o, r, name, kind)
+		writeHook(out, r, name, kind)
 	}
 	out.line()
 	out.line(span{strconv.Itoa(attached) + " of " + count(len(rows), "hook") + " attached", bold})
@@ -46,7 +46,7 @@ func Hooks(o Options, rows []HookRow) error {
 }
 
 // writeHook writes one row; name and kind are the widths of their columns.
-func writeHook(out *printer, o Options, r HookRow, name, kind int) {
+func writeHook(out *printer, r HookRow, name, kind int) {
 	st := green
 	if !r.Attached {
 		st = yellow

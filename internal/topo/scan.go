@@ -91,7 +91,7 @@ func sight(seen map[uint32]*sighting, inode uint32) *sighting {
 
 // scanPins notes the namespaces that are mounted somewhere, here and where AddPins said.
 func (t *Topology) scanPins(seen map[uint32]*sighting) {
-	t.addMounts(seen, "self", "")
+	_, _ = t.addMounts(seen, "self", "") // without, namespaces are found through processes only
 	t.mu.RLock()
 	holders := make([]int, 0, len(t.pinHolders))
 	for pid := range t.pinHolders {

@@ -47,12 +47,12 @@ func (t *Topology) Table(netns uint32) ([]TableRoute, error) {
 }
 
 func tableRoute(family int, r *netlink.Route) TableRoute {
-	any := netip.IPv4Unspecified()
+	unspecified := netip.IPv4Unspecified()
 	if family == unix.AF_INET6 {
-		any = netip.IPv6Unspecified()
+		unspecified = netip.IPv6Unspecified()
 	}
 	out := TableRoute{
-		Dst: netip.PrefixFrom(any, 0), Index: uint32(r.LinkIndex), Gateway: toAddr(r.Gw),
+		Dst: netip.PrefixFrom(unspecified, 0), Index: uint32(r.LinkIndex), Gateway: toAddr(r.Gw),
 		Type: routeType(r.Type), Metric: uint32(r.Priority), Table: uint32(r.Table),
 	}
 	if r.Dst != nil {

@@ -61,7 +61,7 @@ func (w *watcher) poke() {
 // signal is poke with w.mu held. A full counter, the only error, has the same effect.
 func (w *watcher) signal() {
 	if w.wake >= 0 {
-		unix.Write(w.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+		_, _ = unix.Write(w.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 	}
 }
 
@@ -149,7 +149,7 @@ func (w *watcher) loop() {
 			return
 		}
 		var count [8]byte
-		unix.Read(w.wake, count[:])
+		_, _ = unix.Read(w.wake, count[:]) // it is empty if another event woke
 		for i, s := range spaces {
 			if fds[1+i].Revents != 0 {
 				w.receive(int(fds[1+i].Fd), s)

@@ -88,12 +88,12 @@ func (h header) matches() []xt.Match {
 		}
 		list = append(list, xt.Match{Text: text, Judge: judge})
 	}
-	if !any(h.src, h.srcMask) || h.not&notSrc != 0 {
+	if !isAny(h.src, h.srcMask) || h.not&notSrc != 0 {
 		add(notSrc, "-s "+network(h.src, h.srcMask), func(p *firewall.Packet) firewall.Truth {
 			return xt.AddrIn(p.Src, h.src, h.srcMask)
 		})
 	}
-	if !any(h.dst, h.dstMask) || h.not&notDst != 0 {
+	if !isAny(h.dst, h.dstMask) || h.not&notDst != 0 {
 		add(notDst, "-d "+network(h.dst, h.dstMask), func(p *firewall.Packet) firewall.Truth {
 			return xt.AddrIn(p.Dst, h.dst, h.dstMask)
 		})
@@ -113,8 +113,8 @@ func (h header) matches() []xt.Match {
 	return list
 }
 
-// any reports whether every address fits.
-func any(addr, mask netip.Addr) bool { return addr.IsUnspecified() && mask.IsUnspecified() }
+// isAny reports whether every address fits.
+func isAny(addr, mask netip.Addr) bool { return addr.IsUnspecified() && mask.IsUnspecified() }
 
 func network(addr, mask netip.Addr) string {
 	if bits, ok := xt.PrefixLength(mask); ok {

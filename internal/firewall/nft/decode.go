@@ -60,7 +60,7 @@ func decodeFor(name string) decodeFunc {
 	case "counter":
 		return func(*decoder, nfnl.Attrs) expr { return &counterExpr{} }
 	case "nat", "masq", "redir":
-		return func(d *decoder, a nfnl.Attrs) expr { return decodeNAT(d, name, a) }
+		return func(_ *decoder, a nfnl.Attrs) expr { return decodeNAT(name, a) }
 	case "reject":
 		return decodeReject
 	case "queue", "synproxy", "tproxy", "fwd":

@@ -34,7 +34,7 @@ func optional(a *nfnl.Attrs, i int) int {
 	return at
 }
 
-func decodeNAT(d *decoder, name string, a nfnl.Attrs) expr {
+func decodeNAT(name string, a nfnl.Attrs) expr {
 	e := &natExpr{name: name, addr: [2]int{-1, -1}}
 	switch name {
 	case "nat":

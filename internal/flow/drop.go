@@ -74,9 +74,7 @@ func (r *recorder) drop() {
 	r.base.copied = r.isOtherHost(l.function, reason) || isTap(l.function) || r.isTakenEcho(l.function, reason)
 	r.base.noise = r.base.copied || isNoiseReason(reason) || isPart(l.function, reason) || r.isTCPNoise(s, l.function, reason)
 	r.b.freed = true
-	if r.t.skbs[r.e.Skb].packet == r.p {
-		delete(r.t.skbs, r.e.Skb)
-	}
+	r.t.forgetSkb(r.p, r.e.Skb)
 	if !r.base.noise {
 		r.noteDrop()
 	}

@@ -139,8 +139,7 @@ func (t *Tracker) finish(f *flow) {
 		t.cfg.OnDone(t.build(f))
 	}
 	for _, p := range f.packets {
-		t.forgetSkbs(p)
-		p.gen++
+		t.recycle(p)
 	}
 	for f.light != nil {
 		t.forget(f.light)
@@ -189,7 +188,7 @@ func (t *Tracker) build(f *flow) *path.Path {
 	for i, p := range f.packets {
 		p.settleCopies()
 		packets[i] = p.public()
-		slices.SortStableFunc(p.hops, func(a, b hop) int { return cmp.Compare(a.time, b.time) })
+		p.sortHops()
 		n := len(p.hops)
 		packets[i].Hops, hops = hops[:n:n], hops[n:]
 		for j := range p.hops {
@@ -198,6 +197,16 @@ func (t *Tracker) build(f *flow) *path.Path {
 		out.Packets = append(out.Packets, &packets[i])
 	}
 	return &out
+}
+
+// sortHops puts the hops in the order of time, in which they nearly always are.
+func (p *packet) sortHops() {
+	for i := 1; i < len(p.hops); i++ {
+		if p.hops[i].time < p.hops[i-1].time {
+			slices.SortStableFunc(p.hops, func(a, b hop) int { return cmp.Compare(a.time, b.time) })
+			return
+		}
+	}
 }
 
 // settleCopies marks what was a clone's: the way to a bystander, and a drop while the packet itself

@@ -106,21 +106,23 @@ func (t *Tracker) keep(p *packet, h hop) {
 	if t.cfg.OnHop == nil {
 		return
 	}
-	t.scratch.packet = p.public()
+	t.scratch.packet, t.scratch.hop = p.public(), path.Hop{}
 	t.fill(p, &h, &t.scratch.hop)
 	t.cfg.OnHop(&p.flow.path, &t.scratch.packet, &t.scratch.hop)
 }
 
-// fill makes out from h.
+// fill makes out, which is empty, from h. Its fields are set one by one: a path.Hop is large, and a
+// literal would be made on the stack and copied.
 func (t *Tracker) fill(p *packet, h *hop, out *path.Hop) {
 	f := p.flow
-	*out = path.Hop{
-		Type: "hop", Flow: f.path.Flow, Packet: p.id, Direction: h.dir.public(),
-		TimeNS: max(int64(h.time-f.path.Start), 0), Time: h.time,
-		NetNS: h.netns, Ifindex: h.ifindex, InIfindex: h.in, OutIfindex: h.out,
-		Device: t.names.devices[h.dev], Stage: h.stage.public(), Action: h.action.public(),
-		Length: int(h.length), Function: t.names.locations[h.symbol].function, Hook: h.hook.Point(p.v6()),
-		Retransmission: p.repeat, Copy: h.copied, Noise: h.noise,
+	out.Type, out.Flow, out.Packet, out.Direction = "hop", f.path.Flow, p.id, h.dir.public()
+	out.Time, out.TimeNS = h.time, max(int64(h.time-f.path.Start), 0)
+	out.NetNS, out.Ifindex, out.InIfindex, out.OutIfindex = h.netns, h.ifindex, h.in, h.out
+	out.Device, out.Stage, out.Action = t.names.devices[h.dev], h.stage.public(), h.action.public()
+	out.Length, out.Hook = int(h.length), h.hook.Point(p.v6())
+	out.Retransmission, out.Copy, out.Noise = p.repeat, h.copied, h.noise
+	if h.symbol != 0 {
+		out.Function = t.names.locations[h.symbol].function
 	}
 	if f.proto == wire.ProtoTCP && !p.fp.icmpError {
 		out.TCPFlags = wire.TCPFlagString(p.fp.tcpFlags)

@@ -20,8 +20,7 @@ func (t *Tracker) observe(cpu *processor, e *wire.Event) {
 		}
 		if f != nil {
 			if p = t.byFingerprint(f, d, e, &fp, at); p != nil {
-				b = p.addBranch(e)
-				t.skbs[e.Skb] = skbRef{p, b}
+				b = t.addBranch(p, e)
 			}
 		}
 		if p == nil {

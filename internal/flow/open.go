@@ -64,8 +64,7 @@ func (t *Tracker) openPacket(cpu *processor, f *flow, d direction, e *wire.Event
 	}
 	p := t.newPacket(f, d, e, fp)
 	t.stats.Packets++
-	p.addBranch(e)
-	t.skbs[e.Skb] = skbRef{p, 0}
+	t.addBranch(p, e)
 	f.noteEnds(p, e)
 	t.noteClose(f, p, e)
 	t.takeRoute(cpu, p, e)
@@ -87,11 +86,12 @@ func (t *Tracker) newPacket(f *flow, d direction, e *wire.Event, fp *fingerprint
 		}
 	}
 	repeat := t.isRepeat(f, d, fp)
-	var p *packet
-	if keep {
-		p = &packet{hops: make([]hop, 0, min(usualHops, t.cfg.MaxHops))}
-	} else {
-		p = t.lightPacket(f)
+	if !keep && t.lightList.n >= maxLight {
+		t.forget(t.lightList.first)
+	}
+	p := t.unusedPacket()
+	if keep && p.hops == nil {
+		p.hops = make([]hop, 0, min(usualHops, t.cfg.MaxHops))
 	}
 	f.ids++
 	p.flow, p.id, p.dir, p.kept, p.repeat = f, f.ids, d, keep, repeat
@@ -102,8 +102,7 @@ func (t *Tracker) newPacket(f *flow, d direction, e *wire.Event, fp *fingerprint
 	if keep {
 		f.packets = append(f.packets, p)
 	} else {
-		f.path.OmittedPackets++
-		t.stats.PacketsOmitted++
+		t.light(p)
 	}
 	return p
 }
@@ -130,34 +129,47 @@ func (t *Tracker) isRepeat(f *flow, d direction, fp *fingerprint) bool {
 	return false
 }
 
-// lightPacket returns the memory of a packet that is recognised but not kept. The oldest one is
-// forgotten if there are too many.
-func (t *Tracker) lightPacket(f *flow) *packet {
-	if t.lightList.n >= maxLight {
-		t.forget(t.lightList.first)
-	}
-	p := t.free
-	if p == nil {
-		p = &packet{}
-	} else {
-		t.free = p.next
-		*p = packet{gen: p.gen, branches: p.branches[:0], places: p.places[:0]}
-	}
+// light notes a packet that is recognised but not kept.
+func (t *Tracker) light(p *packet) {
+	f := p.flow
 	if p.older = f.light; p.older != nil {
 		p.older.newer = p
 	}
 	f.light = p
 	t.lightList.push(p)
+	f.path.OmittedPackets++
+	t.stats.PacketsOmitted++
+}
+
+// unusedPacket returns an empty packet.
+func (t *Tracker) unusedPacket() *packet {
+	p := t.free
+	if p == nil {
+		return &packet{}
+	}
+	t.free = p.next
+	t.nFree--
+	*p = packet{gen: p.gen, branches: p.branches[:0], places: p.places[:0], hops: p.hops[:0]}
 	return p
+}
+
+// recycle makes the memory of a packet that nothing leads to any more that of another one.
+func (t *Tracker) recycle(p *packet) {
+	t.forgetSkbs(p)
+	p.gen++
+	p.flow = nil
+	if t.nFree >= maxFree || cap(p.hops) > 2*usualHops {
+		return
+	}
+	clear(p.hops) // of what they refer to
+	p.next, t.free = t.free, p
+	t.nFree++
 }
 
 // forget recycles a light packet.
 func (t *Tracker) forget(p *packet) {
 	t.unlight(p)
-	t.forgetSkbs(p)
-	p.gen++
-	p.flow = nil
-	p.next, t.free = t.free, p
+	t.recycle(p)
 }
 
 // unlight takes a packet out of the lists of light packets.
@@ -177,9 +189,14 @@ func (t *Tracker) unlight(p *packet) {
 // forgetSkbs removes what leads to a packet.
 func (t *Tracker) forgetSkbs(p *packet) {
 	for i := range p.branches {
-		if skb := p.branches[i].skb; t.skbs[skb].packet == p {
-			delete(t.skbs, skb)
-		}
+		t.forgetSkb(p, p.branches[i].skb)
+	}
+}
+
+// forgetSkb removes what leads from an sk_buff to a packet.
+func (t *Tracker) forgetSkb(p *packet, skb uint64) {
+	if t.skbs[skb].packet == p {
+		delete(t.skbs, skb)
 	}
 }
 

@@ -156,12 +156,13 @@ type skbRef struct {
 	branch uint8
 }
 
-// addBranch returns the index of the branch of an sk_buff, new if need be. What the packet looks
-// like is taken over from the branch seen last.
-func (p *packet) addBranch(e *wire.Event) uint8 {
+// addBranch makes the event's sk_buff lead to a branch of the packet, new if need be, and returns its
+// index. What the packet looks like is taken over from the branch seen last.
+func (t *Tracker) addBranch(p *packet, e *wire.Event) uint8 {
 	latest := 0
 	for i := range p.branches {
 		if p.branches[i].skb == e.Skb && !p.branches[i].freed {
+			t.skbs[e.Skb] = skbRef{p, uint8(i)}
 			return uint8(i)
 		}
 		if p.branches[i].last > p.branches[latest].last {
@@ -174,12 +175,15 @@ func (p *packet) addBranch(e *wire.Event) uint8 {
 		b.freed = false
 	}
 	b.skb, b.head = e.Skb, e.Head
-	if len(p.branches) >= maxBranches {
+	if len(p.branches) < maxBranches {
+		p.branches = append(p.branches, b)
+	} else {
+		t.forgetSkb(p, p.branches[maxBranches-1].skb)
 		p.branches[maxBranches-1] = b
-		return maxBranches - 1
 	}
-	p.branches = append(p.branches, b)
-	return uint8(len(p.branches) - 1)
+	index := uint8(len(p.branches) - 1)
+	t.skbs[e.Skb] = skbRef{p, index}
+	return index
 }
 
 // isFreed reports whether every known sk_buff of the packet was dropped.

@@ -19,7 +19,8 @@ type Tracker struct {
 	skbs      map[uint64]skbRef
 	lists     [numStates]flowList
 	lightList packetList // packets that are not kept, oldest first
-	free      *packet    // recycled light packets, linked by next
+	free      *packet    // memory of packets that are over, linked by next
+	nFree     int
 
 	cpus    []processor
 	settle  fifo
@@ -47,6 +48,7 @@ type processor struct {
 const (
 	maxCPUs       = 8192
 	maxLight      = 16384            // packets that are recognised but not kept
+	maxFree       = 4096             // packets whose memory is kept for others
 	maxHooked     = 65536            // namespaces
 	sameMoment    = time.Millisecond // events of one packet's handling on one processor
 	sweepInterval = 20 * time.Millisecond

@@ -414,3 +414,35 @@ func TestTCPNoise(t *testing.T) {
 		}
 	}
 }
+
+// TestDisplacedSkb: a flood makes more copies of a packet than it has branches, and nothing leads from
+// the sk_buff of a displaced one to the packet, whose memory is another's by then.
+func TestDisplacedSkb(t *testing.T) {
+	for _, kept := range []bool{true, false} {
+		t.Run(fmt.Sprint("kept ", kept), func(t *testing.T) {
+			tr := New(Config{Namer: fakeNames{}, MaxData: 1})
+			now := walk(tr, segment(1, wire.SYN, 100), uint64(time.Second))
+			flood := segment(1, wire.ACK, 101)
+			if flood.Payload = 10; !kept {
+				now = walk(tr, flood, now)
+				flood.Seq, flood.IPID = 111, 111
+			}
+			for port := range 3 * maxBranches {
+				e := at(flood, spot{wire.DevQueue, 0, hostNS, 100 + uint32(port), "port"}, now)
+				e.Skb += uint64(port)<<16 | 1
+				tr.Add(&e)
+				now += 100
+			}
+			tr.Flush()
+			if len(tr.skbs) != 0 {
+				t.Errorf("%d sk_buffs of a flow that is over lead to packets", len(tr.skbs))
+			}
+			now = walk(tr, segment(2, wire.SYN, 500), now)
+			e := at(segment(1, wire.SYN, 900), way()[0], now)
+			e.Skb = flood.Skb + uint64(maxBranches)<<16 | 1
+			tr.Add(&e)
+			tr.Flush()
+			checkBounds(t, tr)
+		})
+	}
+}

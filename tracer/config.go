@@ -74,6 +74,8 @@ type Config struct {
 	OnFlow func(Flow)
 	// OnNote is called with a sentence for people: no Docker here, no traffic yet, …
 	OnNote func(string)
+	// OnProgress is called with a few words on how far a measurement is, often.
+	OnProgress func(string)
 	// Log takes what happens in the background; nil discards it.
 	Log *slog.Logger
 }
@@ -114,7 +116,7 @@ func (c Config) withDefaults() Config {
 	if c.Timeout <= 0 {
 		c.Timeout = prober.DefaultTimeout
 	}
-	onStart, onRest, onFlow, onNote := c.OnStart, c.OnRest, c.OnFlow, c.OnNote
+	onStart, onRest, onFlow, onNote, onProgress := c.OnStart, c.OnRest, c.OnFlow, c.OnNote, c.OnProgress
 	var one sync.Mutex
 	c.OnStart = func(m Meta) {
 		one.Lock()
@@ -142,6 +144,13 @@ func (c Config) withDefaults() Config {
 		defer one.Unlock()
 		if onNote != nil {
 			onNote(text)
+		}
+	}
+	c.OnProgress = func(text string) {
+		one.Lock()
+		defer one.Unlock()
+		if onProgress != nil {
+			onProgress(text)
 		}
 	}
 	if c.Log == nil {

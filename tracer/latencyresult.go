@@ -94,6 +94,16 @@ func (l *LatencyTracer) Series() (list []LatencySeries, discarded []map[string]u
 	return list, discarded
 }
 
+// RoundTrips returns how many round trips to each target were measured so far. It may be called while Run
+// runs.
+func (l *LatencyTracer) RoundTrips() []uint64 {
+	out := make([]uint64, len(l.targets))
+	for i := range out {
+		out[i] = l.meter.RoundTrips(i)
+	}
+	return out
+}
+
 // Targets returns the names of the targets in their order.
 func (l *LatencyTracer) Targets() []string {
 	var out []string

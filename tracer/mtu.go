@@ -26,6 +26,8 @@ type MTUResult struct {
 	// probe failed already.
 	Directions []path.MTU
 	Verdict    Verdict
+	// Live is what live traffic showed before; nil if it was not watched, see AddLive.
+	Live *path.MTUWatch
 	// Path is the flow of the probes with all their packets; nil if nothing of it was seen.
 	Path  *path.Path
 	Stats Stats
@@ -43,6 +45,7 @@ type measurement struct {
 	// openRule and ruleEvidence are of the rules that dropped ICMP errors, by direction of the probes.
 	openRule, ruleEvidence map[path.Direction][]string
 	routes                 map[path.Direction]string // of the senders
+	detours                map[path.Direction]string // round the routes that are the limit
 
 	mu   sync.Mutex // guards flow
 	flow *Flow      // as it was decided at the end
@@ -61,7 +64,7 @@ func (t *Tracer) MeasureMTU(ctx context.Context, expect int) (MTUResult, error) 
 	m := &measurement{
 		expect: expect, signs: make(chan struct{}, 1),
 		openRule: map[path.Direction][]string{}, ruleEvidence: map[path.Direction][]string{},
-		routes: map[path.Direction]string{},
+		routes: map[path.Direction]string{}, detours: map[path.Direction]string{},
 	}
 	t.measurement = m
 	t.cfg.OnFlow = m.decided

@@ -14,9 +14,7 @@ import (
 // settle says what became of what was too big.
 func (s *side) settle(ctx context.Context) error {
 	if links := mtu.Links(s.small.seen); len(links) >= len(s.out.Links) {
-		s.out.Links = links
-		s.offloads()
-		s.out.Declared = mtu.Declared(links)
+		s.declare(links)
 	}
 	if sure, err := s.makeSure(ctx); err != nil || !sure {
 		return err
@@ -90,8 +88,19 @@ func (s *side) limitingRoute() {
 		r, err := t.topo.RouteMTU(h.NetNS, h.DstAddr.Addr(), netip.Addr{})
 		if err == nil && int(r.MTU) == s.out.MTU {
 			s.out.LimitRoute = fmt.Sprintf("the route to %s in %s", h.DstAddr.Addr(), t.labels.namespace(h.NetNS))
+			s.detour(h.NetNS, h.DstAddr.Addr())
 		}
 	}
+}
+
+// detour finds the command that goes round a route whose MTU is the limit: one for the address alone.
+func (s *side) detour(netns uint32, to netip.Addr) {
+	r, err := s.m.s.t.topo.RouteTo(netns, to)
+	if err != nil || r.Local || r.Dev == "" {
+		return
+	}
+	s.m.detours[s.dir] = fmt.Sprintf("%sip route replace %s%s dev %s  # for this destination only, beside the route with MTU %d",
+		s.m.space(netns).Enter, to, via(r.Gateway), r.Dev, s.out.MTU)
 }
 
 // toldByRoute reports whether the sender's route cache has learned the MTU from the probe: what a

@@ -43,7 +43,7 @@ func (m *measurement) facts(directions []path.MTU, p *path.Path) mtu.Facts {
 	f := mtu.Facts{
 		Directions: directions, Expect: m.expect, Source: s.t.source.Label, Target: s.targetFact(p).Label,
 		Complete: lost == 0 && !s.gaps(p), LostEvents: lost,
-		OpenRule: m.openRule, RuleEvidence: m.ruleEvidence, Routes: m.routes,
+		OpenRule: m.openRule, RuleEvidence: m.ruleEvidence, Routes: m.routes, Detours: m.detours,
 		Spaces: map[uint32]mtu.Space{}, Networks: map[string]mtu.Network{},
 	}
 	for _, n := range s.t.engines.Networks() {

@@ -3,14 +3,11 @@ package tracer_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/lab"
 	"github.com/pathtrace/pathtrace/internal/lab/labtest"
@@ -98,16 +95,7 @@ func TestMTUCached(t *testing.T) {
 	t.Parallel()
 	c := newChain(t, false, 1500)
 	c.narrow(t, 1400)
-	// Traffic of others, as any: it learns the MTU.
-	conn, err := c.client.Dial(t.Context(), "udp", c.to(53))
-	labtest.Must(t, err)
-	defer conn.Close()
-	raw, err := conn.(*net.UDPConn).SyscallConn()
-	labtest.Must(t, err)
-	labtest.Must(t, raw.Control(func(fd uintptr) {
-		labtest.Must(t, unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO))
-	}))
-	_, _ = conn.Write(make([]byte, 1450)) // too big
+	learnMTU(t, c)
 	m := measure(t, c.Lab, "client", c.to(80), 0, nil)
 	d := m.direction(t, path.Request)
 	if d.CachedMTU != 1400 || d.CachedSeconds == 0 {

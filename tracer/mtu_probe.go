@@ -174,13 +174,3 @@ func (x *trial) dropped() bool {
 	}
 	return false
 }
-
-// offloads adds to the links what they take in one piece.
-func (s *side) offloads() {
-	for i := range s.out.Links {
-		l := &s.out.Links[i]
-		if o, err := s.m.s.t.topo.Offload(l.NetNS, l.Ifindex); err == nil {
-			l.GSOMaxSize, l.GSOMaxSegments, l.GROMaxSize = int(o.GSOMaxSize), int(o.GSOMaxSegments), int(o.GROMaxSize)
-		}
-	}
-}

@@ -123,6 +123,15 @@ func (s *side) readSegments() {
 	}
 }
 
+// progress says how far the search is.
+func (s *side) progress(search *mtu.Search) {
+	text := fmt.Sprintf("%s: %d bytes pass", s.dir, search.Passes())
+	if n := search.Fails(); n > 0 {
+		text += fmt.Sprintf(", %d do not", n)
+	}
+	s.m.s.t.cfg.OnProgress(text)
+}
+
 // measure finds what passes from this end.
 func (s *side) measure(ctx context.Context) error {
 	least := mtu.Small
@@ -130,9 +139,7 @@ func (s *side) measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.out.Links = mtu.Links(first.seen)
-	s.offloads()
-	s.out.Declared = mtu.Declared(s.out.Links)
+	s.declare(mtu.Links(first.seen))
 	s.out.Discovery = path.DiscoveryUnknown
 	if !first.passed || s.out.SenderMTU <= least {
 		s.out.Notes = append(s.out.Notes, "probes of a small size are not answered either: what passes cannot be told")
@@ -146,6 +153,7 @@ func (s *side) measure(ctx context.Context) error {
 			return err
 		}
 		search.Record(size, x.passed)
+		s.progress(search)
 		if x.passed {
 			s.small = x
 			continue

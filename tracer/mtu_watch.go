@@ -17,11 +17,24 @@ type MTUWatchResult struct {
 	Stats   Stats
 }
 
+// AddLive adds what WatchMTU saw of live traffic to a measurement: it warns of fragments and of packets that
+// were too big.
+func (r *MTUResult) AddLive(w MTUWatchResult) {
+	r.Live = &w.Watch
+	if w.Watch.Packets > 0 {
+		mtu.AddLive(&r.Verdict, &w.Watch, w.Verdict)
+	}
+}
+
 // mtuWatch counts what live traffic shows of sizes. Its methods run on the collector's goroutine.
 type mtuWatch struct {
 	t     *Tracer
 	count *mtu.Watch
+	said  uint64 // when the progress was told, ns
 }
+
+// watchProgress is how often the progress of a watch is told, ns.
+const watchProgress = uint64(500 * time.Millisecond)
 
 // WatchMTU sends nothing and counts, on live traffic to the target, packets that are dropped for their
 // size and fragments, until Config.Duration is over or ctx ends. It is for a Config without Source and
@@ -48,6 +61,11 @@ func (t *Tracer) WatchMTU(ctx context.Context) (MTUWatchResult, error) {
 // event takes an observation, and tells at once what is new.
 func (w *mtuWatch) event(e *wire.Event) {
 	p := w.count.Add(e, w.drop)
+	if e.Time > w.said+watchProgress {
+		w.said = e.Time
+		tooBig, fragments := w.count.Found()
+		go w.t.cfg.OnProgress(fmt.Sprintf("%d packets so far, %d too big, %d fragments", w.count.Packets(), tooBig, fragments))
+	}
 	if p == nil {
 		return
 	}
@@ -100,9 +118,8 @@ func (w *mtuWatch) sum(took time.Duration) path.MTUWatch {
 		Errors: told.Seen, LostErrors: told.Dropped, Segments: r.Sent, Repeated: r.Repeated,
 		Places: []path.MTUWatchPlace{}, Notes: r.Notes(),
 	}
+	out.TooBig, out.Fragments = w.count.Found()
 	for _, p := range w.count.Places() {
-		out.TooBig += p.TooBig
-		out.Fragments += p.Fragments
 		out.Places = append(out.Places, w.place(p))
 	}
 	return out

@@ -141,6 +141,10 @@ func measure(cmd *cobra.Command, s *streams, f latencyFlags) (failure error) {
 		return err
 	}
 	defer done(&failure)
+	far := &latencyProgress{cfg: cfg, opened: time.Now()}
+	telling := newProgress(s.err, far.text)
+	defer telling.close()
+	s.err = telling
 	out := render.NewJSON(s.out)
 	cfg.OnNote = func(text string) { render.Note(s.err, text) }
 	cfg.OnStart = func(m tracer.Meta) {
@@ -161,7 +165,9 @@ func measure(cmd *cobra.Command, s *streams, f latencyFlags) (failure error) {
 		defer server.Close()
 		render.Note(s.err, fmt.Sprintf("metrics at http://%s/metrics", server.Addr()))
 	}
+	far.run(l)
 	r, err := l.Run(cmd.Context())
+	telling.close()
 	if err != nil {
 		return err
 	}

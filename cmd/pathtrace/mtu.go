@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -24,6 +25,7 @@ type mtuFlags struct {
 	expect      int
 	watch       bool
 	duration    time.Duration
+	live        time.Duration
 }
 
 const mtuLong = `mtu finds which packet sizes the path carries, in both directions: it reads what every link declares,
@@ -34,7 +36,8 @@ With tcp (the default) the probes repeat bytes that the other side has acknowled
 kernel answers, its application sees one connection without data. The probes do not use what the
 sender's route cache has learned. With IPv6 the kernel learns from their ICMP errors, as from all.
 
-With --watch, nothing is sent: live traffic to the target is watched for packets that are dropped for
+Before it measures, it watches the live traffic to the target for a second (--live) and says which share
+of it is fragments, and where. With --watch, nothing is sent: live traffic to the target is watched for packets that are dropped for
 their size and for fragments, and it is told whether TCP repeats large segments only.
 
 Exit status: 0 all that the ends send gets through or is told to be too big, 1 cannot measure, 2 wrong
@@ -61,6 +64,7 @@ func newMTU(s *streams) *cobra.Command {
 	flags.IntVar(&f.expect, "expect", 0, "exit with 3 if packets of so many `BYTES` do not pass")
 	flags.BoolVar(&f.watch, "watch", false, "watch live traffic, and send nothing")
 	flags.DurationVar(&f.duration, "duration", 0, "with --watch: for so long (default: until Ctrl-C)")
+	flags.DurationVar(&f.live, "live", time.Second, "watch live traffic for so long before measuring; 0: not at all")
 	flags.DurationVar(&f.timeout, "timeout", 2*time.Second, "how long the opening of the path may take")
 	flags.BoolVarP(&f.ipv6, "ipv6", "6", false, "IPv6 where the target has both")
 	flags.StringArrayVar(&f.dockerHosts, "docker-host", nil,
@@ -80,6 +84,8 @@ func (f *mtuFlags) config() (tracer.Config, error) {
 		return cfg, usageError{fmt.Errorf("--from is empty: say where the path begins, as in --from client")}
 	case f.duration != 0:
 		return cfg, usageError{fmt.Errorf("--duration is for --watch: a measurement ends by itself")}
+	case f.live < 0:
+		return cfg, usageError{fmt.Errorf("--live is %v: give a time, as in --live 1s, or 0", f.live)}
 	case f.expect < 0:
 		return cfg, usageError{fmt.Errorf("--expect is %d: give a size in bytes, as in --expect 1450", f.expect)}
 	}
@@ -98,19 +104,72 @@ func measureMTU(cmd *cobra.Command, s *streams, f mtuFlags) (failure error) {
 	defer done(&failure)
 	var meta tracer.Meta
 	cfg.OnStart = func(m tracer.Meta) { meta = m }
+	far := newLastWords("finding the path")
+	telling := newProgress(s.err, far.text)
+	defer telling.close()
+	s.err, cfg.OnProgress = telling, far.say
 	cfg.OnNote = func(text string) { render.Note(s.err, text) }
-	t, err := tracer.New(cmd.Context(), cfg)
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	live := f.watchLive(ctx)
+	t, err := tracer.New(ctx, cfg)
 	if err != nil {
+		cancel()
+		_, _ = live() // nothing of it is wanted
 		return f.verbosely(s, err)
 	}
-	r, err := t.MeasureMTU(cmd.Context(), f.expect)
+	seen, liveErr := live()
+	if liveErr != nil {
+		cfg.OnNote(fmt.Sprintf("live traffic was not watched: %v", liveErr))
+	}
+	r, err := t.MeasureMTU(ctx, f.expect)
+	telling.close()
 	if err != nil {
 		return err
+	}
+	if seen != nil {
+		r.AddLive(*seen)
 	}
 	if err := f.write(s, meta, r); err != nil {
 		return fmt.Errorf("write output: %w", err)
 	}
 	return mtuStatus(r)
+}
+
+// watchLive begins to watch the live traffic to the target, while the measurement is prepared. The function
+// that it returns waits for the end of that; it returns nil if nothing was to be watched.
+func (f *mtuFlags) watchLive(ctx context.Context) func() (*tracer.MTUWatchResult, error) {
+	type outcome struct {
+		r   *tracer.MTUWatchResult
+		err error
+	}
+	if f.live == 0 {
+		return func() (*tracer.MTUWatchResult, error) { return nil, nil }
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		t := traceFlags{to: f.to, proto: f.proto, dockerHosts: f.dockerHosts, timeout: f.timeout, duration: f.live, ipv6: f.ipv6}
+		t.allPackets = true
+		cfg, err := t.config()
+		if err != nil {
+			done <- outcome{nil, err}
+			return
+		}
+		watch, err := tracer.New(ctx, cfg)
+		if err != nil {
+			done <- outcome{nil, err}
+			return
+		}
+		r, err := watch.WatchMTU(ctx)
+		done <- outcome{&r, err}
+	}()
+	return func() (*tracer.MTUWatchResult, error) {
+		o := <-done
+		if o.err != nil {
+			return nil, o.err
+		}
+		return o.r, nil
+	}
 }
 
 // write writes the result as text or JSON.
@@ -132,6 +191,11 @@ func (f *mtuFlags) write(s *streams, meta tracer.Meta, r tracer.MTUResult) error
 			return err
 		}
 	}
+	if r.Live != nil {
+		if err := j.MTUWatch(*r.Live); err != nil {
+			return err
+		}
+	}
 	if err := j.Verdict(r.Verdict); err != nil {
 		return err
 	}
@@ -143,7 +207,7 @@ func (f *mtuFlags) writeText(s *streams, r tracer.MTUResult) error {
 	if len(r.Directions) == 0 {
 		return render.NewText(o).Flow(r.Path, r.Verdict)
 	}
-	return render.MTU(o, r.Directions, r.Verdict)
+	return render.MTU(o, r.Directions, r.Live, r.Verdict)
 }
 
 // watchConfig turns the flags into a watch.
@@ -172,6 +236,10 @@ func watchMTU(cmd *cobra.Command, s *streams, f mtuFlags) (failure error) {
 		return err
 	}
 	defer done(&failure)
+	far := newLastWords("")
+	telling := newProgress(s.err, far.text)
+	defer telling.close()
+	s.err, cfg.OnProgress = telling, far.say
 	j := render.NewJSON(s.out)
 	var started error
 	cfg.OnStart = func(m tracer.Meta) {
@@ -187,6 +255,7 @@ func watchMTU(cmd *cobra.Command, s *streams, f mtuFlags) (failure error) {
 		return f.verbosely(s, err)
 	}
 	r, err := t.WatchMTU(cmd.Context())
+	telling.close()
 	if err != nil {
 		return err
 	}

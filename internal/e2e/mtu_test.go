@@ -28,7 +28,7 @@ type mtuWant struct {
 // mtu measures as text and as JSON and checks both.
 func (h *host) mtu(t *testing.T, w mtuWant, from, to string, args ...string) *result {
 	t.Helper()
-	args = append([]string{"mtu", "--from", from, "--to", to}, args...)
+	args = append([]string{"mtu", "--from", from, "--to", to, "--live", "0"}, args...)
 	text := h.run(t, args...)
 	t.Logf("%v\n%s%s", args, text.stdout, text.stderr)
 	text.checkText()
@@ -113,7 +113,9 @@ func TestMTUOverlay(t *testing.T) {
 			LimitedIs: path.Request, Limit: "eth0 in " + s.one.NetNS, Says: []string{"driver.mtu=1350", "path MTU discovery works"}}
 		measure(t, w)
 		w.Status, w.Cause, w.Says = statusNotDelivered, path.CausePacketTooBig, []string{"1450 bytes are expected"}
-		measure(t, w, "--expect", "1450")
+		r := measure(t, w, "--expect", "1450")
+		s.one.apply(t, r, "ip link set eth0 mtu 1500")
+		measure(t, healthy, "--expect", "1450")
 	})
 }
 

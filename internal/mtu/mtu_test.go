@@ -1,7 +1,9 @@
 package mtu
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -157,6 +159,11 @@ func TestConclude(t *testing.T) {
 		{"discovery works", content, path.Delivered, "", path.CausePacketTooBig, []string{"path MTU discovery works"}},
 		{"less than expected", expecting, path.Dropped, path.CausePacketTooBig, path.CausePacketTooBig, []string{"1450 bytes are expected", "1400 do"}},
 		{"open", facts(whole, whole), path.Delivered, "", "", []string{"1500 bytes pass from web to client and back"}},
+		{"the way back is not ours", facts(path.MTU{Direction: path.Request, Proto: path.ICMP, MTU: 1400, SenderMTU: 1400, Discovery: path.DiscoveryUnneeded}),
+			path.Delivered, "", "", []string{"1400 bytes pass from client to web; the device of client sends nothing larger; the way back could not be measured: " +
+				"web is in none of the namespaces here, and answers no echoes"}},
+		{"a route that allows less", facts(path.MTU{Direction: path.Request, MTU: 1500, SenderMTU: 1500, RouteMTU: 1300, Discovery: path.DiscoveryUnneeded}, whole),
+			path.Delivered, "", path.CausePacketTooBig, []string{"the route of client says MTU 1300, so that it sends nothing larger this way; 1500 bytes would pass"}},
 		{"not measured", facts(path.MTU{Direction: path.Request}), path.Lost, "", "", []string{"could not be measured"}},
 	} {
 		v := Conclude(c.facts)
@@ -178,6 +185,62 @@ func TestConclude(t *testing.T) {
 			if !strings.Contains(text, s) {
 				t.Errorf("%s: no %q in\n%s", c.name, s, text)
 			}
+		}
+	}
+}
+
+// TestRaise: all devices that carry less than expected are named, on both ways, each once; and the route.
+func TestRaise(t *testing.T) {
+	narrow := func(d path.Direction, carries ...int) path.MTU {
+		m := path.MTU{Direction: d, MTU: 1350, TooBig: 1351, SenderMTU: 1450, Discovery: path.DiscoveryWorks, End: &path.MTUEnd{Kind: path.TooBigAnswered}}
+		for i, n := range carries {
+			m.Links = append(m.Links, path.MTULink{NetNS: uint32(i + 1), Device: "eth0", MTU: n + 50, Overhead: 50, Carries: n})
+		}
+		return m
+	}
+	spaces := map[uint32]Space{}
+	for i := range uint32(4) {
+		spaces[i+1] = Space{Enter: fmt.Sprintf("nsenter --net=/%d ", i+1)}
+	}
+	back := narrow(path.Reply, 1450, 1350, 1450)
+	v := Conclude(Facts{Directions: []path.MTU{narrow(path.Request, 1350, 1350, 1450, 0), back}, Expect: 1450, Spaces: spaces,
+		Detours: map[path.Direction]string{path.Reply: "go round"}})
+	const price = "  # only if all that is attached to that link carries it"
+	want := []string{"nsenter --net=/1 ip link set eth0 mtu 1500" + price, "nsenter --net=/2 ip link set eth0 mtu 1500" + price, "go round"}
+	if !slices.Equal(v.Remedy, want) {
+		t.Errorf("got %q, want %q", v.Remedy, want)
+	}
+}
+
+// TestAlternatives: of what mends one direction one command is enough, and that is said.
+func TestAlternatives(t *testing.T) {
+	v := Conclude(Facts{Directions: []path.MTU{silent(path.Request, 1500, 0)}, Source: "client", Target: "web",
+		Spaces:   map[uint32]Space{1: {Enter: "nsenter --net=/n ", Container: "client"}, 2: {Clamp: "iptables", Forwards: true}},
+		Networks: map[string]Network{"app": {Driver: "bridge"}}})
+	if len(v.Remedy) != 3 || strings.Contains(v.Remedy[0], "# or: ") {
+		t.Fatalf("remedy %q", v.Remedy)
+	}
+	for _, r := range v.Remedy[1:] {
+		if !strings.Contains(r, "  # or: ") {
+			t.Errorf("%q does not say that it is one of several ways", r)
+		}
+	}
+}
+
+// TestLive: what live traffic showed warns, and changes no verdict.
+func TestLive(t *testing.T) {
+	w := path.MTUWatch{Packets: 40, TooBig: 3, Fragments: 20, Repeated: 2, Notes: []string{"TCP repeated 2"}, Places: []path.MTUWatchPlace{
+		{Namespace: "web", Device: "eth0", Packets: 10, TooBig: 3, Smallest: 1450},
+		{Namespace: "near", Device: "mid", Packets: 40, Fragments: 10}, {Namespace: "far", Device: "out", Packets: 10, Fragments: 10}}}
+	v := path.Verdict{Outcome: path.Delivered, Summary: "delivered"}
+	AddLive(&v, &w, ConcludeWatch(&w, true, true, 0))
+	if v.Outcome != path.Delivered || v.Cause != "" || v.Summary != "delivered" || len(v.Warnings) != 2 || len(v.Evidence) != 1 {
+		t.Fatalf("got %+v", v)
+	}
+	for i, want := range []string{"live traffic: 3 of 10 packets (30.0 %) vanished at eth0 in web, from 1450 bytes on",
+		"live traffic: 25.0 % of what leaves by mid in near are fragments (10 of 40), seen at 2 devices"} {
+		if got := v.Warnings[i].Summary; !strings.HasPrefix(got, want) {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }

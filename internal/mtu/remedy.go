@@ -9,14 +9,19 @@ import (
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
-// remedy are the commands that mend a direction in which packets vanish: that which lets the sender be
-// told, that which makes it send less, and those that do so for longer or for TCP only.
+// remedy are the commands that mend a direction in which packets vanish, any of which is enough: that
+// which lets the sender be told, that which makes it send less, and those that do so for longer or for
+// TCP only.
 func (c *conclusion) remedy(m *path.MTU) []string {
 	out := append([]string{}, c.f.OpenRule[m.Direction]...)
+	open := len(out)
 	out = append(out, c.lower(m)...)
 	out = append(out, c.network(m)...)
 	if cmd := c.clamp(m); cmd != "" {
 		out = append(out, cmd)
+	}
+	for i := max(open, 1); i < len(out); i++ {
+		out[i] = strings.Replace(out[i], "  # ", "  # or: ", 1)
 	}
 	return out
 }
@@ -103,18 +108,26 @@ func clampRule(tool string, v6 bool, mss int) string {
 		tool, mss+1, mss)
 }
 
-// raise makes the limiting device carry what is expected.
-func (c *conclusion) raise(m *path.MTU) []string {
-	l := limit(m)
-	if l == nil {
-		return nil
+// raise makes every device that carries less than what is expected carry it, and goes round the route
+// that is the limit.
+func (c *conclusion) raise() []string {
+	var out []string
+	for i := range c.f.Directions {
+		m := &c.f.Directions[i]
+		for j := range m.Links {
+			l := &m.Links[j]
+			space, ok := c.f.Spaces[l.NetNS]
+			if !ok || l.Carries == 0 || l.Carries >= c.f.Expect {
+				continue
+			}
+			out = append(out, fmt.Sprintf("%sip link set %s mtu %d  # only if all that is attached to that link carries it", space.Enter,
+				quote(l.Device), c.f.Expect+l.Overhead))
+		}
+		if detour := c.f.Detours[m.Direction]; detour != "" && m.MTU < c.f.Expect {
+			out = append(out, detour)
+		}
 	}
-	space, ok := c.f.Spaces[l.NetNS]
-	if !ok {
-		return nil
-	}
-	return []string{fmt.Sprintf("%sip link set %s mtu %d  # only if all that is attached to that link carries it", space.Enter,
-		quote(l.Device), c.f.Expect+l.Overhead)}
+	return out
 }
 
 func isV6(addrPort string) bool {

@@ -24,6 +24,8 @@ type Facts struct {
 	OpenRule, RuleEvidence map[path.Direction][]string
 	// Routes are the senders' routes as `ip route replace` takes them: "10.0.0.2 via 10.0.0.1 dev eth0".
 	Routes map[path.Direction]string
+	// Detours are commands that go round the route that is the limit, where no device is.
+	Detours map[path.Direction]string
 	// Spaces describes the namespaces of the path, by inode number.
 	Spaces map[uint32]Space
 	// Networks are Docker's, by name.
@@ -260,7 +262,7 @@ func (c *conclusion) expected() bool {
 		if m.End != nil {
 			c.v.Where = m.End.Where
 		}
-		c.addRemedy(c.raise(m))
+		c.addRemedy(c.raise())
 		return true
 	}
 	return false
@@ -283,25 +285,43 @@ func (c *conclusion) delivered() {
 		c.v.Outcome, c.v.Summary = path.Lost, "lost: what sizes pass could not be measured"
 		return
 	}
-	m := &c.f.Directions[0]
-	s := fmt.Sprintf("delivered: packets of up to %d bytes pass from %s to %s", m.MTU, c.sender(m), c.receiver(m))
-	switch {
-	case len(c.f.Directions) == 1:
-		s += "; the other direction was not measured"
-	case c.f.Directions[1].MTU == m.MTU:
-		s += " and back"
-	case c.f.Directions[1].MTU > 0:
-		s += fmt.Sprintf(", and of up to %d back", c.f.Directions[1].MTU)
-	}
-	if m.TooBig == 0 {
-		s += fmt.Sprintf("; the device of %s sends nothing larger", c.sender(m))
-	}
-	c.v.Summary = s
+	c.v.Summary = c.passes(&c.f.Directions[0])
 	c.cached()
+	c.routed()
 	c.cut()
 	for i := range c.f.Directions {
 		if m := &c.f.Directions[i]; m.TooBig > 0 && m.End != nil {
 			c.addRemedy(c.network(m))
+		}
+	}
+}
+
+// passes says what passes both ways, m being the way there.
+func (c *conclusion) passes(m *path.MTU) string {
+	s := fmt.Sprintf("delivered: packets of up to %d bytes pass from %s to %s", m.MTU, c.sender(m), c.receiver(m))
+	if len(c.f.Directions) > 1 {
+		switch back := &c.f.Directions[1]; {
+		case back.MTU == m.MTU:
+			s += " and back"
+		case back.MTU > 0:
+			s += fmt.Sprintf(", and of up to %d back", back.MTU)
+		}
+	}
+	if m.TooBig == 0 {
+		s += fmt.Sprintf("; the device of %s sends nothing larger", c.sender(m))
+	}
+	if len(c.f.Directions) == 1 {
+		s += fmt.Sprintf("; the way back could not be measured: %s is in none of the namespaces here, and answers no echoes", c.receiver(m))
+	}
+	return s
+}
+
+// routed warns of a sender's route that allows less than what passes.
+func (c *conclusion) routed() {
+	for i := range c.f.Directions {
+		if m := &c.f.Directions[i]; m.RouteMTU > 0 && m.RouteMTU < Usable(m) {
+			c.warn(path.CausePacketTooBig, fmt.Sprintf("the route of %s says MTU %d, so that it sends nothing larger this way; %d bytes would pass",
+				c.sender(m), m.RouteMTU, Usable(m)))
 		}
 	}
 }

@@ -33,6 +33,8 @@ type Place struct {
 	// Packets were handed to the device, Fragments of them were parts of packets; Largest is in bytes.
 	Packets, Fragments uint64
 	Largest            uint32
+	// First is when the first fragment left, CLOCK_MONOTONIC ns; valid iff Fragments is not 0.
+	First uint64
 	// TooBig were dropped there for their size, by Function with Reason; Smallest is the least of them, bytes.
 	TooBig           uint64
 	Smallest         uint32
@@ -129,7 +131,7 @@ func (w *Watch) transmitted(e *wire.Event) *Place {
 	if p.Fragments++; p.Fragments > 1 {
 		return nil
 	}
-	p.Tuple = e.Tuple
+	p.Tuple, p.First = e.Tuple, e.Time
 	return p
 }
 
@@ -223,9 +225,17 @@ func (w *Watch) Places() []*Place {
 	}
 	slices.SortFunc(out, func(a, b *Place) int {
 		return cmp.Or(cmp.Compare(b.TooBig, a.TooBig), cmp.Compare(b.Fragments, a.Fragments),
-			cmp.Compare(a.NetNS, b.NetNS), cmp.Compare(a.Ifindex, b.Ifindex))
+			cmp.Compare(a.First, b.First), cmp.Compare(a.NetNS, b.NetNS), cmp.Compare(a.Ifindex, b.Ifindex))
 	})
 	return out
+}
+
+// Found is how many packets were dropped for their size, and how many fragments left, at all devices.
+func (w *Watch) Found() (tooBig, fragments uint64) {
+	for _, p := range w.places {
+		tooBig, fragments = tooBig+p.TooBig, fragments+p.Fragments
+	}
+	return tooBig, fragments
 }
 
 // Told returns the ICMP errors about size.

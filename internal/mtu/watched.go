@@ -2,6 +2,7 @@ package mtu
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -48,15 +49,49 @@ func ConcludeWatch(w *path.MTUWatch, silent bool, complete bool, lost uint64) pa
 	default:
 		v.Summary = "delivered: no packet was dropped for its size"
 	}
-	for _, p := range w.Places {
-		if p.Fragments > 0 {
-			v.Warnings = append(v.Warnings, path.Warning{Cause: path.CausePacketTooBig, Summary: fmt.Sprintf(
-				"%.1f %% of what leaves by %s are fragments (%d of %d)", 100*float64(p.Fragments)/float64(max(p.Packets, 1)),
-				deviceIn(p.Device, p.Container, p.Namespace), p.Fragments, p.Packets)})
-		}
-	}
+	v.Warnings = append(v.Warnings, fragmented(w)...)
 	v.Evidence = w.Notes
 	return v
+}
+
+// fragmented says which share of the packets left as fragments: at the first device of those that saw most
+// of them, as all further ones on the way see them again.
+func fragmented(w *path.MTUWatch) []path.Warning {
+	var most *path.MTUWatchPlace
+	places := 0
+	for i := range w.Places {
+		p := &w.Places[i]
+		if p.Fragments == 0 {
+			continue
+		}
+		if places++; most == nil || p.Fragments > most.Fragments {
+			most = p
+		}
+	}
+	if most == nil {
+		return nil
+	}
+	text := fmt.Sprintf("%.1f %% of what leaves by %s are fragments (%d of %d)", 100*float64(most.Fragments)/float64(max(most.Packets, 1)),
+		deviceIn(most.Device, most.Container, most.Namespace), most.Fragments, most.Packets)
+	if places > 1 {
+		text += fmt.Sprintf(", seen at %s", count(uint64(places), "device"))
+	}
+	return []path.Warning{{Cause: path.CausePacketTooBig, Summary: text}}
+}
+
+// AddLive adds to the verdict of a measurement what live traffic showed, of which watched is the verdict.
+func AddLive(v *path.Verdict, w *path.MTUWatch, watched path.Verdict) {
+	if watched.Cause != "" {
+		v.Warnings = append(v.Warnings, path.Warning{Cause: watched.Cause, Summary: "live traffic: " +
+			strings.TrimPrefix(watched.Summary, string(watched.Outcome)+": ")})
+	}
+	for _, warning := range watched.Warnings {
+		warning.Summary = "live traffic: " + warning.Summary
+		v.Warnings = append(v.Warnings, warning)
+	}
+	if w.Repeated > 0 {
+		v.Evidence = append(v.Evidence, w.Notes...)
+	}
 }
 
 // share is "3 of 40 packets (7.5 %)", without the whole where that is not known.

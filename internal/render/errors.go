@@ -21,6 +21,9 @@ func Note(w io.Writer, text string) {
 	_, _ = fmt.Fprintf(w, "pathtrace: %s\n", sentence(text))
 }
 
+// Brief is text in one line of at most width columns.
+func Brief(text string, width int) string { return shortenEnd(sentence(text), width) }
+
 // sentence joins the lines of s, as errors.Join makes them.
 func sentence(s string) string {
 	lines := strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' })

@@ -9,12 +9,17 @@ import (
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
-// MTU writes what each direction carries, link by link, and the verdict. What that rests on is in the
-// lines of each direction, so its evidence is only written with Options.Verbose.
-func MTU(o Options, list []path.MTU, v path.Verdict) error {
+// MTU writes what each direction carries, link by link, what live traffic showed (nil if it was not
+// watched), and the verdict. What that rests on is in the lines of each direction, so its evidence is only
+// written with Options.Verbose.
+func MTU(o Options, list []path.MTU, live *path.MTUWatch, v path.Verdict) error {
 	out := newPrinter(o)
 	for i := range list {
-		writeMTU(out, &list[i], i > 0 && sameWayBack(list[0].Links, list[i].Links))
+		writeMTU(out, &list[i], list[:i])
+		out.line()
+	}
+	if live != nil {
+		writeLiveSizes(out, live)
 		out.line()
 	}
 	if !o.Verbose {
@@ -40,8 +45,13 @@ func reversed(list []path.MTULink) []path.MTULink {
 	return out
 }
 
-// writeMTU writes one direction; again says that its devices were listed already.
-func writeMTU(out *printer, m *path.MTU, again bool) {
+// writeMTU writes one direction; what was said of those before it is not said again.
+func writeMTU(out *printer, m *path.MTU, before []path.MTU) {
+	again := len(before) > 0 && sameWayBack(before[0].Links, m.Links)
+	var said [][2]string
+	if again {
+		said = mtuFacts(&before[0])
+	}
 	out.line(span{fmt.Sprintf("%s  %s → %s  ", m.Direction, mtuEnd(m.SrcName, m.Src), mtuEnd(m.DstName, m.Dst)), bold},
 		span{passText(m), mtuStyle(m)})
 	device := 0
@@ -58,7 +68,7 @@ func writeMTU(out *printer, m *path.MTU, again bool) {
 		}
 	}
 	for _, f := range mtuFacts(m) {
-		if !again || f[0] != "GSO" && f[0] != "note" {
+		if !slices.Contains([]string{"bridge", "docker", "GSO", "note"}, f[0]) || !slices.Contains(said, f) {
 			labelled(out, f[0], plain, f[1])
 		}
 	}
@@ -149,6 +159,8 @@ func mtuFacts(m *path.MTU) [][2]string {
 	if m.TCPPacket > 0 {
 		add("TCP", fmt.Sprintf("sends up to %d bytes on this connection (MSS of both sides)", m.TCPPacket))
 	}
+	add("bridge", bridgesText(m))
+	add("docker", networksText(m))
 	add("route", senderRouteText(m))
 	add("GSO", gsoText(m))
 	for _, n := range m.Notes {
@@ -232,6 +244,26 @@ func cutText(m *path.MTU) string {
 		return "" // IPv6: routers cut nothing
 	}
 	return fmt.Sprintf("%d bytes that may be cut do not arrive either", m.TooBig)
+}
+
+// bridgesText is what the bridges between the devices declare.
+func bridgesText(m *path.MTU) string {
+	var parts []string
+	for _, b := range m.Bridges {
+		parts = append(parts, fmt.Sprintf("%s in %s has MTU %d", b.Device, b.Namespace, b.MTU))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// networksText is what Docker's networks are set to; those that are not have the engine's default.
+func networksText(m *path.MTU) string {
+	var parts []string
+	for _, n := range m.Networks {
+		if n.MTU > 0 {
+			parts = append(parts, fmt.Sprintf("network %s has com.docker.network.driver.mtu=%d", n.Network, n.MTU))
+		}
+	}
+	return strings.Join(parts, "; ")
 }
 
 func senderRouteText(m *path.MTU) string {

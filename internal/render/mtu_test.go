@@ -27,7 +27,9 @@ func overlayMTU() ([]path.MTU, path.Verdict) {
 			Where:      &path.Where{Namespace: "overlay ov on host1", Device: "vxlan0", Function: "vxlan_xmit", Reason: "NOT_SPECIFIED"},
 			Lost:       &path.Where{Container: "client", Device: "eth0", Function: "nft_do_chain", Reason: "NETFILTER_DROP"},
 			Fragmented: &path.Where{Namespace: "host1", Device: "eth0"}, FragmentsPass: true},
-		Notes: []string{"something else that was seen"},
+		Bridges:  []path.MTUBridge{{Namespace: "overlay ov on host1", Device: "br0", MTU: 1450}, {Namespace: "overlay ov on host2", Device: "br0", MTU: 1450}},
+		Networks: []path.MTUNetwork{{Network: "ov", Driver: "overlay", MTU: 1450}, {Network: "app", Driver: "bridge"}},
+		Notes:    []string{"something else that was seen"},
 	}
 	reply := path.MTU{
 		Direction: path.Reply, Proto: path.TCP, Src: "10.0.1.4:80", Dst: "10.0.1.2:40000", SrcName: "web", DstName: "client",
@@ -49,11 +51,12 @@ func overlayMTU() ([]path.MTU, path.Verdict) {
 
 func TestMTU(t *testing.T) {
 	list, v := overlayMTU()
-	checkText(t, "mtu", 0, func(o Options) { must(t, MTU(o, list, v)) })
-	checkText(t, "", minWidth, func(o Options) { must(t, MTU(o, list, v)) })
+	checkText(t, "mtu", 0, func(o Options) { must(t, MTU(o, list, &path.MTUWatch{Seconds: 1, Packets: 120, Fragments: 7}, v)) })
+	checkText(t, "", 0, func(o Options) { must(t, MTU(o, list, &path.MTUWatch{Seconds: 1}, v)) })
+	checkText(t, "", minWidth, func(o Options) { must(t, MTU(o, list, nil, v)) })
 	checkText(t, "mtu.verbose", 0, func(o Options) {
 		o.Verbose = true
-		must(t, MTU(o, list, v))
+		must(t, MTU(o, list, nil, v))
 	})
 }
 

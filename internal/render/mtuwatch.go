@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -37,4 +38,21 @@ func MTUWatch(o Options, w path.MTUWatch, v path.Verdict) error {
 		labelled(out, "more:", cyan, "docs/causes/"+string(v.Cause)+".md")
 	}
 	return out.flush()
+}
+
+// writeLiveSizes says in a line what live traffic showed before a measurement.
+func writeLiveSizes(out *printer, w *path.MTUWatch) {
+	text := fmt.Sprintf("live traffic, %.1f s before: ", w.Seconds)
+	if w.Packets == 0 {
+		out.paragraph(text+"none", dim)
+		return
+	}
+	tooBig, fragments := "none", "no fragment"
+	if w.TooBig > 0 {
+		tooBig = strconv.FormatUint(w.TooBig, 10)
+	}
+	if w.Fragments > 0 {
+		fragments = count(w.Fragments, "fragment")
+	}
+	out.paragraph(text+count(w.Packets, "packet")+", "+tooBig+" dropped for the size, "+fragments, dim)
 }

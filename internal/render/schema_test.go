@@ -88,6 +88,7 @@ func TestSchemaMatchesTypes(t *testing.T) {
 		"comparison": reflect.TypeFor[path.Comparison](),
 		"mtu":        reflect.TypeFor[path.MTU](),
 		"mtu_link":   reflect.TypeFor[path.MTULink](), "mtu_end": reflect.TypeFor[path.MTUEnd](),
+		"mtu_bridge": reflect.TypeFor[path.MTUBridge](), "mtu_network": reflect.TypeFor[path.MTUNetwork](),
 		"mtu_watch": reflect.TypeFor[path.MTUWatch](), "mtu_watch_place": reflect.TypeFor[path.MTUWatchPlace](),
 	} {
 		var properties, required []string

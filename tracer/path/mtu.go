@@ -63,7 +63,12 @@ type MTU struct {
 
 	Discovery Discovery `json:"discovery"`
 	Links     []MTULink `json:"links"`
-	End       *MTUEnd   `json:"end,omitempty"`
+	// Bridges pass the packets on between their ports: what they declare binds only what their own
+	// namespace sends, and where br_netfilter cuts packets.
+	Bridges []MTUBridge `json:"bridges,omitempty"`
+	// Networks are the Docker networks of the path.
+	Networks []MTUNetwork `json:"networks,omitempty"`
+	End      *MTUEnd      `json:"end,omitempty"`
 	// FragmentsAbove is the size above which packets pass in fragments only, cut at Fragmented: those of
 	// a tunnel that may be cut; 0 if none are.
 	FragmentsAbove int    `json:"fragments_above,omitempty"`
@@ -100,6 +105,23 @@ type MTULink struct {
 	GROMaxSize     int `json:"gro_max_size,omitempty"`
 
 	Ifindex uint32 `json:"-"`
+}
+
+// MTUBridge is a bridge between two devices of a path.
+type MTUBridge struct {
+	Host      string `json:"host,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	NetNS     uint32 `json:"netns,omitempty"` // inode number
+	Device    string `json:"device"`
+	MTU       int    `json:"mtu"`
+}
+
+// MTUNetwork is a Docker network of a path.
+type MTUNetwork struct {
+	Network string `json:"network"`
+	Driver  string `json:"driver"`
+	// MTU is its option com.docker.network.driver.mtu; 0 if that is not set.
+	MTU int `json:"mtu,omitempty"`
 }
 
 // MTUEnd is where the smallest packet that was too big ended.

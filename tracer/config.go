@@ -116,45 +116,31 @@ func (c Config) withDefaults() Config {
 	if c.Timeout <= 0 {
 		c.Timeout = prober.DefaultTimeout
 	}
-	onStart, onRest, onFlow, onNote, onProgress := c.OnStart, c.OnRest, c.OnFlow, c.OnNote, c.OnProgress
 	var one sync.Mutex
-	c.OnStart = func(m Meta) {
-		one.Lock()
-		defer one.Unlock()
-		if onStart != nil {
-			onStart(m)
-		}
-	}
+	c.OnStart, c.OnFlow = inTurn(&one, c.OnStart), inTurn(&one, c.OnFlow)
+	c.OnNote, c.OnProgress = inTurn(&one, c.OnNote), inTurn(&one, c.OnProgress)
+	rest := c.OnRest
 	c.OnRest = func() {
-		one.Lock()
-		defer one.Unlock()
-		if onRest != nil {
-			onRest()
-		}
-	}
-	c.OnFlow = func(f Flow) {
-		one.Lock()
-		defer one.Unlock()
-		if onFlow != nil {
-			onFlow(f)
-		}
-	}
-	c.OnNote = func(text string) {
-		one.Lock()
-		defer one.Unlock()
-		if onNote != nil {
-			onNote(text)
-		}
-	}
-	c.OnProgress = func(text string) {
-		one.Lock()
-		defer one.Unlock()
-		if onProgress != nil {
-			onProgress(text)
+		if rest != nil {
+			one.Lock()
+			defer one.Unlock()
+			rest()
 		}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return c
+}
+
+// inTurn is fn, called under the lock; nil does nothing.
+func inTurn[T any](one *sync.Mutex, fn func(T)) func(T) {
+	return func(v T) {
+		if fn == nil {
+			return
+		}
+		one.Lock()
+		defer one.Unlock()
+		fn(v)
+	}
 }

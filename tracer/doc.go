@@ -5,7 +5,8 @@
 // path and verdict. With Config.Source, one probe is sent from there and exactly that is followed;
 // without, nothing is sent and live traffic to the target is watched.
 //
-// Tracing needs root (or the capabilities that New's error names) and a kernel with BTF. Nothing is
+// Tracing needs root (or the capabilities that New's error names) and a kernel with BTF; errors.Is finds
+// fs.ErrPermission or errors.ErrUnsupported behind the error where that is not given. Nothing is
 // written to the host: everything is tied to file descriptors and gone when the process ends.
 //
 // The JSON types of pathtrace's public contract are those of package path, under their names here.

@@ -2,7 +2,6 @@ package tracer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -48,7 +47,7 @@ type Examination struct {
 
 // Doctor reads the network set-up of this host without sending anything, and reports what of it is
 // broken, what will break and what is exposed. It needs no engine, and no privilege but for what it
-// reads. The error is one sentence; IsUsage tells those of a wrong target.
+// reads. The error is one sentence; ErrUsage and the others beside it tell them apart.
 func Doctor(ctx context.Context, cfg DoctorConfig) (*Examination, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -204,7 +203,7 @@ func (d *examiner) hosts(ctx context.Context) ([]*doctor.Host, error) {
 		hosts = append(hosts, h)
 	}
 	if denied == len(engines) && slices.Contains(d.lacking, "CAP_SYS_ADMIN") {
-		return nil, errors.New("no permission to read anything: neither the Docker engine nor network namespaces; run it as root")
+		return nil, kernel.PermissionError("no permission to read anything: neither the Docker engine nor network namespaces; run it as root")
 	}
 	if err := d.readNamespaces(ctx, hosts); err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"os"
 	"strings"
@@ -18,33 +19,34 @@ import (
 func Example() {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		fmt.Println(err)
+		log.Print(err)
 		return
 	}
 	defer listener.Close()
 
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	t, err := tracer.New(ctx, tracer.Config{
 		Source:   "host",                   // or a container, or a namespace
 		Target:   listener.Addr().String(), // or NAME:PORT
-		Timeout:  time.Second,              // how long the probe waits for its answer
 		NoDocker: true,                     // names come from namespaces only
 		OnFlow: func(f tracer.Flow) {
-			fmt.Println(f.Verdict.Outcome, f.Verdict.Cause)
 			for _, packet := range f.Path.Packets {
 				for _, hop := range packet.Hops {
-					_ = hop // where the packet was, and what happened to it there
+					log.Println(packet.Direction, packet.TCPFlags, hop.Namespace, hop.Device, hop.Stage, hop.Action)
 				}
 			}
+			fmt.Println(f.Verdict.Outcome, f.Verdict.Cause)
 		},
 	})
 	if err != nil {
-		fmt.Println(err)
+		log.Print(err) // errors.Is tells an fs.ErrPermission from a tracer.ErrUnknownName
 		return
 	}
 	if _, err := t.Run(ctx); err != nil {
-		fmt.Println(err)
+		log.Print(err)
 	}
+	// Prints: delivered
 }
 
 // TestExample runs the example, which needs root.

@@ -57,6 +57,9 @@ func (t *Tracer) newSession() (*session, error) {
 
 // newSessionFor returns a session whose tracker is configured by flows.
 func (t *Tracer) newSessionFor(flows func(*session) flow.Config) (*session, error) {
+	if t.closed {
+		return nil, ErrClosed
+	}
 	reader, err := t.set.Reader()
 	if err != nil {
 		return nil, err

@@ -55,13 +55,15 @@ type Tracer struct {
 
 	measurement *measurement // MeasureMTU, nil otherwise
 
+	closed bool
+
 	mu      sync.Mutex
 	target  target.Target     // changes while traffic is watched
 	skipped map[uint32]string // namespaces that could not be attached, with why
 }
 
 // New opens a trace: it finds the target and the source, loads the programs and attaches them.
-// Errors are one sentence that says what to do; IsUsage tells those of a wrong Config.
+// Errors are one sentence that says what to do; ErrUsage and the others beside it tell them apart.
 func New(ctx context.Context, cfg Config) (*Tracer, error) {
 	t := &Tracer{cfg: cfg.withDefaults(), started: time.Now(), skipped: map[uint32]string{}, read: make(chan struct{})}
 	if err := t.open(ctx); err != nil {
@@ -70,16 +72,6 @@ func New(ctx context.Context, cfg Config) (*Tracer, error) {
 	}
 	return t, nil
 }
-
-// IsUsage reports whether err says that the Config cannot mean anything, as opposed to something
-// that does not exist or is not allowed.
-func IsUsage(err error) bool {
-	var usage *target.UsageError
-	return errors.As(err, &usage)
-}
-
-// VerifierLog returns the log of the kernel's verifier behind an error of New, "" if there is none.
-func VerifierLog(err error) string { return probe.VerifierLog(err) }
 
 func (t *Tracer) open(ctx context.Context) error {
 	if t.cfg.Target == "" {
@@ -334,6 +326,7 @@ func (t *Tracer) Run(ctx context.Context) (Result, error) {
 
 // Close releases everything. It may be called more than once.
 func (t *Tracer) Close() error {
+	t.closed = true
 	var errs []error
 	t.rec.end(nil) // of a session that did not come to its end
 	if t.labels != nil {

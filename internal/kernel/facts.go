@@ -14,7 +14,7 @@ import (
 )
 
 // ErrNoBTF says that the kernel does not describe its types, without which nothing can be loaded.
-var ErrNoBTF = errors.New("this kernel has no type information (/sys/kernel/btf/vmlinux): " +
+const ErrNoBTF = UnsupportedError("this kernel has no type information (/sys/kernel/btf/vmlinux): " +
 	"pathtrace needs a kernel built with CONFIG_DEBUG_INFO_BTF=y")
 
 // Facts answers questions about the running kernel. It is safe for concurrent use.

@@ -1,6 +1,8 @@
 package kernel
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -54,6 +56,12 @@ func TestMissingNamesCapabilities(t *testing.T) {
 	err := missing(0)
 	if err == nil || !strings.Contains(err.Error(), "CAP_BPF") || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
 		t.Errorf("missing(none) = %v, want it to name the capabilities", err)
+	}
+	if !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("missing(none) = %v, want an fs.ErrPermission", err)
+	}
+	if !errors.Is(ErrNoBTF, errors.ErrUnsupported) || errors.Is(ErrNoBTF, fs.ErrPermission) {
+		t.Error("ErrNoBTF is not just an errors.ErrUnsupported")
 	}
 }
 

@@ -70,6 +70,6 @@ func missing(effective uint64) error {
 	if len(names) == 0 {
 		return nil
 	}
-	return fmt.Errorf("no permission to trace: %s missing (to %s); run it as root",
-		strings.Join(names, ", "), strings.Join(whys, ", to "))
+	return PermissionError(fmt.Sprintf("no permission to trace: %s missing (to %s); run it as root",
+		strings.Join(names, ", "), strings.Join(whys, ", to ")))
 }

@@ -18,8 +18,8 @@ func explain(err error) error {
 	refused := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
 	switch mode := kernel.Lockdown(); {
 	case (rejected || refused) && mode == "confidentiality": // the helpers that read are unknown to the verifier then
-		return fmt.Errorf("the kernel is locked down (%s mode), which forbids reading kernel memory "+
-			"with BPF: boot without lockdown=confidentiality to trace", mode)
+		return kernel.PermissionError(fmt.Sprintf("the kernel is locked down (%s mode), which forbids reading "+
+			"kernel memory with BPF: boot without lockdown=confidentiality to trace", mode))
 	case rejected:
 		return shortVerifierError{verifier}
 	case refused:

@@ -23,7 +23,7 @@ type choice struct {
 func refuse(choices []choice) error {
 	for _, c := range choices {
 		if c.err != nil && c.hook.Required {
-			return fmt.Errorf("this kernel (%s) cannot be traced: %w", kernel.Release(), c.err)
+			return kernel.UnsupportedError(fmt.Sprintf("this kernel (%s) cannot be traced: %v", kernel.Release(), c.err))
 		}
 	}
 	return nil

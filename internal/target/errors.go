@@ -1,6 +1,7 @@
 package target
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -8,11 +9,22 @@ import (
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
+// Errors that errors.Is finds behind those of this package.
+var (
+	ErrUsage      = errors.New("the name cannot mean anything")
+	ErrUnknown    = errors.New("nothing has the name")
+	ErrAmbiguous  = errors.New("several things have the name")
+	ErrNotRunning = errors.New("it does not run")
+)
+
 // UsageError is a name that cannot mean anything; exit status 2.
 type UsageError struct{ Message string }
 
 // Error returns the sentence.
 func (e *UsageError) Error() string { return e.Message }
+
+// Unwrap returns ErrUsage.
+func (e *UsageError) Unwrap() error { return ErrUsage }
 
 func usage(format string, args ...any) error {
 	return &UsageError{Message: fmt.Sprintf(format, args...)}
@@ -51,6 +63,9 @@ func (e *UnknownError) Error() string {
 	return b.String()
 }
 
+// Unwrap returns ErrUnknown.
+func (e *UnknownError) Unwrap() error { return ErrUnknown }
+
 // AmbiguousError is a name that several things have.
 type AmbiguousError struct {
 	Name       string
@@ -77,6 +92,9 @@ func (e *AmbiguousError) Error() string {
 	return fmt.Sprintf("%q could be any of these, say which: %s", e.Name, strings.Join(parts, "; "))
 }
 
+// Unwrap returns ErrAmbiguous.
+func (e *AmbiguousError) Unwrap() error { return ErrAmbiguous }
+
 // NotRunningError is a source that has no network namespace to send from.
 type NotRunningError struct{ Container *docker.Container }
 
@@ -87,6 +105,9 @@ func (e *NotRunningError) Error() string {
 	}
 	return fmt.Sprintf("container %s is %s and can send nothing: start it with `docker start %s`", e.Container.Name, e.Container.State, e.Container.Name)
 }
+
+// Unwrap returns ErrNotRunning.
+func (e *NotRunningError) Unwrap() error { return ErrNotRunning }
 
 // DialError says why no address of the target can be reached from the source.
 type DialError struct {

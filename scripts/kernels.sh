@@ -28,8 +28,8 @@ lockdown lockdown 6.12
 asked='
 bench  bench  6.12
 '
-tests=${KERNELS_TESTS:-'^(TestKernels|TestVXLAN|TestTooBig|TestPackets.*|TestIPVS)$'}
-limit=${KERNELS_LIMIT:-600} # seconds a machine may take
+tests=${KERNELS_TESTS:-'^(TestKernels|TestVXLAN|TestTooBig|TestPackets.*|TestIPVS|TestDatagrams)$'}
+limit=${KERNELS_LIMIT:-1200} # seconds a machine may take
 export PATH=$PATH:/usr/sbin:/sbin
 
 if [ "$(uname -m)" != x86_64 ]; then

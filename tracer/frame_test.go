@@ -199,43 +199,51 @@ func errorOr(err error, other *error) error {
 	return *other
 }
 
-// TestFragments: a datagram of 4000 bytes is three fragments on a link of 1500; all are of the flow.
-func TestFragments(t *testing.T) {
+// TestDatagrams: a watched exchange of one datagram each way. One of 4000 bytes is three fragments on a
+// link of 1500; all are of the flow.
+func TestDatagrams(t *testing.T) {
 	d := labtest.Demo(t, lab.Options{})
-	for _, v6 := range []bool{false, true} {
-		if v6 && !d.IPv6() {
-			continue
+	for _, size := range []int{100, 4000} {
+		for _, v6 := range []bool{false, true} {
+			if v6 && !d.IPv6() {
+				continue
+			}
+			t.Run(fmt.Sprintf("%d bytes, %s", size, family(v6)), func(t *testing.T) {
+				checkDatagrams(t, d, netip.AddrPortFrom(pick(v6, d.WebAddr, d.WebAddr6), lab.EchoPort), size)
+			})
 		}
-		t.Run(family(v6), func(t *testing.T) {
-			to := netip.AddrPortFrom(pick(v6, d.WebAddr, d.WebAddr6), lab.EchoPort)
-			w := watch(t, d.Lab, to.String(), func(c *tracer.Config) { c.Proto = path.UDP })
-			c, err := d.App.Dial(t.Context(), "udp", to.String())
-			labtest.Must(t, err)
-			defer c.Close()
-			labtest.Must(t, c.SetDeadline(time.Now().Add(2*time.Second)))
-			_, err = c.Write(make([]byte, 4000))
-			labtest.Must(t, err)
-			n, err := c.Read(make([]byte, 8000))
-			if n != 4000 || err != nil {
-				t.Fatalf("echo: got %d bytes, %v", n, err)
+	}
+}
+
+func checkDatagrams(t *testing.T, d *lab.Demo, to netip.AddrPort, size int) {
+	t.Helper()
+	w := watch(t, d.Lab, to.String(), func(c *tracer.Config) { c.Proto = path.UDP })
+	c, err := d.App.Dial(t.Context(), "udp", to.String())
+	labtest.Must(t, err)
+	defer c.Close()
+	labtest.Must(t, c.SetDeadline(time.Now().Add(labtest.Patience(2*time.Second))))
+	_, err = c.Write(make([]byte, size))
+	labtest.Must(t, err)
+	n, err := c.Read(make([]byte, 8000))
+	if n != size || err != nil {
+		t.Fatalf("echo: got %d bytes, %v", n, err)
+	}
+	o := w.stop(t)
+	if o.result.Stats.LostEvents != 0 || len(o.flows) != 1 {
+		t.Fatalf("got %d flows, %d lost events", len(o.flows), o.result.Stats.LostEvents)
+	}
+	checkVerdict(t, o.flows[0].Verdict, path.Delivered, "")
+	arrived := map[path.Direction]int{}
+	for _, p := range o.flows[0].Path.Packets {
+		for i := range p.Hops {
+			if got := line(&p.Hops[i]); got == "web eth0 device receive" || got == "app eth0 device receive" {
+				arrived[p.Direction]++
 			}
-			o := w.stop(t)
-			if o.result.Stats.LostEvents != 0 || len(o.flows) != 1 {
-				t.Fatalf("got %d flows, %d lost events", len(o.flows), o.result.Stats.LostEvents)
-			}
-			checkVerdict(t, o.flows[0].Verdict, path.Delivered, "")
-			arrived := map[path.Direction]int{}
-			for _, p := range o.flows[0].Path.Packets {
-				for i := range p.Hops {
-					if got := line(&p.Hops[i]); got == "web eth0 device receive" || got == "app eth0 device receive" {
-						arrived[p.Direction]++
-					}
-				}
-			}
-			if arrived[path.Request] != 3 || arrived[path.Reply] != 3 {
-				t.Errorf("fragments that arrived: got %v, want 3 each way", arrived)
-			}
-		})
+		}
+	}
+	want := (size + 1479) / 1480
+	if arrived[path.Request] != want || arrived[path.Reply] != want {
+		t.Errorf("frames that arrived: got %v, want %d each way", arrived, want)
 	}
 }
 

@@ -131,6 +131,22 @@ func TestDelivered(t *testing.T) {
 				"answer came within 2 s",
 		},
 		{
+			name:    "answer that nobody was seen to read, hooks only on what is sent",
+			flow:    func() *testFlow { return readUnseen(false, false) },
+			outcome: path.Delivered, summary: "delivered: web answered 10.99.0.1 in 23 µs",
+		},
+		{
+			name:    "answer in fragments, freed with the whole",
+			flow:    func() *testFlow { return readUnseen(true, true) },
+			outcome: path.Delivered, summary: "delivered: web answered 10.99.0.1 in 23 µs",
+		},
+		{
+			name:    "answer in fragments that wait for another one",
+			flow:    func() *testFlow { return readUnseen(true, false) },
+			outcome: path.Lost, cause: path.CauseLostInTransit,
+			summary: "lost: the reply from web was last seen in container cli on eth0, and was not seen to reach 10.99.0.1",
+		},
+		{
 			name: "icmp",
 			flow: func() *testFlow {
 				f := newFlow(path.ICMP)
@@ -161,6 +177,29 @@ func TestDelivered(t *testing.T) {
 			outcome: path.Delivered, summary: "delivered: web answered 10.99.0.1 in 22 µs",
 		},
 	})
+}
+
+// readUnseen is a datagram with an answer on a kernel that does not tell when a socket takes one. Of the
+// hooks in the asker's namespace only POSTROUTING is watched, by AppArmor.
+func readUnseen(fragment, freed bool) *testFlow {
+	f := newFlow(path.UDP).direct()
+	d := ends(sender, inner)
+	first := []path.Hop{
+		f.hop(nsCli, path.StagePostrouting, path.ActionEnter, "eth0", d),
+		f.hop(nsCli, path.StagePostrouting, path.ActionLeave, "eth0", d),
+	}
+	f.add(path.Request, "", append(first, f.arriving()...)...)
+	e := ends(inner, sender)
+	back := append(f.backToHost(), f.hop(nsHost, path.StageDevice, path.ActionTransmit, "eth0", e),
+		f.hop(nsCli, path.StageDevice, path.ActionReceive, "eth0", e))
+	if freed {
+		back = append(back, f.hop(nsCli, path.StageDevice, path.ActionDrop, "", e, asNoise, why("", "skb_release_data")))
+	}
+	for i := range back {
+		back[i].Fragment = fragment
+	}
+	f.add(path.Reply, "", back...)
+	return f
 }
 
 func TestWarnings(t *testing.T) {

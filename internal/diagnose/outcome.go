@@ -104,7 +104,7 @@ func (a *analysis) arrived(e *end) bool {
 	origin := a.origin()
 	if contains(a.f.Source.NetNS, e.last.NetNS) || origin != nil && isLocalStart(origin) &&
 		origin.NetNS == e.last.NetNS {
-		return a.tookIn(e.last)
+		return a.tookIn(e)
 	}
 	if origin == nil {
 		return len(a.f.Source.NetNS) == 0
@@ -112,27 +112,46 @@ func (a *analysis) arrived(e *end) bool {
 	return !isLocalStart(origin) && origin.NetNS == e.last.NetNS && e.last.Action == path.ActionTransmit
 }
 
-// tookIn reports whether a packet that was last seen at h, in the namespace it is meant for, was
-// handed to the local stack there. Where hooks report, passing INPUT is the proof; the asker may be a
-// router at the same time.
-func (a *analysis) tookIn(h *path.Hop) bool {
+// tookIn reports whether a packet that ended in the namespace it is meant for was handed to the local
+// stack there. Where hooks report, passing INPUT is the proof; the asker may be a router at the same
+// time.
+func (a *analysis) tookIn(e *end) bool {
+	h := e.last
 	switch h.Stage {
 	case path.StageInput, path.StageTCP, path.StageUDP, path.StageICMP, path.StageSocket:
 		return true
 	}
-	return h.Action == path.ActionReceive && !a.hooked(h.NetNS)
+	if h.Action != path.ActionReceive || a.hooked(h.NetNS) {
+		return false
+	}
+	return !h.Fragment || reassembled(e.pkt, h.NetNS)
 }
 
-// hooked reports whether netfilter hooks of a namespace were seen to report.
+// hooked reports whether the netfilter hooks that a received packet meets were seen to report in a
+// namespace. Others tell nothing about those: AppArmor and SELinux watch what is sent in every
+// namespace, and a hook that nobody watches is not entered.
 func (a *analysis) hooked(ns uint32) bool {
 	for _, p := range a.p.Packets {
 		if p == nil {
 			continue
 		}
 		for i := range p.Hops {
-			if h := &p.Hops[i]; h.NetNS == ns && isNetfilter(h.Stage) && h.Action != path.ActionDrop {
+			h := &p.Hops[i]
+			incoming := h.Stage == path.StagePrerouting || h.Stage == path.StageInput
+			if h.NetNS == ns && incoming && h.Action != path.ActionDrop {
 				return true
 			}
+		}
+	}
+	return false
+}
+
+// reassembled reports whether the fragments of a packet became one again in a namespace: they are freed
+// with the whole, when it was read, while those that wait for another one are dropped one by one.
+func reassembled(p *path.Packet, ns uint32) bool {
+	for i := range p.Hops {
+		if h := &p.Hops[i]; h.NetNS == ns && h.Fragment && h.Noise && h.Action == path.ActionDrop {
+			return true
 		}
 	}
 	return false

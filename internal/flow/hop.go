@@ -29,6 +29,7 @@ type hop struct {
 	dir     direction
 	copied  bool
 	noise   bool
+	piece   bool // of a fragment
 }
 
 // extra is what few hops have.
@@ -120,7 +121,7 @@ func (t *Tracker) fill(p *packet, h *hop, out *path.Hop) {
 	out.NetNS, out.Ifindex, out.InIfindex, out.OutIfindex = h.netns, h.ifindex, h.in, h.out
 	out.Device, out.Stage, out.Action = t.names.devices[h.dev], h.stage.public(), h.action.public()
 	out.Length, out.Hook = int(h.length), h.hook.Point(p.v6())
-	out.Retransmission, out.Copy, out.Noise = p.repeat, h.copied, h.noise
+	out.Retransmission, out.Copy, out.Noise, out.Fragment = p.repeat, h.copied, h.noise, h.piece
 	if h.symbol != 0 {
 		out.Function = t.names.locations[h.symbol].function
 	}

@@ -43,7 +43,7 @@ func (t *Tracker) record(p *packet, index uint8, e *wire.Event) {
 	r.base = hop{
 		time: e.Time, netns: e.NetNS, ifindex: e.Ifindex, in: e.InIfindex, out: e.OutIfindex,
 		length: e.Length, dev: t.names.device(e.Dev), hook: e.Hook, branch: index, dir: p.dir,
-		mark: e.Mark, ttl: e.TTL, track: p.flow.trackIndex(e),
+		mark: e.Mark, ttl: e.TTL, track: p.flow.trackIndex(e), piece: e.Has(wire.FlagFragment),
 	}
 	if r.base.netns == 0 {
 		r.base.netns = r.b.netns

@@ -101,6 +101,8 @@ type Hop struct {
 	Capture *Capture `json:"-"`
 	// Noise marks a drop that every healthy flow has (a flooded copy at a bystander, a queue purge).
 	Noise bool `json:"-"`
+	// Fragment tells that it was a fragment of the packet that was observed.
+	Fragment bool `json:"-"`
 }
 
 // Capture is the first bytes of a packet as they were in the kernel's buffer. Checksums that a device

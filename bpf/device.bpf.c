@@ -37,7 +37,7 @@ int BPF_PROG(net_dev_queue, struct sk_buff *skb)
 {
 	__u32 l3 = skb->network_header;
 
-	return candidate(skb, l3) ? report(skb, l3, skb_dev(skb), HOOK_DEV_QUEUE) : 0;
+	return look(skb, l3) == CANDIDATE ? report(skb, l3, skb_dev(skb), HOOK_DEV_QUEUE) : 0;
 }
 
 SEC("tp_btf/net_dev_start_xmit")
@@ -45,15 +45,15 @@ int BPF_PROG(net_dev_start_xmit, struct sk_buff *skb, struct net_device *dev)
 {
 	__u32 l3 = skb->network_header;
 
-	return candidate(skb, l3) ? report(skb, l3, dev, HOOK_DEV_XMIT) : 0;
+	return look(skb, l3) == CANDIDATE ? report(skb, l3, dev, HOOK_DEV_XMIT) : 0;
 }
 
 SEC("tp_btf/netif_receive_skb")
 int BPF_PROG(netif_receive_skb, struct sk_buff *skb)
 {
-	__u32 l3 = skb->data - skb->head;
+	__u32 l3 = skb_data(skb);
 
-	return candidate(skb, l3) ? report(skb, l3, skb_dev(skb), HOOK_DEV_RECEIVE) : 0;
+	return look(skb, l3) == CANDIDATE ? report(skb, l3, skb_dev(skb), HOOK_DEV_RECEIVE) : 0;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

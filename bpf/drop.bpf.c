@@ -10,7 +10,7 @@
  * consume_skb), packets that wait (unresolved neighbours, for seconds), and drops in hardware.
  */
 #include "include/conntrack.h"
-#include "include/current.h"
+#include "include/segment.h"
 #include <bpf/bpf_tracing.h>
 
 /*
@@ -56,7 +56,8 @@ OUT_OF_LINE int report(struct sk_buff *skb, void *location, __u32 reason, struct
 	PACKET(p, HOOK_DROP);
 	struct event *e;
 
-	if (!p || (!confirm(skb, skb->network_header, p) && !inside_hook(now, skb, p)))
+	if (!p || (!confirm(skb, skb->network_header, p) &&
+		   !(inside_hook(now, skb, p) && current_ours(now))))
 		return 0;
 	e = event_new_ct(HOOK_DROP, skb);
 	if (!e)

@@ -34,7 +34,7 @@ static __always_inline __u32 link_header(const struct event *e, struct sk_buff *
 	if (type != ARPHRD_ETHER && type != ARPHRD_LOOPBACK)
 		return 0;
 	/* net_dev_queue .. netif_receive_skb; whatever else still is in the link layer; what came in here. */
-	if (e->hook <= HOOK_DEV_RECEIVE || skb->data - skb->head <= mac || skb_has_bridge_nf(skb) ||
+	if (e->hook <= HOOK_DEV_RECEIVE || skb_data(skb) <= mac || skb_has_bridge_nf(skb) ||
 	    skb->skb_iif == PEEK(dev, ifindex))
 		return size;
 	return 0;
@@ -67,7 +67,7 @@ extern int bpf_dynptr_from_skb(struct sk_buff *skb, __u64 flags,
 
 static __always_inline __u64 copy_pages(void *to, struct sk_buff *skb, __u32 start)
 {
-	__u32 data = skb->data - skb->head;
+	__u32 data = skb_data(skb);
 	__u64 head = start < data ? data - start : 0, at = start < data ? 0 : start - data, n;
 	struct bpf_dynptr ptr;
 
@@ -91,7 +91,7 @@ OUT_OF_LINE int capture(struct event *e, struct sk_buff *skb, __u32 l3)
 
 	if (!n)
 		n = copy_linear(c + 1, skb, start);
-	c->length = skb->len + (skb->data - skb->head) - start;
+	c->length = skb->len + skb_data(skb) - start;
 	c->captured = n;
 	c->link = link;
 	c->vlan_tci = skb->vlan_tci;

@@ -33,13 +33,45 @@ static __always_inline __u64 word_at(const void *at)
 	return t->tv_sec;
 }
 
+/* Four at a time behind a structure of four: every cast leaves three instructions behind. */
+static __always_inline void cast_words(__u64 *to, const void *from, int n)
+{
+	const struct itimerspec64 *t;
+
+	for (int i = 0; i < n; i += 4) {
+		t = bpf_rdonly_cast(from + i * 8, bpf_core_type_id_kernel(struct itimerspec64));
+		to[i] = t->it_interval.tv_sec;
+		if (i + 1 < n)
+			to[i + 1] = t->it_interval.tv_nsec;
+		if (i + 2 < n)
+			to[i + 2] = t->it_value.tv_sec;
+		if (i + 3 < n)
+			to[i + 3] = t->it_value.tv_nsec;
+	}
+}
+
 /* Copies n double words of memory without a type. False if it is not there. */
 static __always_inline bool read_words(__u64 *to, const void *from, int n)
 {
 	if (!can_cast())
 		return bpf_probe_read_kernel(to, n * 8, from) == 0;
+	cast_words(to, from, n);
+	return true;
+}
+
+/* The same for few words that can then stay in registers: the helper writes to others. */
+static __always_inline bool load_words(__u64 *to, const void *from, int n)
+{
+	__u64 copied[6];
+
+	if (can_cast()) {
+		cast_words(to, from, n);
+		return true;
+	}
+	if (bpf_probe_read_kernel(copied, n * 8, from))
+		return false;
 	for (int i = 0; i < n; i++)
-		to[i] = word_at(from + i * 8);
+		to[i] = copied[i];
 	return true;
 }
 
@@ -61,6 +93,15 @@ static __always_inline struct net_device *skb_dev(const struct sk_buff *skb)
 	struct net_device *dev = PEEK(skb, dev);
 
 	return (long)dev < 0 ? dev : NULL;
+}
+
+/* Where skb->data stands, from skb->head on; in double words: pointers are not subtracted in 32 bits. */
+static __always_inline __u32 skb_data(const struct sk_buff *skb)
+{
+	__u64 at = (__u64)skb->data - (__u64)skb->head;
+
+	barrier_var(at);
+	return at;
 }
 
 static __always_inline __u32 net_inum(const struct net *net)

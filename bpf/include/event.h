@@ -57,7 +57,7 @@ struct tuple {
 	__u16 dport;
 	__u8 proto;
 	__u8 pad[3];
-};
+} __attribute__((aligned(8))); /* so that it is cleared and copied in double words */
 
 /* What the parser finds in a packet's headers. */
 struct packet {

@@ -32,6 +32,13 @@ static __always_inline const struct mark *mark_at(__u32 folded, __u16 port, __u8
 	return &marks[mark_of(folded, port, proto) & (MARKS_SIZE - 1)];
 }
 
+/* What the first look at a packet tells. */
+enum sight {
+	STRANGER, /* not ours */
+	CANDIDATE, /* may be ours */
+	PASSING, /* may be ours, a segment in mid-connection: only a drop of it is reported */
+};
+
 static __always_inline bool marked(__u32 folded, __u16 port, __u8 proto)
 {
 	return *(const __u16 *)mark_at(folded, port, proto);
@@ -45,67 +52,113 @@ static __always_inline bool ends_marked(__u32 source, __u32 dest, __u32 ports, _
 	return marked(dest, host & 0xFFFF, proto) || marked(source, host >> 16, proto);
 }
 
+/* A TCP segment, whose header is at offset l4, that neither opens nor closes nor resets. */
+static __always_inline bool in_midst(const struct sk_buff *skb, __u32 l4)
+{
+	__u64 word;
+
+	if (config.all_packets || l4 + 20 > skb->tail)
+		return false;
+	word = word_at(skb->head + l4 +
+		       8); /* RFC 9293, 3.1: acknowledgment, offset, flags, window */
+	return !(word >> 40 & (TCP_SYN | TCP_FIN | TCP_RST));
+}
+
+/* A plain header of ours, by its ends: source and destination ports as they stand there. */
+static __always_inline enum sight sight_of(const struct sk_buff *skb, __u32 l4, __u32 source,
+					   __u32 dest, __u32 ports, __u8 proto)
+{
+	if (proto == IPPROTO_UDP && is_vxlan_port(bpf_ntohl(ports)))
+		return CANDIDATE;
+	if (!ends_marked(source, dest, ports, proto))
+		return STRANGER;
+	return proto == IPPROTO_TCP && in_midst(skb, l4) ? PASSING : CANDIDATE;
+}
+
 /*
  * Anything but a plain TCP or UDP header goes to the parser. Double words of an IPv4 header (RFC 791,
  * 3.1): 0 version and length .. fragment offset; 1 ttl, protocol, checksum, source; 2 destination
  * and, without options, the ports.
  */
-static __always_inline bool candidate_v4(const void *header)
+static __always_inline enum sight look_v4(const struct sk_buff *skb, __u32 l3)
 {
-	__u64 w[4], first;
-	__u32 ports;
+	__u64 w[3], first;
 	__u8 proto;
 
-	if (!read_words(w, header, 4))
-		return false;
+	if (!load_words(w, skb->head + l3, 3))
+		return STRANGER;
 	first = bpf_be64_to_cpu(w[0]);
 	if (first >> 56 != 0x45 || first & (IP_MF | IP_OFFSET))
-		return true;
-	proto = bpf_be64_to_cpu(w[1]) >> 48;
+		return CANDIDATE;
+	proto = w[1] >> 8;
 	if (!is_plain_transport(proto))
-		return proto == IPPROTO_ICMP;
-	ports = w[2] >> 32;
-	if (proto == IPPROTO_UDP && is_vxlan_port(bpf_ntohl(ports)))
-		return true;
-	return ends_marked(fold_v4(w[1] >> 32), fold_v4(w[2]), ports, proto);
+		return proto == IPPROTO_ICMP ? CANDIDATE : STRANGER;
+	return sight_of(skb, l3 + 20, fold_v4(w[1] >> 32), fold_v4(w[2]), w[2] >> 32, proto);
 }
 
-static __always_inline __u32 fold_words(__u64 a, __u64 b)
-{
-	a ^= b;
-	return a ^ a >> 32;
-}
+/* What counts of a plain IPv6 header; the addresses with their halves folded into one double word. */
+struct ends_v6 {
+	__u64 first; /* version .. next header, hop limit */
+	__u64 source;
+	__u64 dest;
+	__u32 ports; /* if there are no extension headers */
+};
 
 /*
- * Double words of an IPv6 header (RFC 8200, 3): 0 version .. next header, hop limit; 1-2 source; 3-4
- * destination; 5 the ports, if there are no extension headers.
+ * Double words of an IPv6 header (RFC 8200, 3): 0 version .. hop limit; 1-2 source; 3-4 destination; 5 the
+ * ports. Each is folded as it is read: all six would not stay in registers.
  */
-static __always_inline bool candidate_v6(const void *header)
+static __always_inline bool read_v6(struct ends_v6 *e, const void *header)
 {
-	__u32 ports;
+	const struct itimerspec64 *t;
 	__u64 w[6];
-	__u8 proto;
 
-	if (!read_words(w, header, 6))
+	if (can_cast()) {
+		t = bpf_rdonly_cast(header, bpf_core_type_id_kernel(struct itimerspec64));
+		e->first = t->it_interval.tv_sec;
+		e->source = t->it_interval.tv_nsec;
+		e->source ^= t->it_value.tv_sec;
+		e->dest = t->it_value.tv_nsec;
+		t = bpf_rdonly_cast(header + 32, bpf_core_type_id_kernel(struct itimerspec64));
+		e->dest ^= t->it_interval.tv_sec;
+		e->ports = t->it_interval.tv_nsec;
+		return true;
+	}
+	if (bpf_probe_read_kernel(w, sizeof(w), header))
 		return false;
-	proto = bpf_be64_to_cpu(w[0]) >> 8;
-	if (!is_plain_transport(proto))
-		return true;
-	ports = w[5];
-	if (proto == IPPROTO_UDP && is_vxlan_port(bpf_ntohl(ports)))
-		return true;
-	return ends_marked(fold_words(w[1], w[2]), fold_words(w[3], w[4]), ports, proto);
+	*e = (struct ends_v6){ w[0], w[1] ^ w[2], w[3] ^ w[4], w[5] };
+	return true;
 }
 
-static __always_inline bool candidate(struct sk_buff *skb, __u32 l3)
+static __always_inline enum sight look_v6(const struct sk_buff *skb, __u32 l3)
+{
+	struct ends_v6 e;
+	__u8 proto;
+
+	if (!read_v6(&e, skb->head + l3))
+		return STRANGER;
+	proto = e.first >> 48;
+	if (!is_plain_transport(proto))
+		return CANDIDATE;
+	return sight_of(skb, l3 + 40, e.source ^ e.source >> 32, e.dest ^ e.dest >> 32, e.ports,
+			proto);
+}
+
+static __always_inline enum sight look(struct sk_buff *skb, __u32 l3)
 {
 	__be16 proto = skb->protocol;
 
 	if (proto == bpf_htons(ETH_P_IP))
-		return candidate_v4(skb->head + l3);
+		return look_v4(skb, l3);
 	if (proto == bpf_htons(ETH_P_IPV6))
-		return candidate_v6(skb->head + l3);
-	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD);
+		return look_v6(skb, l3);
+	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD) ? CANDIDATE
+										   : STRANGER;
+}
+
+static __always_inline bool candidate(struct sk_buff *skb, __u32 l3)
+{
+	return look(skb, l3) != STRANGER;
 }
 
 static __always_inline bool is_endpoint(const __u32 *addr, __u16 port, __u8 proto)

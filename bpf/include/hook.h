@@ -11,8 +11,8 @@
 #define PATHTRACE_HOOK_H
 
 #include "conntrack.h"
-#include "current.h"
 #include "follow.h"
+#include "segment.h"
 
 #define NF_LOCAL_IN 1
 #define NF_LOCAL_OUT 3
@@ -60,23 +60,44 @@ static __always_inline void emit_hook(struct sk_buff *skb, const struct nf_hook_
 	event_send(e);
 }
 
-static __always_inline void remember(struct sk_buff *skb, const struct nf_hook_state *state,
-				     const struct packet *p)
+static __always_inline void remember_place(struct current *now, struct sk_buff *skb,
+					   const struct nf_hook_state *state)
 {
 	const struct net_device *in = PEEK(state, in), *out = PEEK(state, out);
-	struct current *now = get_current();
 
-	if (!now)
-		return;
 	now->in_ifindex = PEEK(in, ifindex);
 	now->out_ifindex = PEEK(out, ifindex);
 	now->skb = (__u64)skb;
 	now->head = (__u64)skb->head;
-	now->seq = p->seq;
-	now->ip_id = p->ip_id;
 	now->netns = state_netns(state);
 	now->nf_hook = state->hook;
 	now->time = 0;
+}
+
+static __always_inline void remember(struct sk_buff *skb, const struct nf_hook_state *state,
+				     const struct packet *p)
+{
+	struct current *now = get_current();
+
+	if (!now)
+		return;
+	remember_place(now, skb, state);
+	now->seq = p->seq;
+	now->ip_id = p->ip_id;
+	now->passing = 0;
+}
+
+OUT_OF_LINE int remember_segment(struct sk_buff *skb, const struct nf_hook_state *state)
+{
+	struct current *now = get_current();
+
+	if (!now)
+		return 0;
+	remember_place(now, skb, state);
+	read_segment(skb, &now->segment);
+	identify(&now->segment, now);
+	now->passing = 1;
+	return 0;
 }
 
 /* Delivery continues on this processor: ready.bpf.c takes the packet from here. */
@@ -87,6 +108,7 @@ static __always_inline void remember_delivery(struct sk_buff *skb, struct curren
 	now->skb = (__u64)skb;
 	now->head = (__u64)skb->head;
 	now->netns = state_netns(state);
+	now->passing = 0;
 	now->pkt = *p;
 	now->time = bpf_ktime_get_ns();
 }
@@ -110,7 +132,7 @@ static __always_inline bool is_like_current(const struct packet *p)
 {
 	const struct current *now = get_current();
 
-	return now && now->seq == p->seq && now->ip_id == p->ip_id;
+	return now && now->seq == p->seq && now->ip_id == p->ip_id && current_ours(now);
 }
 
 static __always_inline bool enters(struct sk_buff *skb, const struct nf_hook_state *state,
@@ -140,7 +162,11 @@ OUT_OF_LINE int report_enter(struct sk_buff *skb, const struct nf_hook_state *st
 
 static __always_inline int enter_hook(struct sk_buff *skb, const struct nf_hook_state *state)
 {
-	if (candidate(skb, skb->network_header) || sent_on(skb, state))
+	enum sight sight = look(skb, skb->network_header);
+
+	if (sight == PASSING)
+		return remember_segment(skb, state);
+	if (sight == CANDIDATE || sent_on(skb, state))
 		return report_enter(skb, state);
 	return 0;
 }
@@ -176,7 +202,7 @@ static __always_inline bool leaves(struct sk_buff *skb, const struct nf_hook_sta
 	__u32 l3 = skb->network_header;
 	struct nf_conn *ct = skb_ct(skb);
 
-	if (is_current(now, skb) && entered(now, skb, state))
+	if (is_current(now, skb) && entered(now, skb, state) && current_ours(now))
 		return take(skb, p) && now->seq == p->seq && now->ip_id == p->ip_id;
 	if (candidate(skb, l3) && confirm(skb, l3, p))
 		return true;
@@ -198,6 +224,21 @@ OUT_OF_LINE int report_leave(struct sk_buff *skb, const struct nf_hook_state *st
 	return 0;
 }
 
+/* The segment that entered, as it was. */
+static __always_inline bool passed(struct sk_buff *skb, const struct nf_hook_state *state,
+				   struct current *now)
+{
+	struct segment s;
+
+	if (!now->passing || !entered(now, skb, state))
+		return false;
+	read_segment(skb, &s);
+	if (!same_segment(&s, &now->segment))
+		return false;
+	now->skb = 0;
+	return true;
+}
+
 /*
  * A packet without translation that was not ours as it entered is not ours now: it costs no look at
  * its headers. A translated one of an existing connection costs the same look as anywhere.
@@ -210,11 +251,11 @@ static __always_inline int leave_hook(struct sk_buff *skb, const struct nf_hook_
 	if (!now)
 		return 0;
 	if (is_current(now, skb))
-		return report_leave(skb, state);
+		return passed(skb, state, now) ? 0 : report_leave(skb, state);
 	status = ct_status(skb_ct(skb));
 	if (!(status & IPS_NAT_MASK))
 		return 0;
-	if (status & IPS_CONFIRMED && !candidate(skb, skb->network_header))
+	if (status & IPS_CONFIRMED && look(skb, skb->network_header) != CANDIDATE)
 		return 0;
 	return report_leave(skb, state);
 }

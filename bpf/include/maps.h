@@ -42,6 +42,14 @@ struct fragment_key {
 	__u32 proto;
 };
 
+/*
+ * The first double words of a plain TCP segment's headers, from the IP header on, without what a router
+ * changes: the ends, the sequence number, the IP id. Of IPv4 the last two are 0.
+ */
+struct segment {
+	__u64 words[6];
+};
+
 /* The last packet of ours that entered a netfilter hook on this processor. */
 struct current {
 	__u64 skb;
@@ -50,11 +58,13 @@ struct current {
 	__u32 netns;
 	__u16 ip_id;
 	__u8 nf_hook;
-	__u8 pad[5];
+	__u8 passing; /* only its segment is known: it has been taken for ours by the marks of its ends */
+	__u8 pad[4];
 	__u32 in_ifindex;
 	__u32 out_ifindex;
 	__u64 time; /* of leaving LOCAL_IN, 0 otherwise */
 	struct packet pkt;
+	struct segment segment;
 };
 
 struct {

@@ -163,7 +163,7 @@ OUT_OF_LINE int parse_plain(struct sk_buff *skb, __u32 l3, struct packet *p)
 	__be16 proto = skb->protocol;
 
 	__builtin_memset(p, 0, sizeof(*p));
-	p->length = skb->len + (skb->data - skb->head) - l3;
+	p->length = skb->len + skb_data(skb) - l3;
 	if (skb->vlan_tci)
 		return 0;
 	if (proto == bpf_htons(ETH_P_IP))
@@ -186,7 +186,7 @@ OUT_OF_LINE int parse_odd(struct sk_buff *skb, __u32 l3, struct packet *p)
 		c.protocol = ETH_P_IP; /* of either version, which its first nibble tells */
 		c.vlan = 1;
 	}
-	c.length = skb->len + ((__u64)skb->data - c.head) - l3;
+	c.length = skb->len + skb_data(skb) - l3;
 	return parse_frame(&c, p);
 }
 

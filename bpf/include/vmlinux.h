@@ -90,6 +90,11 @@ struct timespec64 {
 	long tv_nsec;
 };
 
+struct itimerspec64 {
+	struct timespec64 it_interval;
+	struct timespec64 it_value;
+};
+
 struct sock_common {
 	union {
 		struct {

@@ -20,7 +20,8 @@ type DeviceCurrent struct {
 	Netns      uint32
 	IpId       uint16
 	NfHook     uint8
-	Pad        [5]uint8
+	Passing    uint8
+	Pad        [4]uint8
 	InIfindex  uint32
 	OutIfindex uint32
 	Time       uint64
@@ -40,6 +41,10 @@ type DeviceCurrent struct {
 		Ttl      uint8
 		IcmpType uint8
 		IcmpCode uint8
+	}
+	Segment struct {
+		_     structs.HostLayout
+		Words [6]uint64
 	}
 }
 

@@ -80,7 +80,7 @@ job_tests() {
 # instructions, one for each nanosecond, so that the numbers do not depend on what else this one does.
 job_bench() {
 	limit=${KERNELS_LIMIT:-900} KERNELS_ACCEL=tcg,thread=single \
-		boot "$1" "$dir/bench.log" "$(tracer_tests '^TestMachineBench$' MACHINE_BENCH=1)" MORE=1 -icount shift=0,sleep=off
+		boot "$1" "$dir/bench.log" "$(tracer_tests '^TestMachineBench$' MACHINE_BENCH=${BENCH_ROUNDS:-3})" MORE=1 -icount shift=0,sleep=off
 }
 
 # Locks a kernel down, which no test of this machine may do.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,8 @@ func TestMachineBench(t *testing.T) {
 	if os.Getenv("MACHINE_BENCH") == "" {
 		t.Skip("it runs in an emulated machine: scripts/kernels.sh bench")
 	}
-	const rounds = 3
+	rounds, err := strconv.Atoi(os.Getenv("MACHINE_BENCH"))
+	labtest.Must(t, err)
 	m := newBenchMachine(t)
 	variants := []struct {
 		name string
@@ -48,6 +50,7 @@ func TestMachineBench(t *testing.T) {
 				rate := work.run(t)
 				if v.args == nil {
 					base[work.name] = rate
+					add(work.name+", per second", rate)
 				} else if round > 0 { // the first one is cold
 					add(v.name+", "+work.name, rate/base[work.name])
 				}

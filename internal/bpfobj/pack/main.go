@@ -1,5 +1,6 @@
-// Pack compresses the objects that bpf2go has made in the current folder, and has the Go files beside
-// them embed the compressed ones: uncompressed they are a sixth of the program.
+// Pack takes out of the objects that bpf2go has made in the current folder which line of C each instruction
+// comes from, compresses them, and has the Go files beside them embed the compressed ones: uncompressed they
+// are a sixth of the program, and with the lines a start takes a quarter more processor time.
 package main
 
 import (
@@ -41,6 +42,9 @@ func compress(object string) error {
 	b, err := os.ReadFile(object)
 	if err != nil {
 		return err
+	}
+	if err := dropLines(b); err != nil {
+		return fmt.Errorf("%s: %w", object, err)
 	}
 	w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1))
 	if err != nil {

@@ -13,14 +13,21 @@ import (
 // TestDroppedMidstream: segments between the handshake and the end are not reported on their way, so a
 // drop of one tells its hook, and the rule is found as for the first packet.
 func TestDroppedMidstream(t *testing.T) {
-	for _, o := range []struct{ place, where, rule string }{
-		{"ip filter FORWARD 1", "router", "iptables -A FORWARD -p tcp -m tcp --dport 80 -j DROP"},
-		{"ip filter INPUT 1", "web", "iptables -A INPUT -p tcp -m tcp --dport 80 -j DROP"},
-		{"ip mangle POSTROUTING 1", "router", "iptables -t mangle -A POSTROUTING -o br-demo -p tcp -j DROP"},
+	for _, o := range []struct {
+		place, where, rule string
+		ipv6               bool
+	}{
+		{"ip filter FORWARD 1", "router", "iptables -A FORWARD -p tcp -m tcp --dport 80 -j DROP", false},
+		{"ip filter INPUT 1", "web", "iptables -A INPUT -p tcp -m tcp --dport 80 -j DROP", false},
+		{"ip mangle POSTROUTING 1", "router", "iptables -t mangle -A POSTROUTING -o br-demo -p tcp -j DROP", false},
+		{"ip6 filter FORWARD 1", "router", "ip6tables -A FORWARD -p tcp -m tcp --dport 80 -j DROP", true},
 	} {
 		t.Run(o.place, func(t *testing.T) {
 			d := labtest.Demo(t, lab.Options{})
-			to := d.Published(false)
+			if o.ipv6 && !d.IPv6() {
+				t.Skip("no IPv6 here")
+			}
+			to := d.Published(o.ipv6)
 			conn, err := d.Client.Dial(t.Context(), "tcp", to.String())
 			labtest.Must(t, err)
 			defer conn.Close()

@@ -7,7 +7,8 @@
 package bpfobj
 
 // The compiler and the strip tool are pinned by the Makefile through BPF2GO_CC and BPF2GO_STRIP.
-// Only the first object emits the Go form of the shared types.
+// With operations on 32 bits (v3) programs are shorter; the inlined ones, which are for the oldest kernels,
+// do without. Only the first object emits the Go form of the shared types.
 
 //go:generate go tool bpf2go -target amd64,arm64 -output-stem device Device ../../bpf/device.bpf.c -- -mcpu=v3 -I../../bpf
 //go:generate go tool bpf2go -target amd64,arm64 -output-stem drop -no-global-types Drop ../../bpf/drop.bpf.c -- -mcpu=v3 -I../../bpf

@@ -52,7 +52,7 @@ func TestBench(t *testing.T) {
 		run  func(*testing.T, *bench)
 	}{
 		{"containers", benchContainers}, {"packets of others", benchForeign}, {"packets of ours", benchOurs},
-		{"events", benchEvents}, {"loss", benchLoss}, {"latency", benchLatency}, {"analysis", benchAnalysis},
+		{"events", benchEvents}, {"loss", benchLoss}, {"latency", benchLatency}, {"added", benchAdded}, {"analysis", benchAnalysis},
 		{"crowd", benchCrowd}, {"machine", benchMachine},
 	} {
 		t.Run(part.name, func(t *testing.T) {

@@ -1,7 +1,9 @@
 package tracer_test
 
 import (
+	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,6 +102,45 @@ func TestLatencySlowed(t *testing.T) {
 		}
 		if grown != 1 {
 			t.Errorf("%s slowed: %d segments of the bridge take %v, want 1", tt.name, grown, delay)
+		}
+	}
+}
+
+// TestLatencyQueued: what waits in a device's queue is told from what is forwarded: a token bucket lets
+// a request pass each time its tokens have come, and every other part of the way stays as it was.
+func TestLatencyQueued(t *testing.T) {
+	const (
+		rate  = 200_000 // bit/s
+		frame = 1250    // bytes, of a request
+		// headers are those of Ethernet, IPv4, and TCP with timestamps.
+		headers = 14 + 20 + 32
+		wait    = time.Second * frame * 8 / rate
+	)
+	d := labtest.Demo(t, lab.Options{})
+	serveKept(t, d.Web)
+	shell(t, d.Router, fmt.Sprintf("tc qdisc add dev %s root tbf rate %dbit burst 1600 limit 30000", lab.WebPortDev, rate))
+	request := "HEAD / HTTP/1.1\r\nX: "
+	request += strings.Repeat("x", frame-headers-len(request)-4) + "\r\n\r\n"
+	r, _ := measuring(t, d.Lab, func(cfg *tracer.LatencyConfig) {
+		cfg.Source, cfg.Target, cfg.Count, cfg.Rate, cfg.Payload = "app", "web:"+keptPort, 40, 100, []byte(request)
+	})
+	grown := 0
+	for _, s := range r.Targets[0].Segments {
+		took := time.Duration(s.Distribution.P50)
+		isQueue := s.Kind == path.SegmentQdisc && s.Direction == path.Request && s.Device == lab.WebPortDev
+		switch {
+		case isQueue && math.Abs(float64(took-wait)) < 0.1*float64(wait):
+			grown++
+		case isQueue, s.Kind != path.SegmentApplication && took > wait/10:
+			t.Errorf("%s takes %v, the queue was to take %v", segmentLine(&s), took, wait)
+		}
+	}
+	if grown != 1 {
+		t.Errorf("%d segments are the queue of %s with %v, want 1", grown, lab.WebPortDev, wait)
+	}
+	for _, k := range r.Targets[0].Report.Kinds {
+		if k.Kind == path.SegmentQdisc && math.Abs(float64(k.Typical)-float64(wait)) > 0.1*float64(wait) {
+			t.Errorf("of a typical round trip %v are queues, want %v", time.Duration(k.Typical), wait)
 		}
 	}
 }

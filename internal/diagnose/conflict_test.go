@@ -113,7 +113,7 @@ func TestPublishedElsewhere(t *testing.T) {
 			name: "another address", flow: flow, facts: address(other, local), outcome: path.Refused,
 			cause:    path.CauseNotPublished,
 			summary:  "refused: container web publishes port 8080/tcp, but not on 10.99.0.11",
-			evidence: "container web publishes 127.0.0.1:8080 -> 80/tcp", remedy: "-p 10.99.0.11:8080:CONTAINER_PORT/tcp",
+			evidence: "container web publishes 127.0.0.1:8080 -> 80/tcp", remedy: "-p 10.99.0.11:8080:80/tcp",
 		}, {
 			name: "another port", flow: flow, facts: address(other), outcome: path.Refused, cause: path.CauseNotListening,
 			summary: "refused: nothing listens on port 8080 in host", evidence: "published there: 0.0.0.0:8081 -> 80/tcp by shop",

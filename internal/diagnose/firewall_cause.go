@@ -149,9 +149,14 @@ func pathRule(set *firewall.Ruleset, c *firewall.Candidate) *path.Rule {
 	return out
 }
 
-// ruleLine is a rule in one line, for a list: "filter DOCKER-USER 1 (docker-user): -A DOCKER-USER -j DROP".
-func ruleLine(r *path.Rule) string {
+// ruleLine is a candidate in one line, for a list: "filter DOCKER-USER 1 (docker-user): -A DOCKER-USER -j
+// DROP", with the family where it is part of a table's name.
+func ruleLine(set *firewall.Ruleset, c *firewall.Candidate) string {
+	r := pathRule(set, c)
 	s := r.Table + " " + r.Chain
+	if c.Backend() == firewall.NFTables {
+		s = r.Family + " " + s
+	}
 	if r.Number > 0 {
 		s += fmt.Sprintf(" %d", r.Number)
 	} else {

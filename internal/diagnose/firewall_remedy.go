@@ -63,19 +63,74 @@ func iptables(r *ruling, c *firewall.Candidate) string {
 
 // deleteRule deletes a rule: by what it says, since its number may change any time, or by its handle.
 func deleteRule(c *firewall.Candidate, tool string) string {
-	const effect = "  # everything that this rule stopped passes then"
+	effect := "  # everything that this rule stopped passes then"
 	t := c.Chain.Table
 	if t.Backend == firewall.NFTables {
+		if hasVerdictMap(c.Rule.Text) {
+			effect = "  # the whole verdict map: what it accepts or sends on is no longer decided there either"
+		}
 		return fmt.Sprintf("nft delete rule %s %s %s handle %d", t.Family, quote(t.Name), quote(c.Chain.Name),
 			c.Rule.Handle) + effect
 	}
 	if t.Name != "filter" {
 		tool += " -t " + t.Name
 	}
-	if spec, ok := strings.CutPrefix(c.Rule.Text, "-A "); ok {
-		return tool + " -D " + spec + effect
+	spec, ok := strings.CutPrefix(c.Rule.Text, "-A ")
+	switch {
+	case !ok:
+	case !readsBack(spec):
+		effect += "; its number may have changed: see " + tool + " -S " + quote(c.Chain.Name)
+	default:
+		return tool + " -D " + shellSpec(spec) + effect
 	}
-	return fmt.Sprintf("%s -D %s %d", tool, c.Chain.Name, c.Rule.Number) + effect
+	return fmt.Sprintf("%s -D %s %d", tool, quote(c.Chain.Name), c.Rule.Number) + effect
+}
+
+// hasVerdictMap reports whether a rule of nftables leaves its verdict to a map.
+func hasVerdictMap(text string) bool { return strings.Contains(text, " vmap ") }
+
+// readsBack reports whether iptables -D finds a rule by what iptables -S writes of it. Of all matches,
+// connlimit and recent are not found again (seen with iptables 1.8.9, nf_tables and legacy).
+func readsBack(spec string) bool {
+	return !strings.Contains(spec, "-m connlimit ") && !strings.Contains(spec, "-m recent ")
+}
+
+// shellSpec writes a rule's specification for the shell. iptables quotes a word as its own restore reads
+// it: between double quotes, with a backslash before ", ' and itself (xtables_save_string), which a shell
+// reads otherwise, and it leaves $ and ` as they are.
+func shellSpec(spec string) string {
+	var out []string
+	var word strings.Builder
+	quoted, escaped, inWord := false, false, false
+	end := func() {
+		switch w := word.String(); {
+		case !inWord:
+		case w == "!":
+			out = append(out, w)
+		default:
+			out = append(out, quote(w))
+		}
+		inWord = false
+		word.Reset()
+	}
+	for _, r := range spec {
+		switch {
+		case escaped:
+			escaped = false
+			word.WriteRune(r)
+		case quoted && r == '\\':
+			escaped = true
+		case r == '"':
+			quoted, inWord = !quoted, true
+		case r == ' ' && !quoted:
+			end()
+		default:
+			inWord = true
+			word.WriteRune(r)
+		}
+	}
+	end()
+	return strings.Join(out, " ")
 }
 
 // acceptRule puts an exception for the packet in front of a chain whose policy drops it.

@@ -12,6 +12,9 @@ import (
 // maxListed bounds the rules that a verdict lists where it cannot tell which one it was.
 const maxListed = 8
 
+// fewChains bounds the commands that list chains.
+const fewChains = 4
+
 // byRule puts what is known of the rule into a finding and returns its part of the sentence: " by rule 1
 // of chain DOCKER-USER", or "" if nothing is known.
 func (a *analysis) byRule(e *end, f *finding, r *ruling) string {
@@ -30,6 +33,7 @@ func (a *analysis) byRule(e *end, f *finding, r *ruling) string {
 	f.cause = a.commonCause(e, r)
 	c := r.one()
 	if c == nil {
+		f.remedy = a.listChains(e.at(), r)
 		return a.oneOf(f, r)
 	}
 	f.where.Rule = pathRule(r.space.Rules, c)
@@ -46,6 +50,30 @@ func (a *analysis) byRule(e *end, f *finding, r *ruling) string {
 	return " by " + ruleNamed(c)
 }
 
+// listChains are the commands that show the chains of the candidates with their counters.
+func (a *analysis) listChains(h *path.Hop, r *ruling) []string {
+	var out []string
+	for i := range r.list {
+		c := &r.list[i]
+		t := c.Chain.Table
+		cmd := fmt.Sprintf("nft -a list chain %s %s %s", t.Family, quote(t.Name), quote(c.Chain.Name))
+		if t.Backend != firewall.NFTables {
+			tool, list := iptables(r, c), "-vn --line-numbers"
+			if t.Family == firewall.FamilyBridge {
+				list = "--Lc --Ln"
+			}
+			if t.Name != "filter" {
+				tool += " -t " + t.Name
+			}
+			cmd = fmt.Sprintf("%s -L %s %s", tool, quote(c.Chain.Name), list)
+		}
+		if cmd = a.command(h, cmd); !hasString(out, cmd) && len(out) < fewChains {
+			out = append(out, cmd)
+		}
+	}
+	return out
+}
+
 // oneOf lists the rules of which one did it.
 func (a *analysis) oneOf(f *finding, r *ruling) string {
 	var open []string
@@ -57,7 +85,7 @@ func (a *analysis) oneOf(f *finding, r *ruling) string {
 		}
 		if i < maxListed {
 			f.evidence = append(f.evidence, fmt.Sprintf("it was one of these %d: %s", len(r.list),
-				ruleLine(pathRule(r.space.Rules, &r.list[i]))))
+				ruleLine(r.space.Rules, &r.list[i])))
 		}
 	}
 	if n := len(r.list) - maxListed; n > 0 {

@@ -166,7 +166,7 @@ func TestRuleOfDrop(t *testing.T) {
 			facts:   ruled(forward(firewall.Accept, chain("mine", drops("a").limited(-1), drops("b").limited(-1)))),
 			outcome: path.Dropped, cause: path.CauseFirewallDrop, summary: start + "one of 2 rules" + end,
 			evidence: "it was one of these 2: filter mine 2 (user): b\nwhat cannot be judged from outside: -m limit",
-			remedy:   "iptables -L FORWARD",
+			remedy:   "iptables -L mine -vn --line-numbers",
 		}, "", ""},
 		{verdictCase{name: "nothing that was read drops it", flow: nft, facts: ruled(forward(firewall.Accept, chain("mine"))),
 			outcome: path.Dropped, cause: path.CauseFirewallDrop,

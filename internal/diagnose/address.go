@@ -90,9 +90,20 @@ func (a *analysis) proveDouble(f *finding, mine, other *Owner) {
 	f.remedy = []string{
 		a.commandIn(other.NetNS, other.Container, fmt.Sprintf("ip address del %s/%d dev %s", other.Addr, bits,
 			quote(other.Device))),
-		a.commandIn(a.hostOf(mine), "", "ip neigh flush to "+other.Addr.String()) +
+		a.commandIn(a.learnedIn(mine, other), "", "ip neigh flush to "+other.Addr.String()) +
 			"  # forgets the MAC address that was learned from the wrong one",
 	}
+}
+
+// learnedIn returns the namespace whose neighbour table leads to the other owner of an address: the one
+// that sent a packet there, or that of the bridge if none was seen.
+func (a *analysis) learnedIn(mine, other *Owner) uint32 {
+	for _, p := range a.packets(path.Request) {
+		if h := sentInto(p, other.NetNS); h != nil && h.NetNS != 0 {
+			return h.NetNS
+		}
+	}
+	return a.hostOf(mine)
 }
 
 // hostOf returns the namespace in which the bridge of an owner is.
@@ -159,6 +170,9 @@ func explainWrongNeighbour(a *analysis, e *end) *finding {
 		return nil
 	}
 	s := a.sentFrom(e, e.at())
+	if s != nil && e.drop != nil && s.NetNS == e.drop.NetNS && !isBridgeDrop(e.drop) {
+		s = sentInto(e.pkt, e.drop.NetNS) // who got the frame tried to send it on
+	}
 	if s == nil {
 		return nil
 	}
@@ -173,7 +187,7 @@ func explainWrongNeighbour(a *analysis, e *end) *finding {
 	}
 	var owner *plug
 	for _, p := range a.plugsOf(addr) {
-		if p.dev.MAC == n.MAC || p.ns == e.at().NetNS {
+		if p.dev.MAC == n.MAC || p.ns == e.at().NetNS && !p.bridgedBy(e.at()) {
 			return nil
 		}
 		if p.dev.MAC != "" && p.host == from.host && p.bridge != nil && from.bridge != nil &&
@@ -185,6 +199,12 @@ func explainWrongNeighbour(a *analysis, e *end) *finding {
 		return nil
 	}
 	return a.wrongNeighbour(e, s, n, owner)
+}
+
+// bridgedBy reports whether h is a frame passing a bridge on which the address is that of the bridge
+// itself: being where the bridge is, it did not come to the address.
+func (p *plug) bridgedBy(h *path.Hop) bool {
+	return p.port == nil && p.bridge != nil && h.Bridge == p.bridge.Name && h.Action == path.ActionTransmit
 }
 
 func (a *analysis) wrongNeighbour(e *end, s *path.Hop, n *Neighbour, owner *plug) *finding {

@@ -21,9 +21,6 @@ func explainSegment(a *analysis, e *end) *finding {
 	}
 	for _, to := range a.plugsOf(addr) {
 		if f := a.segmentFault(from, to, a.frameOf(e, addr)); f != nil {
-			if h.NetNS != from.ns && h.NetNS != from.host {
-				h = a.sentFrom(e, h) // a flooded copy came to somebody it was not meant for
-			}
 			return a.faultFinding(e, h, addr, f)
 		}
 	}
@@ -48,7 +45,7 @@ func (a *analysis) flooded(e *end) bool {
 		return false
 	}
 	return slices.ContainsFunc(e.pkt.Hops, func(h path.Hop) bool {
-		return h.Action == path.ActionDrop && h.Reason == "OTHERHOST"
+		return h.Action == path.ActionDrop && isOtherHost(&h)
 	})
 }
 
@@ -113,8 +110,7 @@ func (a *analysis) sentFrom(e *end, h *path.Hop) *path.Hop {
 	var found *path.Hop
 	for i := range e.pkt.Hops {
 		x := &e.pkt.Hops[i]
-		if onPath(x) && (x.Stage == path.StageOutput || x.Stage == path.StagePostrouting || isLookup(x) ||
-			x.Stage == path.StageQdisc && x.Bridge == "") {
+		if isRouted(x) {
 			found = x
 		}
 		if x == h {
@@ -122,6 +118,27 @@ func (a *analysis) sentFrom(e *end, h *path.Hop) *path.Hop {
 		}
 	}
 	return found
+}
+
+// sentInto returns the last observation in which a packet was routed before it came into a namespace, or
+// nil: it was made there, or never came.
+func sentInto(p *path.Packet, ns uint32) *path.Hop {
+	var found *path.Hop
+	for i := range p.Hops {
+		switch x := &p.Hops[i]; {
+		case onPath(x) && x.NetNS == ns:
+			return found
+		case isRouted(x):
+			found = x
+		}
+	}
+	return nil
+}
+
+// isRouted reports whether the hop is one of a packet that its sender or a router sends on.
+func isRouted(x *path.Hop) bool {
+	return onPath(x) && (x.Stage == path.StageOutput || x.Stage == path.StagePostrouting || isLookup(x) ||
+		x.Stage == path.StageQdisc && x.Bridge == "")
 }
 
 // sendingPlug returns the device by which the packet was sent on its last leg.

@@ -33,7 +33,7 @@ func (a *analysis) endOf(p *path.Packet, ph phase) end {
 	e := end{pkt: p, phase: ph}
 	for i := range p.Hops {
 		h := &p.Hops[i]
-		if !onPath(h) {
+		if !onPath(h) || isForOther(p, i) {
 			continue
 		}
 		switch {
@@ -52,6 +52,32 @@ func (a *analysis) endOf(p *path.Packet, ph phase) end {
 		}
 	}
 	return e
+}
+
+// isForOther reports whether the hop is a device's receipt of a frame that its namespace then discarded,
+// since it carries another MAC address: the packet did not come there.
+func isForOther(p *path.Packet, i int) bool {
+	h := &p.Hops[i]
+	if h.Stage != path.StageDevice || h.Action != path.ActionReceive {
+		return false
+	}
+	for j := i + 1; j < len(p.Hops); j++ {
+		d := &p.Hops[j]
+		if d.NetNS == h.NetNS && d.Device == h.Device {
+			return d.Action == path.ActionDrop && d.Noise && isOtherHost(d)
+		}
+	}
+	return false
+}
+
+// isOtherHost reports whether a frame was discarded for its MAC address. Kernels without drop reasons
+// (before 5.17) give the function only.
+func isOtherHost(h *path.Hop) bool {
+	switch h.Function {
+	case "ip_rcv_core", "ip6_rcv_core", "ipv6_rcv":
+		return h.Reason == "OTHERHOST" || h.Reason == ""
+	}
+	return h.Reason == "OTHERHOST"
 }
 
 // see takes in an observation on the packet's way.

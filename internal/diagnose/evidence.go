@@ -87,7 +87,7 @@ func (a *analysis) addNoise(add func(string, ...any)) {
 		}
 		for i := range p.Hops {
 			h := &p.Hops[i]
-			if h.Action == path.ActionDrop && h.Reason == "OTHERHOST" {
+			if h.Action == path.ActionDrop && h.Noise && isOtherHost(h) {
 				add("%s discarded a frame of the flow%s, since it carries another MAC address",
 					a.place(h), onDevice(h))
 			}

@@ -74,6 +74,12 @@ func (w *want) forLinks(a *analysis, e *end) {
 		w.owners(h.DstAddr.Addr())
 		w.owners(a.nextHop(e, h))
 	}
+	if s := a.sentFrom(e, h); s != nil && h == e.last { // the frame's MAC address is that of the next hop from there
+		w.owners(a.nextHop(e, s))
+		if s.DstAddr.IsValid() {
+			w.Routes = append(w.Routes, RouteQuery{NetNS: s.NetNS, Dst: s.DstAddr.Addr()})
+		}
+	}
 	w.linkSysctls(a, e)
 	w.tunnel(e, h)
 }

@@ -132,11 +132,8 @@ func (a *analysis) nextHop(e *end, h *path.Hop) netip.Addr {
 		}
 	}
 	if e.pkt != nil && h.Outer == nil {
-		for i := len(e.pkt.Hops) - 1; i >= 0; i-- {
-			r := &e.pkt.Hops[i]
-			if isLookup(r) && r.NetNS == h.NetNS && r.GatewayAddr.IsValid() {
-				return r.GatewayAddr
-			}
+		if gw := lookedUp(e.pkt, h.NetNS); gw.IsValid() {
+			return gw
 		}
 	}
 	for _, r := range a.space(h.NetNS).Routes {
@@ -144,7 +141,25 @@ func (a *analysis) nextHop(e *end, h *path.Hop) netip.Addr {
 			return r.Gateway
 		}
 	}
+	if h.Outer == nil {
+		for _, p := range a.packets(e.direction()) { // a repeated packet takes the route that the first one was given
+			if gw := lookedUp(p, h.NetNS); gw.IsValid() {
+				return gw
+			}
+		}
+	}
 	return dst
+}
+
+// lookedUp returns the gateway of the last route look-up of a packet in a namespace; invalid if none was
+// seen, or the route was on-link.
+func lookedUp(p *path.Packet, ns uint32) netip.Addr {
+	for i := len(p.Hops) - 1; i >= 0; i-- {
+		if r := &p.Hops[i]; isLookup(r) && r.NetNS == ns && r.GatewayAddr.IsValid() {
+			return r.GatewayAddr
+		}
+	}
+	return netip.Addr{}
 }
 
 // device is the name of a device; "" if unknown.

@@ -160,7 +160,7 @@ func TestFloodedCopy(t *testing.T) {
 	s.vweb.Up = false
 	s.f.Namespaces[nsCli].Neighbours[0] = Neighbour{Addr: ip("172.18.0.2"), State: "REACHABLE", MAC: s.web.MAC}
 	v := Explain(&f.p, s.f)
-	const want = "lost: the request from cli got no further than container cli, because vethW in host is down"
+	const want = "lost: the request from cli got no further than host, because vethW in host is down"
 	if v.Cause != path.CauseLinkDown || v.Summary != want {
 		t.Errorf("got %s: %s", v.Cause, v.Summary)
 	}

@@ -69,6 +69,11 @@ func (a *analysis) misdelivered(s served) *finding {
 		f.outcome = path.Misdelivered
 		return f
 	}
+	if f := a.translatedElsewhere(path.Request); f != nil {
+		f.outcome = path.Misdelivered
+		f.says += ", and " + a.spaceName(s.netns) + " took it"
+		return f
+	}
 	l := a.listenerAt(s.netns, a.p.Target)
 	if l == nil {
 		l = a.listenerAt(s.netns, a.p.Server)

@@ -79,8 +79,8 @@ type explainer func(*analysis, *end) *finding
 // does not run precedes all: whatever else is repaired, the flow cannot succeed.
 func explainers() []explainer {
 	return []explainer{
-		explainNotRunning, explainStale, explainOverlayOutside, explainMasquerade,
-		explainDuplicateAddress, explainWrongNeighbour, explainBypassedLink, explainSubnetOverlap,
+		explainNotRunning, explainStale, explainTranslatedElsewhere, explainOverlayOutside, explainMasquerade,
+		explainDuplicateAddress, explainWrongNeighbour, explainBypassedLink, explainLostSubnet, explainSubnetOverlap,
 		explainBridgeNetfilter, explainMartian,
 		explainConntrack,
 		explainRulesMissing, explainNATMissing,

@@ -19,9 +19,17 @@ func (a *analysis) translations() []path.Translation {
 	return list
 }
 
-// natRule finds the rule that made a translation; nil if it is not sure. Packets after the first are
-// translated as the first was, without asking a rule.
+// natRule finds the rule that made a translation; nil if it is not sure.
 func (a *analysis) natRule(t *path.Translation) *path.Rule {
+	if c := a.natCandidate(t); c != nil {
+		return pathRule(a.space(t.NetNS).Rules, c)
+	}
+	return nil
+}
+
+// natCandidate is natRule with the rule as it was read. Packets after the first are translated as the
+// first was, without asking a rule.
+func (a *analysis) natCandidate(t *path.Translation) *firewall.Candidate {
 	set := a.space(t.NetNS).Rules
 	if set == nil {
 		return nil
@@ -43,7 +51,7 @@ func (a *analysis) natRule(t *path.Translation) *path.Rule {
 		if len(list) != 1 || !list[0].Sure || !fitsResult(&list[0], t) {
 			return nil
 		}
-		return pathRule(set, &list[0])
+		return &list[0]
 	}
 	return nil
 }

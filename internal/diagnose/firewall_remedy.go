@@ -35,11 +35,11 @@ func (a *analysis) ruleRemedy(e *end, r *ruling, c *firewall.Candidate, cause pa
 	if c.IsPolicy() {
 		return []string{a.command(h, acceptRule(r, c))}
 	}
-	return []string{a.command(h, deleteRule(c, iptables(r, c)))}
+	return []string{a.command(h, deleteRule(c, iptables(r.space.Rules, c), "everything that this rule stopped passes then"))}
 }
 
 // iptables is the name of the tool that shows the candidate's table.
-func iptables(r *ruling, c *firewall.Candidate) string {
+func iptables(set *firewall.Ruleset, c *firewall.Candidate) string {
 	t := c.Chain.Table
 	tool := "iptables"
 	switch t.Family {
@@ -53,7 +53,7 @@ func iptables(r *ruling, c *firewall.Candidate) string {
 	if t.Backend == firewall.IptablesLegacy {
 		return tool + "-legacy"
 	}
-	for _, other := range r.space.Rules.Tables {
+	for _, other := range set.Tables {
 		if other.Backend == firewall.IptablesLegacy {
 			return tool + "-nft" // plain iptables may be either
 		}
@@ -62,8 +62,9 @@ func iptables(r *ruling, c *firewall.Candidate) string {
 }
 
 // deleteRule deletes a rule: by what it says, since its number may change any time, or by its handle.
-func deleteRule(c *firewall.Candidate, tool string) string {
-	effect := "  # everything that this rule stopped passes then"
+// effect is what comes of it besides.
+func deleteRule(c *firewall.Candidate, tool, effect string) string {
+	effect = "  # " + effect
 	t := c.Chain.Table
 	if t.Backend == firewall.NFTables {
 		if hasVerdictMap(c.Rule.Text) {
@@ -149,7 +150,7 @@ func acceptRule(r *ruling, c *firewall.Candidate) string {
 		}
 		return fmt.Sprintf("nft insert rule %s %s %s %s accept", t.Family, quote(t.Name), quote(c.Chain.Name), match) + effect
 	}
-	tool := iptables(r, c)
+	tool := iptables(r.space.Rules, c)
 	chain := c.Chain.Name
 	if chain == "FORWARD" && t.Chain("DOCKER-USER") != nil {
 		chain = "DOCKER-USER"

@@ -58,7 +58,7 @@ func (a *analysis) listChains(h *path.Hop, r *ruling) []string {
 		t := c.Chain.Table
 		cmd := fmt.Sprintf("nft -a list chain %s %s %s", t.Family, quote(t.Name), quote(c.Chain.Name))
 		if t.Backend != firewall.NFTables {
-			tool, list := iptables(r, c), "-vn --line-numbers"
+			tool, list := iptables(r.space.Rules, c), "-vn --line-numbers"
 			if t.Family == firewall.FamilyBridge {
 				list = "--Lc --Ln"
 			}

@@ -63,7 +63,7 @@ func acceptTooBig(r *ruling, c *firewall.Candidate) string {
 		}
 		return fmt.Sprintf("nft insert rule %s %s %s %s accept", t.Family, quote(t.Name), quote(c.Chain.Name), match) + effect
 	}
-	tool, chain, match := iptables(r, c), c.Chain.Name, "-p icmp --icmp-type fragmentation-needed"
+	tool, chain, match := iptables(r.space.Rules, c), c.Chain.Name, "-p icmp --icmp-type fragmentation-needed"
 	if v6 {
 		match = "-p ipv6-icmp --icmpv6-type packet-too-big"
 	}

@@ -232,7 +232,11 @@ func (a *analysis) hostRequest(ns uint32) *firewall.Packet {
 func (a *analysis) heldByEngine(f *finding, s served) {
 	list := a.dnatMissing(s.netns)
 	if a.space(s.netns).Expected != nil && len(list) == 0 {
-		return // the rules are there, something else kept the request from them
+		f.evidence = append(f.evidence, "Docker's DNAT rule for it is there: something kept the request from it, such "+
+			"as a rule in the raw table that turns tracking off")
+		f.remedy = []string{a.commandIn(s.netns, "", "iptables -t raw -S PREROUTING"),
+			a.commandIn(s.netns, "", "iptables -t nat -L DOCKER -vn --line-numbers")}
+		return
 	}
 	f.cause = path.CauseNATMissing
 	f.says = fmt.Sprintf("dockerd in %s only holds the published port %d and never answers on it,"+

@@ -64,6 +64,13 @@ func (w *want) forLinks(a *analysis, e *end) {
 		return
 	}
 	w.Tables = append(w.Tables, h.NetNS)
+	if e.pkt != nil && e.direction() == path.Request {
+		for i := range e.pkt.Hops {
+			if x := &e.pkt.Hops[i]; isRouted(x) && x.Stage != path.StageQdisc {
+				w.Tables = append(w.Tables, x.NetNS) // was it sent the right way?
+			}
+		}
+	}
 	w.Queues = append(w.Queues, h.NetNS)
 	for _, x := range []*path.Hop{e.drop, e.last} {
 		if x != nil && x.NetNS != 0 && (x.Ifindex != 0 || x.Device != "") {

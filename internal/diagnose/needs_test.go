@@ -105,7 +105,7 @@ func TestNeedsOfLinks(t *testing.T) {
 	want := LinkWant{
 		Way:     []uint32{nsCli, nsHost},
 		Devices: []DeviceQuery{{NetNS: nsHost, Ifindex: 4, Name: "vethC"}},
-		Queues:  []uint32{nsHost}, Tables: []uint32{nsHost},
+		Queues:  []uint32{nsHost}, Tables: []uint32{nsCli, nsHost},
 		Owners: []netip.Addr{ip("172.18.0.2")},
 	}
 	if !reflect.DeepEqual(got, want) {

@@ -56,6 +56,11 @@ func explainNeighbour(a *analysis, e *end) *finding {
 		f.evidence = append(f.evidence, fmt.Sprintf("the neighbour entry of %s in %s is %s",
 			hop, a.place(h), n.State))
 	}
+	if s, ns := a.lostGateway(hop); s != nil {
+		f.says += fmt.Sprintf(", the gateway of network %s, which %s in %s has lost", s.Network, s.Bridge, a.spaceName(ns))
+		f.remedy = []string{a.addAddress(ns, s, hop)}
+		return f
+	}
 	f.remedy = []string{a.command(h, "ip neigh show "+text(hop))}
 	if dev != "" && hop.Is4() {
 		f.remedy = append(f.remedy, a.command(h, fmt.Sprintf("arping -c 3 -I %s %s", dev, hop)))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/pathtrace/pathtrace/internal/shell"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
@@ -69,17 +70,8 @@ func (a *analysis) commandThere(ns uint32, n *Namespace, container, cmd string) 
 	return cmd
 }
 
-// quote quotes a word for the shell if it needs it.
-func quote(s string) string {
-	safe := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
-			strings.ContainsRune("/._-:@%+=,", r)
-	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !safe(r) }) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
+// quote is short because remedies are full of it.
+func quote(word string) string { return shell.Quote(word) }
 
 // targetContainer returns the container that h or the facts name as the target, or "".
 func (a *analysis) targetContainer() string { return a.f.Target.Container }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pathtrace/pathtrace/internal/shell"
 )
 
 // maxListed is how many names a sentence lists before it only counts the rest.
@@ -45,13 +47,8 @@ func enter(n *Namespace, command string) string {
 	return "nsenter --net=" + quote(n.Path) + " " + command
 }
 
-// quote makes a word safe for a shell.
-func quote(word string) string {
-	if word != "" && strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:@%+=,") == "" {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-}
+// quote is short because remedies are full of it.
+func quote(word string) string { return shell.Quote(word) }
 
 // docker is a command of the engine's client.
 func (h *Host) docker(format string, args ...any) string {

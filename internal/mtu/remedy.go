@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pathtrace/pathtrace/internal/shell"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
@@ -135,13 +136,5 @@ func isV6(addrPort string) bool {
 	return err == nil && a.Addr().Is6()
 }
 
-// quote quotes a word for the shell if it needs it.
-func quote(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-:@%+=,", r)
-	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
+// quote is short because remedies are full of it.
+func quote(word string) string { return shell.Quote(word) }

@@ -61,7 +61,7 @@ func writeFinding(out *printer, f path.Finding) {
 		finer(out, "because", plain, text)
 	}
 	for _, text := range f.Remedy {
-		finer(out, "do:", green, text)
+		out.remedy(text, finerLabel("do:"))
 	}
 	more := "docs/doctor.md#" + f.Check
 	if f.Cause != "" {
@@ -71,9 +71,11 @@ func writeFinding(out *printer, f path.Finding) {
 }
 
 // finer is labelled, one step further in.
-func finer(out *printer, label string, st style, text string) {
-	out.paragraph(text, st, span{"    " + pad(label, labelWidth) + "  ", dim})
+func finer(out *printer, name string, st style, text string) {
+	out.paragraph(text, st, finerLabel(name))
 }
+
+func finerLabel(name string) span { return span{"    " + pad(name, labelWidth) + "  ", dim} }
 
 func severityStyle(s path.Severity) style {
 	switch s {

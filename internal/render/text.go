@@ -133,7 +133,7 @@ func writeVerdict(out *printer, v path.Verdict) {
 		labelled(out, "because", plain, e)
 	}
 	for _, r := range v.Remedy {
-		labelled(out, "do:", green, r)
+		out.remedy(r, label("do:"))
 	}
 	for _, w := range v.Warnings {
 		labelled(out, "warning", yellow, string(w.Cause)+": "+w.Summary)
@@ -151,9 +151,12 @@ func verdictText(v path.Verdict) (word, text string) {
 }
 
 // labelled writes a paragraph behind a label.
-func labelled(out *printer, label string, st style, text string) {
-	out.paragraph(text, st, span{"  " + pad(label, labelWidth) + "  ", dim})
+func labelled(out *printer, name string, st style, text string) {
+	out.paragraph(text, st, label(name))
 }
+
+// label is the column in front of a paragraph.
+func label(name string) span { return span{"  " + pad(name, labelWidth) + "  ", dim} }
 
 // cutPrefixFold is strings.CutPrefix for a whole word in any case, hyphens being spaces.
 func cutPrefixFold(s, prefix string) (rest string, ok bool) {

@@ -18,7 +18,9 @@ func newDemo(s *streams) *cobra.Command {
 		Short: "Trace one delivered and one dropped connection in a network of its own",
 		Long: `demo builds a client, a router with DNAT and masquerade, a bridge and a web server in network
 namespaces of its own, traces one connection that is delivered and one that a firewall rule drops,
-and removes everything. It needs root, but no Docker.`,
+and removes everything. It needs root, but no Docker.
+
+Exit status: 0 both were traced, 1 cannot trace, 2 wrong usage.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return demo(cmd.Context(), s, f)

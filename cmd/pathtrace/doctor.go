@@ -23,8 +23,8 @@ type doctorFlags struct {
 
 const doctorLong = `doctor sends nothing: it reads the engine's state, network namespaces, devices, routes, neighbours,
 firewall rules, settings and listening sockets, and reports what is broken, what will break and what
-is exposed, worst first, each with what it rests on and the command that mends it. It also works when
-dockerd is dead, and without Docker.
+is exposed, worst first, each with what it rests on and the command that mends it. It also works
+when dockerd is dead, and without Docker.
 
 Exit status: 0 no errors found, 1 cannot read anything, 2 wrong usage, 3 errors found.`
 

@@ -12,7 +12,11 @@ func newHooks(s *streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hooks",
 		Short: "Which hooks this kernel offers, and what is not seen without the missing ones",
-		Args:  noArguments,
+		Long: `hooks loads and attaches every hook as a trace would, and lists what each sees, how this kernel lets
+it be attached, and what is not seen without it. It needs root.
+
+Exit status: 0 a trace is possible, 1 it is not, 2 wrong usage.`,
+		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			return hooks(s, f)
 		},

@@ -40,8 +40,8 @@ Two targets or more are laid beside the first, with a confidence interval for ea
 
 What measuring itself costs is measured at the start, shown, and taken out of every segment.
 
-Exit status: 0 measured, 1 cannot trace, 2 wrong usage, 3 a threshold was not met or a target did not
-answer, 4 no traffic seen.`
+Exit status: 0 measured, 1 cannot trace, 2 wrong usage, 3 a threshold was not met or a target did
+not answer, 4 no traffic seen.`
 
 const latencyExample = `  pathtrace latency --from client --to web:80
   pathtrace latency --from client --to web:80 --to overlay-web:80 --count 2000
@@ -62,7 +62,7 @@ func newLatency(s *streams) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return measure(cmd, s, f) },
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&f.to, "to", nil, "what to measure to, `NAME[:PORT]`; further ones are compared with the first")
+	flags.StringArrayVar(&f.to, "to", nil, "what to measure to, `NAME[:PORT]`;\nfurther ones are compared with the first")
 	flags.StringVar(&f.from, "from", "", "send requests from `NAME` and time exactly those")
 	flags.StringVar(&f.proto, "proto", "", "tcp, udp or icmp (default tcp); with --from only tcp")
 	flags.DurationVar(&f.timeout, "timeout", 2*time.Second, "how long a request waits for an answer")
@@ -71,7 +71,7 @@ func newLatency(s *streams) *cobra.Command {
 	flags.IntVar(&f.rate, "rate", 100, "requests per second to each target")
 	flags.BoolVarP(&f.ipv6, "ipv6", "6", false, "probe over IPv6 where the target has both")
 	flags.StringVar(&f.send, "send", "", "what a request consists of, `TEXT` with \\r, \\n and \\xFF\n(default an HTTP HEAD request)")
-	flags.StringArrayVar(&f.thresholds, "threshold", nil, "exit with 3 if the round trip is longer, such as `p99=2ms`; may be repeated")
+	flags.StringArrayVar(&f.thresholds, "threshold", nil, "exit with 3 if the round trip is longer, such as `p99=2ms`;\nmay be repeated")
 	flags.StringVar(&f.quantile, "quantile", "p50", "where targets are compared, such as p50 or p99")
 	flags.StringVar(&f.metrics, "metrics", "", "offer the histograms to Prometheus at `ADDRESS`, such as :9435")
 	flags.StringArrayVar(&f.dockerHosts, "docker-host", nil,

@@ -110,7 +110,8 @@ func TestUsageErrors(t *testing.T) {
 
 // TestHelp: it fits a terminal of 100 columns and names every flag and exit status.
 func TestHelp(t *testing.T) {
-	for _, args := range []string{"", "--help", "demo --help", "hooks --help", "record --help", "replay --help", "help"} {
+	for _, args := range []string{"", "--help", "demo --help", "doctor --help", "hooks --help", "latency --help", "mtu --help",
+		"record --help", "replay --help", "help"} {
 		status, stdout, stderr := inProcess(t, strings.Fields(args)...)
 		if status != 0 || stderr != "" || !strings.Contains(stdout, "Usage:") {
 			t.Errorf("%q: got status %d, %q on standard error, output\n%s", args, status, stderr, stdout)

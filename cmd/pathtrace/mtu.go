@@ -29,8 +29,8 @@ type mtuFlags struct {
 }
 
 const mtuLong = `mtu finds which packet sizes the path carries, in both directions: it reads what every link
-declares, proves it with packets of chosen sizes that may not be fragmented, follows each through the
-kernel, and says which link is the limit, where larger packets end, and whether the sender is told.
+declares, proves it with packets of chosen sizes that may not be fragmented, follows each through
+the kernel, and says which link is the limit, where larger packets end, and whether the sender is told.
 
 With tcp (the default) the probes repeat bytes that the other side has acknowledged already: its
 kernel answers, its application sees one connection without data. The probes do not use what the
@@ -65,7 +65,7 @@ func newMTU(s *streams) *cobra.Command {
 	flags.IntVar(&f.expect, "expect", 0, "exit with 3 if packets of so many `BYTES` do not pass")
 	flags.BoolVar(&f.watch, "watch", false, "watch live traffic, and send nothing")
 	flags.DurationVar(&f.duration, "duration", 0, "with --watch: for so long (default: until Ctrl-C)")
-	flags.DurationVar(&f.live, "live", time.Second, "watch live traffic so long before measuring; 0: not at all")
+	flags.DurationVar(&f.live, "live", time.Second, "watch live traffic so long before measuring; 0: do not")
 	flags.DurationVar(&f.timeout, "timeout", 2*time.Second, "how long the opening of the path may take")
 	flags.BoolVarP(&f.ipv6, "ipv6", "6", false, "IPv6 where the target has both")
 	flags.StringArrayVar(&f.dockerHosts, "docker-host", nil,

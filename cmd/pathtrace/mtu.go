@@ -30,7 +30,8 @@ type mtuFlags struct {
 
 const mtuLong = `mtu finds which packet sizes the path carries, in both directions: it reads what every link
 declares, proves it with packets of chosen sizes that may not be fragmented, follows each through
-the kernel, and says which link is the limit, where larger packets end, and whether the sender is told.
+the kernel, and says which link is the limit, where larger packets end, and whether the sender is
+told.
 
 With tcp (the default) the probes repeat bytes that the other side has acknowledged already: its
 kernel answers, its application sees one connection without data. The probes do not use what the

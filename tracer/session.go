@@ -3,7 +3,6 @@ package tracer
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -255,7 +254,15 @@ func (s *session) stats() Stats {
 	st := Stats{
 		Type: "stats", Packets: tracked.Packets, Events: tracked.Events, LostEvents: lost, Lost: lostBy,
 		Hooks: s.collector.points(), WallNS: time.Since(s.t.started).Nanoseconds(), CPUNS: cpuTime(),
-		Flows: s.flows, Skipped: slices.Collect(maps.Values(s.t.skippedNamespaces())),
+		Flows: s.flows,
+	}
+	for _, why := range s.t.skippedNamespaces() {
+		if why != "" {
+			st.Skipped = append(st.Skipped, why)
+		}
+	}
+	for _, l := range s.t.facts.Limits(s.t.limits) {
+		st.Skipped = append(st.Skipped, l.String())
 	}
 	for _, h := range s.t.set.Hooks() {
 		if h.Err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/docker"
 	"github.com/pathtrace/pathtrace/internal/kernel"
@@ -49,6 +50,7 @@ type Tracer struct {
 	given   []uint32 // inodes of Config.Namespaces
 
 	source target.Source
+	limits []kernel.Limit // what this process lacks
 
 	onEvent func(*wire.Event) // for tests, nil otherwise
 	rec     *recorder         // nil if the trace is not recorded
@@ -59,7 +61,7 @@ type Tracer struct {
 
 	mu      sync.Mutex
 	target  target.Target     // changes while traffic is watched
-	skipped map[uint32]string // namespaces that could not be attached, with why
+	skipped map[uint32]string // namespaces that could not be attached, with why; "" if limits say it
 }
 
 // New opens a trace: it finds the target and the source, loads the programs and attaches them.
@@ -121,6 +123,10 @@ func (t *Tracer) openKernel(ports <-chan []uint16) error {
 	cfg.Facts, cfg.VXLANPorts = t.facts, <-ports
 	err = t.set.Load(cfg)
 	t.facts.Settle()
+	if err != nil {
+		return err
+	}
+	t.limits, err = kernel.Lacks()
 	return err
 }
 
@@ -290,12 +296,16 @@ func (t *Tracer) attachNamespaces() error {
 // and counted: the rest of the path is still worth seeing.
 func (t *Tracer) attachNetNS(inode uint32) {
 	err := t.topo.InNamespace(inode, func() error { return t.set.AttachNetNS(inode) })
-	if err != nil {
-		name := t.labels.namespace(inode)
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.skipped[inode] = fmt.Sprintf("netfilter hooks of namespace %s: %v", name, err)
+	if err == nil {
+		return
 	}
+	why := ""
+	if len(t.limits) == 0 || !errors.Is(err, unix.EPERM) { // else one line says it for all
+		why = fmt.Sprintf("netfilter hooks of namespace %s: %v", t.labels.namespace(inode), err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.skipped[inode] = why
 }
 
 // currentTarget is the target as it was resolved last.

@@ -33,23 +33,32 @@ func hooks(s *streams, f outputFlags) (failure error) {
 	}
 	defer done(&failure)
 	out := f.open(s, false)
-	list, err := tracer.Hooks()
+	found, err := tracer.Survey()
 	if err != nil {
 		return f.verbosely(s, err)
 	}
-	rows := make([]render.HookRow, 0, len(list))
-	for _, h := range list {
+	rows := make([]render.HookRow, 0, len(found.Hooks))
+	for _, h := range found.Hooks {
 		row := render.HookRow{Name: h.Name, Sees: h.Sees, Kind: h.Kind, Unseen: h.Without, Status: "attached", Attached: true}
 		if h.Err != nil {
 			row.Kind, row.Attached, row.Status = "-", false, h.Err.Error()
 		}
 		rows = append(rows, row)
 	}
+	var limits []render.LimitRow
+	for _, l := range found.Limits {
+		limits = append(limits, render.LimitRow{Name: l.Name, Unseen: l.Without})
+	}
 	if f.output == "text" {
-		return render.Hooks(f.options(s.out), rows)
+		return render.Hooks(f.options(s.out), rows, limits...)
 	}
 	for _, row := range rows {
 		if err := out.json.Hook(row); err != nil {
+			return err
+		}
+	}
+	for _, l := range limits {
+		if err := out.json.Limit(l); err != nil {
 			return err
 		}
 	}

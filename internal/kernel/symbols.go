@@ -41,6 +41,16 @@ func (f *Facts) HasSymbol(name string) bool {
 	return f.symbols.has(name)
 }
 
+// hidesAddresses reports whether this process sees no function's address, only names (kernel.kptr_restrict;
+// kallsyms_show_value, kernel/kallsyms.c).
+func (f *Facts) hidesAddresses() bool {
+	f.WarmSymbols()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := len(f.symbols.symbols)
+	return n == 0 || f.symbols.symbols[n-1].addr == 0 // they are sorted
+}
+
 // WarmSymbols reads the symbol table, so that the first Symbol does not pay for it.
 func (f *Facts) WarmSymbols() { f.Symbol(0) }
 

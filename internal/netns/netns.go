@@ -58,14 +58,25 @@ func New() (*os.File, error) {
 }
 
 // Do runs fn on a locked thread inside ns and returns its error. Sockets that fn opens stay in ns;
-// goroutines that it starts are outside of it.
+// goroutines that it starts are outside of it. It needs CAP_SYS_ADMIN, unless the caller is there already.
 func Do(ns *os.File, fn func() error) error {
 	return locked(func() error {
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil && !isCurrent(ns) {
 			return fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
 		}
 		return fn()
 	})
+}
+
+// isCurrent reports whether the calling thread is in ns: without CAP_SYS_ADMIN nobody may enter a
+// namespace, not even the one that he is in.
+func isCurrent(ns *os.File) bool {
+	id, err := Identify(ns)
+	if err != nil {
+		return false
+	}
+	here, err := IdentifyPath(self)
+	return err == nil && id == here
 }
 
 // Current opens the namespace of the calling thread.
@@ -105,7 +116,7 @@ func locked(fn func() error) error {
 		}
 		defer home.Close()
 		defer func() {
-			if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+			if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil || isCurrent(home) {
 				runtime.UnlockOSThread()
 			}
 		}()

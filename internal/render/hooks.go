@@ -22,11 +22,19 @@ type HookRow struct {
 	Unseen string `json:"unseen"`
 }
 
+// LimitRow is something that is missing beside hooks, such as a capability.
+type LimitRow struct {
+	Type   string `json:"type"` // always "limit"
+	Name   string `json:"name"`
+	Unseen string `json:"unseen"`
+}
+
 // maxHookColumn is how wide the columns of names and kinds may get.
 const maxHookColumn = 24
 
-// Hooks writes the table of hooks as text, with what is not seen without each.
-func Hooks(o Options, rows []HookRow) error {
+// Hooks writes the table of hooks as text, with what is not seen without each, and then what else is
+// missing.
+func Hooks(o Options, rows []HookRow, limits ...LimitRow) error {
 	out := newPrinter(o)
 	name, kind, attached := columns("hook"), columns("kind"), 0
 	for _, r := range rows {
@@ -42,6 +50,9 @@ func Hooks(o Options, rows []HookRow) error {
 	}
 	out.line()
 	out.line(span{strconv.Itoa(attached) + " of " + count(len(rows), "hook") + " attached", bold})
+	for _, l := range limits {
+		out.paragraph("no "+l.Name+": not seen are "+l.Unseen, yellow)
+	}
 	return out.flush()
 }
 

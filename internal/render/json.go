@@ -122,6 +122,12 @@ func (j *JSON) Hook(r HookRow) error {
 	return j.write(r.Type, r)
 }
 
+// Limit writes what is missing beside hooks. Type is filled in.
+func (j *JSON) Limit(l LimitRow) error {
+	l.Type = "limit"
+	return j.write(l.Type, l)
+}
+
 // write encodes v as one line.
 func (j *JSON) write(kind string, v any) error {
 	var buf bytes.Buffer

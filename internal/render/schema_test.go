@@ -75,7 +75,8 @@ func TestSchemaMatchesTypes(t *testing.T) {
 	for name, typ := range map[string]reflect.Type{
 		"meta": reflect.TypeFor[path.Meta](), "hop": reflect.TypeFor[path.Hop](),
 		"verdict": reflect.TypeFor[path.Verdict](), "stats": reflect.TypeFor[path.Stats](),
-		"hook": reflect.TypeFor[HookRow](), "outer": reflect.TypeFor[path.Outer](),
+		"hook": reflect.TypeFor[HookRow](), "limit": reflect.TypeFor[LimitRow](),
+		"outer":     reflect.TypeFor[path.Outer](),
 		"host_view": reflect.TypeFor[path.HostView](),
 		"where":     reflect.TypeFor[path.Where](), "rule": reflect.TypeFor[path.Rule](),
 		"latency": reflect.TypeFor[path.Latency](), "translation": reflect.TypeFor[path.Translation](),

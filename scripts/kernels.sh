@@ -27,6 +27,7 @@ lockdown lockdown 6.12
 # Those that are done only when they are called by name.
 asked='
 bench  bench  6.12
+limits limits 6.1
 '
 tests=${KERNELS_TESTS:-'^(TestKernels|TestVXLAN|TestTooBig|TestPackets.*|TestIPVS|TestDatagrams)$'}
 limit=${KERNELS_LIMIT:-1200} # seconds a machine may take
@@ -86,6 +87,14 @@ job_bench() {
 # Locks a kernel down, which no test of this machine may do.
 job_lockdown() {
 	boot "$1" "$log" "$(tracer_tests '^TestLockdown$' MACHINE=lockdown)" MORE=1
+}
+
+# Runs pathtrace with a few capabilities only.
+job_limits() {
+	mkdir -p "$work/limits"
+	CGO_ENABLED=0 go test -c -trimpath -ldflags '-s -w' -o "$work/limits/pathtrace.test" ./cmd/pathtrace
+	boot "$1" "$log" "cd /out && PATIENCE=${PATIENCE:-10} ./pathtrace.test -test.v -test.run '^TestLimits$'" MORE=1 \
+		-virtfs "local,path=$work/limits,mount_tag=out,security_model=none,id=o"
 }
 
 # Runs two machines with different kernels that are joined by a network device, and judges what they recorded.

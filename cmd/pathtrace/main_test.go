@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,9 +19,12 @@ import (
 	"github.com/pathtrace/pathtrace/internal/render"
 )
 
-// asCommand makes the test binary be pathtrace; its value is "run", or "drop" to lose all
-// capabilities first.
-const asCommand = "PATHTRACE_TEST_AS_COMMAND"
+// asCommand makes the test binary be pathtrace; its value is "run", or "drop" to lose all capabilities
+// first, but for those in keepCapabilities.
+const (
+	asCommand        = "PATHTRACE_TEST_AS_COMMAND"
+	keepCapabilities = "PATHTRACE_TEST_KEEP" // numbers, separated by spaces
+)
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(asCommand) {
@@ -37,7 +41,11 @@ func TestMain(m *testing.M) {
 // leave.
 func execWithoutCapabilities() error {
 	runtime.LockOSThread()
+	keep := strings.Fields(os.Getenv(keepCapabilities))
 	for c := range uintptr(unix.CAP_LAST_CAP + 1) {
+		if slices.Contains(keep, fmt.Sprint(c)) {
+			continue
+		}
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
 			return fmt.Errorf("drop capability %d: %w", c, err)
 		}

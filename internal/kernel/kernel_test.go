@@ -4,9 +4,12 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestParseSymbols(t *testing.T) {
@@ -62,6 +65,32 @@ func TestMissingNamesCapabilities(t *testing.T) {
 	}
 	if !errors.Is(ErrNoBTF, errors.ErrUnsupported) || errors.Is(ErrNoBTF, fs.ErrPermission) {
 		t.Error("ErrNoBTF is not just an errors.ErrUnsupported")
+	}
+}
+
+// TestLimits: what can be done without is no error but a line, and CAP_SYS_ADMIN stands for what was split
+// from it.
+func TestLimits(t *testing.T) {
+	const trace = 1<<unix.CAP_BPF | 1<<unix.CAP_PERFMON
+	for _, tt := range []struct {
+		name    string
+		held    uint64
+		refused bool
+		limits  []string
+	}{
+		{"all", ^uint64(0), false, nil},
+		{"enough", trace, false, []string{"CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE"}},
+		{"rules, too", trace | 1<<unix.CAP_NET_ADMIN, false, []string{"CAP_SYS_ADMIN", "CAP_SYS_PTRACE"}},
+		{"the old way", 1<<unix.CAP_SYS_ADMIN | 1<<unix.CAP_NET_ADMIN, false, []string{"CAP_SYS_PTRACE"}},
+		{"no PERFMON", 1<<unix.CAP_BPF | 1<<unix.CAP_NET_ADMIN, true, []string{"CAP_SYS_ADMIN", "CAP_SYS_PTRACE"}},
+	} {
+		var got []string
+		for _, l := range limits(tt.held) {
+			got = append(got, l.Name)
+		}
+		if err := missing(tt.held); (err != nil) != tt.refused || !slices.Equal(got, tt.limits) {
+			t.Errorf("%s: got %v and %q, want refused %v and %q", tt.name, err, got, tt.refused, tt.limits)
+		}
 	}
 }
 

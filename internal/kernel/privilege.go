@@ -22,7 +22,7 @@ func needed() []capability {
 		{unix.CAP_BPF, "CAP_BPF", "load BPF programs", ""},
 		{unix.CAP_PERFMON, "CAP_PERFMON", "attach to tracepoints and read kernel memory", ""},
 		{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", "read firewall rules and attach to netfilter hooks",
-			"firewall rules; netfilter hooks neither, where functions cannot be probed"},
+			"firewall rules; where functions cannot be probed, netfilter hooks and what they translate"},
 		{unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "enter network namespaces",
 			"rules, routes and sockets of other network namespaces; no probe starts there"},
 		{unix.CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "see the namespaces of other processes",

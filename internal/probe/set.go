@@ -76,7 +76,8 @@ func Load(cfg Config) (*Set, error) {
 // creates the maps and reads the objects. Config.Facts is not used. Load follows.
 func Prepare(cfg Config) (*Set, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("lift the limit on locked memory: %w", err)
+		return nil, fmt.Errorf("lift the limit on locked memory, which this kernel counts BPF memory against "+
+			"(CAP_SYS_RESOURCE is missing, or ulimit -l unlimited): %w", err)
 	}
 	s := &Set{
 		maps:     map[string]*ebpf.Map{},

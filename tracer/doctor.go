@@ -62,29 +62,53 @@ func Doctor(ctx context.Context, cfg DoctorConfig) (*Examination, error) {
 	if err != nil {
 		return nil, err
 	}
-	hosts, err := d.hosts(ctx)
+	e, err := d.examine(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out := &Examination{
-		Meta: Meta{
-			Type: "meta", Schema: path.Schema, Version: cfg.Version, Kernel: kernel.Release(),
-			Target: cfg.Target, Started: started.Format(time.RFC3339Nano), Hooks: []string{},
-		},
-		Findings:   doctor.Examine(hosts, scope),
-		Namespaces: len(d.read),
+	out := e.result(scope)
+	out.Meta = Meta{
+		Type: "meta", Schema: path.Schema, Version: cfg.Version, Kernel: kernel.Release(),
+		Target: cfg.Target, Started: started.Format(time.RFC3339Nano), Hooks: []string{},
 	}
-	for _, h := range hosts {
+	out.Stats.WallNS, out.Stats.CPUNS = time.Since(started).Nanoseconds(), cpuTime()
+	return out, nil
+}
+
+// examined is what was read of the hosts.
+type examined struct {
+	hosts      []*doctor.Host
+	namespaces map[uint32]*doctor.Namespace
+	skipped    []string
+	took       time.Duration
+}
+
+// examine reads the hosts.
+func (d *examiner) examine(ctx context.Context) (*examined, error) {
+	began := time.Now()
+	hosts, err := d.hosts(ctx)
+	return &examined{hosts, d.read, d.skipped, time.Since(began)}, err
+}
+
+// result is what follows from what was read; only what concerns the scope, nil for everything.
+func (e *examined) result(scope *doctor.Scope) *Examination {
+	out := &Examination{Findings: doctor.Examine(e.hosts, scope), Namespaces: len(e.namespaces)}
+	for _, h := range e.hosts {
 		out.Containers, out.Networks = out.Containers+len(h.Containers), out.Networks+len(h.Networks)
 	}
-	out.Stats = Stats{
-		Type: "stats", Hooks: map[string]uint64{}, WallNS: time.Since(started).Nanoseconds(), CPUNS: cpuTime(),
-		Skipped: d.skipped, Findings: map[path.Severity]int{},
+	out.count(e.skipped, e.took)
+	return out
+}
+
+// count fills in the numbers.
+func (x *Examination) count(skipped []string, took time.Duration) {
+	x.Stats = Stats{
+		Type: "stats", Hooks: map[string]uint64{}, WallNS: took.Nanoseconds(), Skipped: skipped,
+		Findings: map[path.Severity]int{},
 	}
-	for _, f := range out.Findings {
-		out.Stats.Findings[f.Severity]++
+	for _, f := range x.Findings {
+		x.Stats.Findings[f.Severity]++
 	}
-	return out, nil
 }
 
 // examiner reads the facts.
@@ -100,8 +124,8 @@ type examiner struct {
 }
 
 func (d *examiner) open(ctx context.Context) error {
-	var err error
-	if d.lacking, err = kernel.Lacking("CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SYS_PTRACE"); err != nil {
+	err := d.findLacking()
+	if err != nil {
 		return err
 	}
 	if d.topo, err = topo.New(topo.Options{Log: d.cfg.Log}); err != nil {
@@ -120,6 +144,14 @@ func (d *examiner) open(ctx context.Context) error {
 		return ctx.Err()
 	}
 	d.labels = newLabels(d.topo, d.engines, nil)
+	return nil
+}
+
+// findLacking finds out which privileges are missing, and what is not read for it.
+func (d *examiner) findLacking() (err error) {
+	if d.lacking, err = kernel.Lacking("CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SYS_PTRACE"); err != nil {
+		return err
+	}
 	for name, why := range map[string]string{
 		"CAP_SYS_ADMIN":  "the inside of network namespaces was not read",
 		"CAP_NET_ADMIN":  "firewall rules were not read",

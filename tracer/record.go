@@ -22,6 +22,8 @@ type RecordConfig struct {
 	PartSize int64
 	// Limit ends the recording, not the trace, at so many bytes in all; 0 means never.
 	Limit int64
+	// Examine puts into the recording what Doctor reads of the host when the trace begins, see ReplayDoctor.
+	Examine bool
 	// Redact, if not nil, is the key with which addresses and names are replaced, see the function Redact.
 	Redact []byte
 }
@@ -69,6 +71,7 @@ type recorder struct {
 	clock    uint64
 	result   Recorded
 	finished bool
+	exam     examination
 	sights   sights
 	named    chan struct{} // closed when nameSights has ended
 }
@@ -90,6 +93,7 @@ const (
 	typeRuleset   = "ruleset"    // rulesetRecord, in place of rules where they were redacted
 	typeFlow      = "flow"       // flowRecord
 	typeNoTraffic = "no-traffic" // noTrafficRecord
+	typeDoctor    = "doctor"     // doctorRecord
 	typeFlush     = "flush"      // the tracker was told that no event follows
 	typePeek      = "peek"       // the tracker was asked for what it has
 	typeNote      = "note"       // a sentence for people
@@ -257,6 +261,7 @@ func (r *recorder) nextPart() {
 	for _, t := range r.rules.all() {
 		r.put(typeRules, t.rulesRecord, t.tape)
 	}
+	r.repeatExamination()
 }
 
 // closePart closes the part's file. mu is held.

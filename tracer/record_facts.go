@@ -223,12 +223,7 @@ func (t *ruleTapes) all() []rulesTape {
 func (r *recorder) readRules(inode uint32, reading *ruleReading, t *tape.Tape) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.rules.last++
-	reading.number = r.rules.last
-	rec := rulesTape{
-		rulesRecord{r.rules.last, inode, reading.began, reading.ended, reading.rules.Read}, t.Append(nil),
-	}
-	r.put(typeRules, rec.rulesRecord, rec.tape)
+	rec := r.numbered(inode, reading, t)
 	if r.cfg.PartSize == 0 {
 		return
 	}
@@ -237,4 +232,15 @@ func (r *recorder) readRules(inode uint32, reading *ruleReading, t *tape.Tape) {
 		list = slices.Delete(list, 1, 2)
 	}
 	r.rules.kept[inode] = list
+}
+
+// numbered records a reading with the next number. mu is held.
+func (r *recorder) numbered(inode uint32, reading *ruleReading, t *tape.Tape) rulesTape {
+	r.rules.last++
+	reading.number = r.rules.last
+	rec := rulesTape{
+		rulesRecord{r.rules.last, inode, reading.began, reading.ended, reading.rules.Read}, t.Append(nil),
+	}
+	r.put(typeRules, rec.rulesRecord, rec.tape)
+	return rec
 }

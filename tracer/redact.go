@@ -120,6 +120,8 @@ func (r *redactor) passRecord(rec *recording.Record) error {
 		return nil
 	case recording.TypeDevice:
 		return r.passDevice(rec)
+	case typeDoctor:
+		return r.passDoctor(rec)
 	}
 	value, err := r.redacted(rec)
 	if err != nil {
@@ -216,6 +218,40 @@ func (r *redactor) passFlow(rec *recording.Record) error {
 	}
 	fields["judged"] = answers
 	return r.w.Record(rec.Type, fields, nil)
+}
+
+// passDoctor copies what was found of the host, in place of what was read of it.
+func (r *redactor) passDoctor(rec *recording.Record) error {
+	var d doctorRecord
+	if err := rec.Decode(&d); err != nil {
+		return err
+	}
+	x, err := d.result(&r.rules)
+	if err != nil {
+		return err
+	}
+	// The names that the findings may have in them are those of the facts.
+	if _, err := r.m.JSON(rec.JSON); err != nil {
+		return err
+	}
+	for _, s := range d.Spaces {
+		if s.Rules == nil {
+			continue
+		}
+		if _, err := redactJSON(r.m, describeRules(rulesRecord{}, s.Rules)); err != nil {
+			return err
+		}
+		if log := r.logs[s.Reading]; log != nil {
+			log.take() // of what no flow asked
+		}
+	}
+	value, err := redactJSON(r.m, doctorRecord{
+		Found: &foundRecord{x.Findings, x.Containers, x.Networks, x.Namespaces}, Skipped: d.Skipped, Took: d.Took,
+	})
+	if err != nil {
+		return err
+	}
+	return r.w.Record(rec.Type, value, nil)
 }
 
 // passRules writes a reading of rules, once, and takes what its rules were asked.

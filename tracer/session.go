@@ -35,8 +35,9 @@ type session struct {
 
 	ruleTrace *ruleTrace // --trace-rules, nil without
 
-	rec    *recorder // nil if the trace is not recorded
-	naming naming
+	rec         *recorder // nil if the trace is not recorded
+	naming      naming
+	examination sync.WaitGroup // of the host, for the recording
 
 	probe   *diagnose.Probe // the probe's end, nil without one
 	dialed  target.Dialed
@@ -146,6 +147,7 @@ func (s *session) start() {
 		s.readBaseline()
 	}
 	go s.collector.run()
+	s.examine()
 	go func() {
 		s.t.facts.WarmSymbols() // takes a processor for a while, so not before
 		s.t.cfg.OnRest()
@@ -237,6 +239,7 @@ func explainNoTraffic(facts *diagnose.Facts, why *target.DialError) Verdict {
 func (s *session) close() (Result, error) {
 	s.collector.finish()
 	s.rules.wait()
+	s.examination.Wait()
 	if err := s.ruleTrace.close(); err != nil {
 		s.t.cfg.OnNote(fmt.Sprintf("rules were not traced to the end: %v", err))
 	}

@@ -59,6 +59,11 @@ func examine(cmd *cobra.Command, s *streams, f doctorFlags) (failure error) {
 	if err != nil {
 		return err
 	}
+	return f.report(s, e)
+}
+
+// report writes the findings; its error is also the exit status.
+func (f *doctorFlags) report(s *streams, e *tracer.Examination) error {
 	if err := f.write(s, e); err != nil {
 		return fmt.Errorf("write output: %w", err)
 	}

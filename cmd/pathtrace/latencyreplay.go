@@ -16,6 +16,7 @@ import (
 // replayFlags are the flags of replay.
 type replayFlags struct {
 	outputFlags
+	doctor   bool
 	latency  bool
 	against  []string
 	quantile string

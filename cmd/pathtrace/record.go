@@ -95,7 +95,7 @@ func (f *recordFlags) recording(stdout io.Writer) (*tracer.RecordConfig, error) 
 	case f.file == "-" && rotate > 0:
 		return nil, usageError{errors.New("--rotate makes files: it does not go with -w -")}
 	}
-	cfg := &tracer.RecordConfig{PartSize: rotate, Limit: limit}
+	cfg := &tracer.RecordConfig{PartSize: rotate, Limit: limit, Examine: true}
 	if f.redact || f.key != "" {
 		cfg.Redact = redactKey(f.key)
 	}

@@ -25,11 +25,15 @@ input, as in ssh HOST pathtrace record -w - --to web:80 | pathtrace replay -
 The recordings of several hosts that saw the same traffic are given together, too: each flow is then
 shown over all of them.
 
+With --doctor, the host is examined as pathtrace doctor does, by what was read of it when the
+recording began.
+
 With --latency, the time that each part of the way took is shown, as pathtrace latency does, of what
 was recorded with --all-packets; --against lays another recording beside it, as before and after a
 change.
 
-Exit status: 0 delivered, 1 cannot replay, 2 wrong usage, 3 not delivered, 4 no traffic seen.`
+Exit status: 0 delivered, 1 cannot replay, 2 wrong usage, 3 not delivered, 4 no traffic seen; with
+another analysis, that of its command.`
 
 func newReplay(s *streams) *cobra.Command {
 	var f replayFlags
@@ -46,17 +50,30 @@ func newReplay(s *streams) *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if f.timed() {
-				return replayLatency(cmd, s, f, args)
-			}
-			return replay(cmd, s, f, args)
+			return replayAs(cmd, s, f, args)
 		},
 	}
 	f.register(cmd.Flags())
+	cmd.Flags().BoolVar(&f.doctor, "doctor", false, "show what pathtrace doctor said of the host when the recording began")
 	f.registerLatency(cmd.Flags())
 	cmd.Flags().StringVar(&f.redact, "redact", "", "write a copy to `FILE` in which addresses and names are replaced")
 	cmd.Flags().StringVar(&f.key, "redact-key", "", "redact so that recordings with the same `SECRET` fit together")
 	return cmd
+}
+
+// replayAs shows a recording as the command does that the flags name.
+func replayAs(cmd *cobra.Command, s *streams, f replayFlags, names []string) error {
+	switch {
+	case f.doctor && f.timed():
+		return usageError{errors.New("--doctor and --latency show different things: give one of them")}
+	case (f.doctor || f.timed()) && (f.redact != "" || f.key != ""):
+		return usageError{errors.New("--redact makes a copy: make it first, and show the copy then")}
+	case f.doctor:
+		return replayDoctor(cmd, s, f, names)
+	case f.timed():
+		return replayLatency(cmd, s, f, names)
+	}
+	return replay(cmd, s, f, names)
 }
 
 // redactFlags say where a redacted copy goes.
@@ -254,7 +271,7 @@ func wholeRuns(files []recordingFile) error {
 func oneRun(files []recordingFile) error {
 	for i := 1; i < len(files); i++ {
 		if a, b := files[i-1], files[i]; a.Run != b.Run {
-			return fmt.Errorf("%s and %s are of different recordings: the times of each are shown by themselves", a.name, b.name)
+			return fmt.Errorf("%s and %s are of different recordings: give those of one", a.name, b.name)
 		}
 	}
 	return nil

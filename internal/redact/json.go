@@ -127,7 +127,7 @@ func classOf(around, key string) string {
 		return classLabel
 	case "target", "source", "label", "src_name", "dst_name":
 		return classLabel
-	case "text", "rule":
+	case "text", "rule", "summary", "evidence", "remedy", "skipped", "notes", "open_rule", "rule_evidence":
 		return classRule
 	case "comment":
 		return classComment
@@ -135,7 +135,7 @@ func classOf(around, key string) string {
 		return classChain
 	case "cause", "outcome", "proto", "type", "kind", "state", "stage", "action", "decided", "family", "backend",
 		"hook", "purpose", "mode", "mode4", "mode6", "version", "kernel", "hooks", "started", "read", "boot_id", "run", "tcp_flags", "reason",
-		"function", "errno", "mac_kind", "owner", "process", "missinghooks", "verdicts", "policy":
+		"severity", "check", "driver", "clamp", "direction", "discovery", "device_kind", "function", "errno", "mac_kind", "owner", "process", "missinghooks", "verdicts", "policy":
 		return classKept
 	case "name":
 		return nameClass(around)

@@ -31,6 +31,8 @@ type MTUResult struct {
 	// Path is the flow of the probes with all their packets; nil if nothing of it was seen.
 	Path  *path.Path
 	Stats Stats
+	// Recorded is what was recorded, nil without Config.Record.
+	Recorded *Recorded
 }
 
 // measurement is one run of MeasureMTU.
@@ -46,6 +48,7 @@ type measurement struct {
 	openRule, ruleEvidence map[path.Direction][]string
 	routes                 map[path.Direction]string // of the senders
 	detours                map[path.Direction]string // round the routes that are the limit
+	judged                 Verdict
 
 	mu   sync.Mutex // guards flow
 	flow *Flow      // as it was decided at the end
@@ -130,10 +133,11 @@ func (m *measurement) run(ctx context.Context) (MTUResult, error) {
 	opening.Close() // its last packets belong to the flow
 	time.Sleep(settle)
 	s.collector.finish()
+	m.conclude(directions)
 	out, err := m.result()
 	out.Directions = directions
 	if err == nil {
-		out.Verdict = mtu.Conclude(m.facts(directions, out.Path))
+		out.Verdict = m.judged
 	}
 	return out, err
 }
@@ -176,10 +180,23 @@ func (m *measurement) failed(why *target.DialError) (MTUResult, error) {
 	return m.result()
 }
 
+// conclude judges what was measured, and records on what.
+func (m *measurement) conclude(directions []path.MTU) {
+	m.mu.Lock()
+	var p *path.Path
+	if m.flow != nil {
+		p = m.flow.Path
+	}
+	m.mu.Unlock()
+	f := m.facts(directions, p)
+	m.s.rec.measured(f)
+	m.judged = mtu.Conclude(f)
+}
+
 // result closes the session and returns the flow.
 func (m *measurement) result() (MTUResult, error) {
 	r, err := m.s.close()
-	out := MTUResult{Stats: r.Stats}
+	out := MTUResult{Stats: r.Stats, Recorded: r.Recorded}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.flow != nil {
@@ -213,6 +230,7 @@ func (m *measurement) noteHop(_ *path.Path, _ *path.Packet, h *path.Hop) {
 func (m *measurement) peek(ctx context.Context) *path.Path {
 	answer := make(chan *path.Path, 1)
 	ask := func(t *flow.Tracker) {
+		m.s.rec.mark(typePeek)
 		for _, p := range t.Peek() {
 			if p.Client == m.s.local || p.Client.Addr() == m.s.local.Addr() && p.Proto == path.ICMP {
 				answer <- p

@@ -94,6 +94,7 @@ const (
 	typeFlow      = "flow"       // flowRecord
 	typeNoTraffic = "no-traffic" // noTrafficRecord
 	typeDoctor    = "doctor"     // doctorRecord
+	typeMTU       = "mtu"        // mtuRecord
 	typeFlush     = "flush"      // the tracker was told that no event follows
 	typePeek      = "peek"       // the tracker was asked for what it has
 	typeNote      = "note"       // a sentence for people
@@ -104,6 +105,7 @@ const (
 // sessionRecord is how the tracker was set up.
 type sessionRecord struct {
 	Probe bool          `json:"probe"`
+	Sized bool          `json:"sized,omitempty"` // MeasureMTU's, of which all packets are kept
 	Idle  time.Duration `json:"idle_ns"`
 	Proto path.Proto    `json:"proto"`
 	// Epoch is Meta.Epoch.

@@ -220,6 +220,9 @@ func FuzzReplay(f *testing.F) {
 	}
 	f.Add(script.Bytes())
 	f.Add([]byte("Rsession {}\nRrules {\"number\":1}\nRflow {\"facts\":{\"base\":-1}}\nRvalue {\"id\":0,\"value\":[]}\n"))
+	f.Add([]byte("Rdoctor {\"hosts\":[{\"netns\":1,\"Containers\":[{}],\"inodes\":[2]}],\"spaces\":[{\"Inode\":1,\"reading\":3},{\"Inode\":2}]}\n"))
+	f.Add([]byte("Rdoctor {\"found\":{\"findings\":[{\"check\":\"x\"}]}}\nRdoctor {\"hosts\":[{\"Containers\":[null],\"inodes\":[0]}]}\n"))
+	f.Add([]byte("Rsession {\"sized\":true}\nRmtu {\"directions\":[{\"end\":{},\"links\":[{}]}],\"spaces\":{\"1\":{}}}\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var out bytes.Buffer
 		w, err := recording.NewWriter(&out, recording.NewHeader("fuzz"))
@@ -243,6 +246,12 @@ func FuzzReplay(f *testing.F) {
 		labtest.Must(t, w.Close())
 		var wrong *RecordingError
 		if _, err := Replay(t.Context(), ReplayConfig{}, Input{"x", bytes.NewReader(out.Bytes())}); err != nil && !errors.As(err, &wrong) {
+			t.Error(err)
+		}
+		if _, err := ReplayDoctor(t.Context(), Input{"x", bytes.NewReader(out.Bytes())}); !errors.As(err, &wrong) && err != nil {
+			t.Error(err)
+		}
+		if _, err := ReplayMTU(t.Context(), ReplayConfig{}, 0, Input{"x", bytes.NewReader(out.Bytes())}); !errors.As(err, &wrong) && err != nil {
 			t.Error(err)
 		}
 		if err := Redact(t.Context(), []byte("k"), Input{"x", bytes.NewReader(out.Bytes())}, io.Discard); err != nil && !errors.As(err, &wrong) {

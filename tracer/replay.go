@@ -133,7 +133,8 @@ type replay struct {
 	rules    ruleShelf
 	naming   bookNaming
 
-	stats    *Stats // nil without the record at the end
+	measured *mtuRecord // nil without a measurement of packet sizes
+	stats    *Stats     // nil without the record at the end
 	lost     map[string]uint64
 	events   uint64
 	hooks    map[string]uint64
@@ -268,6 +269,9 @@ func (r *replay) record(rec *recording.Record, first bool) error {
 		return r.decideFlow(rec)
 	case typeNoTraffic:
 		return r.decideNothing(rec)
+	case typeMTU:
+		r.measured = &mtuRecord{}
+		return rec.Decode(r.measured)
 	case typeNote:
 		var text string
 		if err := rec.Decode(&text); err != nil {

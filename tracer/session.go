@@ -93,15 +93,17 @@ func (s *session) flowConfig() flow.Config {
 		cfg.OnHop = s.noteDrop
 	}
 	if m := s.t.measurement; m != nil {
-		cfg.MaxPackets, cfg.MaxData = maxSized, maxSized
 		cfg.OnHop = m.noteHop
 	}
 	return cfg
 }
 
-// times sets when flows are decided.
+// times sets when flows are decided, and how much is kept of them.
 func (r sessionRecord) times(cfg *flow.Config) {
 	cfg.Idle = r.Idle
+	if r.Sized {
+		cfg.MaxPackets, cfg.MaxData = maxSized, maxSized
+	}
 	if r.Probe {
 		const never = time.Duration(math.MaxInt64)
 		cfg.Idle, cfg.DatagramIdle, cfg.DropIdle, cfg.Grace = never, never, never, never
@@ -109,7 +111,9 @@ func (r sessionRecord) times(cfg *flow.Config) {
 }
 
 func (s *session) sessionRecord() sessionRecord {
-	return sessionRecord{Probe: s.t.cfg.Source != "", Idle: s.t.cfg.Timeout, Proto: s.t.currentTarget().Proto}
+	return sessionRecord{
+		Probe: s.t.cfg.Source != "", Sized: s.t.measurement != nil, Idle: s.t.cfg.Timeout, Proto: s.t.currentTarget().Proto,
+	}
 }
 
 // record begins to record, if that is asked for.

@@ -17,6 +17,8 @@ import (
 type replayFlags struct {
 	outputFlags
 	doctor   bool
+	mtu      bool
+	expect   int
 	latency  bool
 	against  []string
 	quantile string

@@ -94,14 +94,23 @@ func (f *mtuFlags) config() (tracer.Config, error) {
 	return cfg, nil
 }
 
-func measureMTU(cmd *cobra.Command, s *streams, f mtuFlags) (failure error) {
+func measureMTU(cmd *cobra.Command, s *streams, f mtuFlags) error {
 	cfg, err := f.config()
 	if err != nil {
 		return err
 	}
-	s, done, err := f.begin(s)
+	r, err := f.measure(cmd, s, cfg)
 	if err != nil {
 		return err
+	}
+	return mtuStatus(r)
+}
+
+// measure measures and writes the result.
+func (f *mtuFlags) measure(cmd *cobra.Command, s *streams, cfg tracer.Config) (r tracer.MTUResult, failure error) {
+	s, done, err := f.begin(s)
+	if err != nil {
+		return r, err
 	}
 	defer done(&failure)
 	var meta tracer.Meta
@@ -118,24 +127,24 @@ func measureMTU(cmd *cobra.Command, s *streams, f mtuFlags) (failure error) {
 	if err != nil {
 		cancel()
 		_, _ = live() // nothing of it is wanted
-		return f.verbosely(s, err)
+		return r, f.verbosely(s, err)
 	}
 	seen, liveErr := live()
 	if liveErr != nil {
 		cfg.OnNote(fmt.Sprintf("live traffic was not watched: %v", liveErr))
 	}
-	r, err := t.MeasureMTU(ctx, f.expect)
+	r, err = t.MeasureMTU(ctx, f.expect)
 	telling.close()
 	if err != nil {
-		return err
+		return r, err
 	}
 	if seen != nil {
 		r.AddLive(*seen)
 	}
 	if err := f.write(s, meta, r); err != nil {
-		return fmt.Errorf("write output: %w", err)
+		return r, fmt.Errorf("write output: %w", err)
 	}
-	return mtuStatus(r)
+	return r, nil
 }
 
 // watchLive begins to watch the live traffic to the target, while the measurement is prepared. The function

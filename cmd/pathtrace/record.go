@@ -24,11 +24,15 @@ type recordFlags struct {
 	keep   int
 	redact bool
 	key    string
+	mtu    bool
 }
 
 const recordLong = `record follows a flow as pathtrace --to does, shows the same, and keeps it in a file: everything
 that the kernel reported, with the names, rules, facts and counters on which it was judged.
 pathtrace replay gives the same path and verdict later, elsewhere, without root and without Docker.
+
+What pathtrace doctor reads of the host is kept too, for replay --doctor. With --mtu, packet sizes
+are measured as pathtrace mtu does, for replay --mtu; replay --latency needs --all-packets.
 
 The file is written as it happens: after a crash or with a full disk it can be replayed up to there.
 With -w - the recording goes to standard output, for another program to read while it is made.
@@ -48,6 +52,9 @@ func newRecord(s *streams) *cobra.Command {
 		Example: recordExample,
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.mtu {
+				return recordMTU(cmd, s, f)
+			}
 			return record(cmd, s, f)
 		},
 	}
@@ -65,6 +72,7 @@ func (f *recordFlags) registerRecord(flags *pflag.FlagSet) {
 	flags.StringVar(&f.rotate, "rotate", "", "begin another file, FILE.1 and so on, whenever one has `SIZE`")
 	flags.IntVar(&f.keep, "keep", 0, "with --rotate, keep only the newest `N` files")
 	flags.BoolVar(&f.redact, "redact", false, "replace addresses and names, each by the same one everywhere")
+	flags.BoolVar(&f.mtu, "mtu", false, "measure which packet sizes the path carries, as pathtrace mtu does")
 	flags.StringVar(&f.key, "redact-key", "", "redact so that recordings with the same `SECRET` fit together")
 }
 
@@ -189,15 +197,21 @@ func record(cmd *cobra.Command, s *streams, f recordFlags) error {
 
 // recorded says what was recorded.
 func recorded(s *streams, file string, result tracer.Result) error {
-	r := result.Recorded
+	if err := sayRecorded(s, file, plural(result.Recorded.Flows, "flow"), "pathtrace replay "+file, result.Recorded); err != nil {
+		return err
+	}
+	return status(result.Flows)
+}
+
+// sayRecorded says what was recorded, and what command shows it; the error is that of recording.
+func sayRecorded(s *streams, file, what, command string, r *tracer.Recorded) error {
 	if r.Err != nil {
 		return fmt.Errorf("%s ends early, and can be replayed up to there: %w", file, r.Err)
 	}
 	if file != "-" {
-		render.Note(s.err, fmt.Sprintf("recorded %s to %s (%s); to see it again: pathtrace replay %s",
-			plural(r.Flows, "flow"), file, bytesText(r.Bytes), file))
+		render.Note(s.err, fmt.Sprintf("recorded %s to %s (%s); to see it again: %s", what, file, bytesText(r.Bytes), command))
 	}
-	return status(result.Flows)
+	return nil
 }
 
 func plural(n int, noun string) string {

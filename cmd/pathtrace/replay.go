@@ -26,7 +26,7 @@ The recordings of several hosts that saw the same traffic are given together, to
 shown over all of them.
 
 With --doctor, the host is examined as pathtrace doctor does, by what was read of it when the
-recording began.
+recording began. With --mtu, the packet sizes are shown that record --mtu measured.
 
 With --latency, the time that each part of the way took is shown, as pathtrace latency does, of what
 was recorded with --all-packets; --against lays another recording beside it, as before and after a
@@ -55,6 +55,8 @@ func newReplay(s *streams) *cobra.Command {
 	}
 	f.register(cmd.Flags())
 	cmd.Flags().BoolVar(&f.doctor, "doctor", false, "show what pathtrace doctor said of the host when the recording began")
+	cmd.Flags().BoolVar(&f.mtu, "mtu", false, "show the packet sizes that record --mtu measured")
+	cmd.Flags().IntVar(&f.expect, "expect", 0, "--mtu: exit with 3 if packets of so many `BYTES` did not pass")
 	f.registerLatency(cmd.Flags())
 	cmd.Flags().StringVar(&f.redact, "redact", "", "write a copy to `FILE` in which addresses and names are replaced")
 	cmd.Flags().StringVar(&f.key, "redact-key", "", "redact so that recordings with the same `SECRET` fit together")
@@ -63,13 +65,23 @@ func newReplay(s *streams) *cobra.Command {
 
 // replayAs shows a recording as the command does that the flags name.
 func replayAs(cmd *cobra.Command, s *streams, f replayFlags, names []string) error {
+	shows := 0
+	for _, asked := range []bool{f.doctor, f.mtu, f.timed()} {
+		if asked {
+			shows++
+		}
+	}
 	switch {
-	case f.doctor && f.timed():
-		return usageError{errors.New("--doctor and --latency show different things: give one of them")}
-	case (f.doctor || f.timed()) && (f.redact != "" || f.key != ""):
+	case shows > 1:
+		return usageError{errors.New("--doctor, --mtu and --latency show different things: give one of them")}
+	case shows > 0 && (f.redact != "" || f.key != ""):
 		return usageError{errors.New("--redact makes a copy: make it first, and show the copy then")}
+	case f.expect != 0 && !f.mtu, f.expect < 0:
+		return usageError{errors.New("--expect is for --mtu, and takes a size in bytes, as in --mtu --expect 1450")}
 	case f.doctor:
 		return replayDoctor(cmd, s, f, names)
+	case f.mtu:
+		return replayMTU(cmd, s, f, names)
 	case f.timed():
 		return replayLatency(cmd, s, f, names)
 	}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pathtrace/pathtrace/internal/render"
+	"github.com/pathtrace/pathtrace/tracer"
+)
+
+// recordMTU records a measurement of packet sizes.
+func recordMTU(cmd *cobra.Command, s *streams, f recordFlags) error {
+	m := mtuFlags{
+		outputFlags: f.outputFlags, to: f.to, from: cmp.Or(f.from, "host"), proto: f.proto, dockerHosts: f.dockerHosts,
+		timeout: f.timeout, duration: f.duration, ipv6: f.ipv6,
+	}
+	if f.output == "pcapng" {
+		return usageError{errors.New("--mtu has no packets to show: record first, then replay --output pcapng")}
+	}
+	m.traces, m.file = false, ""
+	cfg, err := m.config()
+	if err != nil {
+		return err
+	}
+	if cfg.Record, err = f.recording(s.out); err != nil {
+		return err
+	}
+	if f.file == "-" {
+		s = &streams{out: io.Discard, err: s.err}
+	}
+	cfg.Packets = true // for replay --output pcapng
+	r, err := m.measure(cmd, s, cfg)
+	if err != nil {
+		return err
+	}
+	if err := sayRecorded(s, f.file, "a measurement", "pathtrace replay --mtu "+f.file, r.Recorded); err != nil {
+		return err
+	}
+	return mtuStatus(r)
+}
+
+// replayMTU shows the packet sizes that one recording has.
+func replayMTU(cmd *cobra.Command, s *streams, f replayFlags, names []string) (failure error) {
+	f.traces = false // packets are shown with -v only
+	inputs, closeAll, err := openOne(names)
+	defer closeAll()
+	if err != nil {
+		return err
+	}
+	s, done, err := f.begin(s)
+	if err != nil {
+		return err
+	}
+	defer done(&failure)
+	var meta tracer.Meta
+	r, err := tracer.ReplayMTU(cmd.Context(), tracer.ReplayConfig{
+		OnStart: func(m tracer.Meta) { meta = m },
+		OnNote:  func(text string) { render.Note(s.err, text) },
+	}, f.expect, inputs...)
+	if err != nil {
+		return err
+	}
+	shown := mtuFlags{outputFlags: f.outputFlags}
+	if err := shown.write(s, meta, r); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return mtuStatus(r)
+}

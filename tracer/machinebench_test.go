@@ -3,11 +3,13 @@ package tracer_test
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,7 +25,8 @@ import (
 
 // TestMachineBench measures, in a machine of scripts/kernels.sh bench, what pathtrace takes to start and
 // to end, and what it leaves of three kinds of traffic through DNAT and a bridge, in turns with nothing
-// attached. `make bench` reads the lines that begin with "machine:".
+// attached: while the traffic runs, and counting the time it goes on reading after it. `make bench` reads
+// the lines that begin with "machine:".
 func TestMachineBench(t *testing.T) {
 	if os.Getenv("MACHINE_BENCH") == "" {
 		t.Skip("it runs in an emulated machine: scripts/kernels.sh bench")
@@ -45,17 +48,22 @@ func TestMachineBench(t *testing.T) {
 	for round := range rounds + 1 {
 		base := map[string]float64{}
 		for _, v := range variants {
-			stop := m.attach(t, v.args, add)
+			tool := m.attach(t, v.args, add)
 			for _, work := range m.works() {
 				rate := work.run(t)
-				if v.args == nil {
+				behind := tool.rest(t)
+				switch {
+				case round == 0: // the first one is cold
+				case v.args == nil:
 					base[work.name] = rate
 					add(work.name+", per second", rate)
-				} else if round > 0 { // the first one is cold
-					add(v.name+", "+work.name, rate/base[work.name])
+				default:
+					rate /= base[work.name]
+					add(v.name+", "+work.name, rate)
+					add(v.name+", "+work.name+", until all is read", rate*float64(window)/float64(window+behind))
 				}
 			}
-			stop()
+			tool.stop(t, add)
 		}
 	}
 	for what, values := range measured {
@@ -98,11 +106,17 @@ func newBenchMachine(t *testing.T) *benchMachine {
 	return m
 }
 
-// attach starts pathtrace in the router, notes how long that took, and returns what ends it.
-func (m *benchMachine) attach(t *testing.T, args []string, add func(string, float64)) (stop func()) {
+// attached is a running pathtrace; without cmd there is none.
+type attached struct {
+	cmd     *exec.Cmd
+	drained chan struct{} // closed when it has ended
+}
+
+// attach starts pathtrace in the router, notes how long that took, and waits until it has come to rest.
+func (m *benchMachine) attach(t *testing.T, args []string, add func(string, float64)) attached {
 	t.Helper()
 	if args == nil {
-		return func() {}
+		return attached{}
 	}
 	cmd := exec.Command("./pathtrace", append([]string{"-o", "json"}, args...)...)
 	cmd.Stderr = os.Stderr
@@ -116,20 +130,65 @@ func (m *benchMachine) attach(t *testing.T, args []string, add func(string, floa
 		t.Fatalf("pathtrace: %q, %v", line, err)
 	}
 	add("exec to ready, s", time.Since(start).Seconds())
-	drained := make(chan struct{})
+	a := attached{cmd, make(chan struct{})}
 	go func() {
-		defer close(drained)
+		defer close(a.drained)
 		_, _ = io.Copy(io.Discard, in) // until it ends
 	}()
-	time.Sleep(time.Second) // it reads the kernel's symbols meanwhile
-	return func() {
-		t.Helper()
-		interrupted := time.Now()
-		labtest.Must(t, cmd.Process.Signal(unix.SIGINT))
-		<-drained
-		_ = cmd.Wait() // without traffic its status is not 0
-		add("Ctrl-C to exit, s", time.Since(interrupted).Seconds())
+	a.rest(t) // it reads the kernel's symbols
+	return a
+}
+
+// rest waits until pathtrace uses no processor time any more and returns how long that took.
+func (a attached) rest(t *testing.T) time.Duration {
+	t.Helper()
+	if a.cmd == nil {
+		return 0
 	}
+	const step, quiet, calm = 5 * time.Millisecond, 200 * time.Millisecond, time.Millisecond
+	start := time.Now()
+	last, used := start, a.processorTime(t)
+	for time.Since(last) < quiet {
+		time.Sleep(step)
+		if now := a.processorTime(t); now-used > calm {
+			last, used = time.Now(), now
+		}
+		if time.Since(start) > labtest.Patience(time.Minute) {
+			t.Fatal("pathtrace does not come to rest")
+		}
+	}
+	return last.Sub(start)
+}
+
+// processorTime is what all threads of pathtrace have used.
+func (a attached) processorTime(t *testing.T) (sum time.Duration) {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", a.cmd.Process.Pid))
+	labtest.Must(t, err)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // the thread has ended
+		}
+		var ran time.Duration
+		_, err = fmt.Sscan(string(text), &ran)
+		labtest.Must(t, err)
+		sum += ran
+	}
+	return sum
+}
+
+// stop interrupts a pathtrace at rest and notes how long its end took.
+func (a attached) stop(t *testing.T, add func(string, float64)) {
+	t.Helper()
+	if a.cmd == nil {
+		return
+	}
+	interrupted := time.Now()
+	labtest.Must(t, a.cmd.Process.Signal(unix.SIGINT))
+	<-a.drained
+	_ = a.cmd.Wait() // without traffic its status is not 0
+	add("Ctrl-C to exit, s", time.Since(interrupted).Seconds())
 }
 
 // work is one kind of traffic; run returns how much of it was done in a second.

@@ -10,8 +10,8 @@ import (
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
-// JSON writes JSON Lines: one object per line, one Write per object, each flushed if the writer
-// has a method Flush() error. It may be used by several goroutines. After an error every further
+// JSON writes JSON Lines: one object per line, one Write per object or, of a Path, for all its hops, each
+// flushed if the writer has a method Flush() error. It may be used by several goroutines. After an error every further
 // call returns that error and writes nothing, so a broken pipe is noticed once.
 type JSON struct {
 	mu  sync.Mutex
@@ -40,17 +40,24 @@ func (j *JSON) Hop(h path.Hop) error {
 // Path writes the hops of a flow's packets: those that Packets selects. Drops that every healthy
 // flow has (path.Hop.Noise) are left out unless all is set.
 func (j *JSON) Path(p *path.Path, all bool) error {
+	var lines bytes.Buffer
+	enc := encoder(&lines)
 	for _, pkt := range Packets(p, all) {
 		for i := range pkt.Hops {
 			if pkt.Hops[i].Noise && !all {
 				continue
 			}
-			if err := j.Hop(pkt.Hops[i]); err != nil {
-				return err
+			h := pkt.Hops[i]
+			h.Type = "hop"
+			if err := enc.Encode(&h); err != nil {
+				return fmt.Errorf("encode hop: %w", err)
 			}
 		}
 	}
-	return nil
+	if lines.Len() == 0 {
+		return nil
+	}
+	return j.send("hop", lines.Bytes())
 }
 
 // Verdict writes the conclusion about one flow. Type is filled in.
@@ -130,18 +137,27 @@ func (j *JSON) Limit(l LimitRow) error {
 
 // write encodes v as one line.
 func (j *JSON) write(kind string, v any) error {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	var line bytes.Buffer
+	if err := encoder(&line).Encode(v); err != nil {
 		return fmt.Errorf("encode %s: %w", kind, err)
 	}
+	return j.send(kind, line.Bytes())
+}
+
+func encoder(w io.Writer) *json.Encoder {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc
+}
+
+// send writes whole lines.
+func (j *JSON) send(kind string, lines []byte) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.err != nil {
 		return j.err
 	}
-	if _, err := j.w.Write(buf.Bytes()); err != nil {
+	if _, err := j.w.Write(lines); err != nil {
 		j.err = fmt.Errorf("write %s: %w", kind, err)
 		return j.err
 	}

@@ -25,7 +25,7 @@ import (
 
 // TestMachineBench measures, in a machine of scripts/kernels.sh bench, what pathtrace takes to start and
 // to end, and what it leaves of three kinds of traffic through DNAT and a bridge, in turns with nothing
-// attached: while the traffic runs, and counting the time it goes on reading after it. `make bench` reads
+// attached: while the traffic runs, and counting the processor time pathtrace still takes after it. `make bench` reads
 // the lines that begin with "machine:".
 func TestMachineBench(t *testing.T) {
 	if os.Getenv("MACHINE_BENCH") == "" {
@@ -60,7 +60,7 @@ func TestMachineBench(t *testing.T) {
 				default:
 					rate /= base[work.name]
 					add(v.name+", "+work.name, rate)
-					add(v.name+", "+work.name+", until all is read", rate*float64(window)/float64(window+behind))
+					add(v.name+", "+work.name+", with what comes after", rate*float64(window)/float64(window+behind))
 				}
 			}
 			tool.stop(t, add)
@@ -139,15 +139,15 @@ func (m *benchMachine) attach(t *testing.T, args []string, add func(string, floa
 	return a
 }
 
-// rest waits until pathtrace uses no processor time any more and returns how long that took.
+// rest waits until pathtrace uses no processor time any more and returns what it used until then.
 func (a attached) rest(t *testing.T) time.Duration {
 	t.Helper()
 	if a.cmd == nil {
 		return 0
 	}
 	const step, quiet, calm = 5 * time.Millisecond, 200 * time.Millisecond, time.Millisecond
-	start := time.Now()
-	last, used := start, a.processorTime(t)
+	start, before := time.Now(), a.processorTime(t)
+	last, used := start, before
 	for time.Since(last) < quiet {
 		time.Sleep(step)
 		if now := a.processorTime(t); now-used > calm {
@@ -157,7 +157,7 @@ func (a attached) rest(t *testing.T) time.Duration {
 			t.Fatal("pathtrace does not come to rest")
 		}
 	}
-	return last.Sub(start)
+	return used - before
 }
 
 // processorTime is what all threads of pathtrace have used.

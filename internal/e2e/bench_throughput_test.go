@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,7 +28,6 @@ func (b *bench) throughput(t *testing.T, h *host, client, server *container, add
 	t.Helper()
 	iperfServer(t, server, addr)
 	from := client.inspect("{{.NetworkSettings.SandboxKey}}")
-	seconds := b.pick(1, 2)
 	variants := []struct {
 		name string
 		beside
@@ -40,30 +41,42 @@ func (b *bench) throughput(t *testing.T, h *host, client, server *container, add
 		}},
 		{"tcpdump", func() func() { return tcpdump(t, h) }},
 	}
-	iperf(t, from, addr, seconds) // warm
+	iperf(t, from, addr, 1) // warm
 	rates := map[string][]float64{}
-	for range b.pick(3, 9) {
+	for range b.pick(3, 21) {
 		for _, v := range variants {
 			end := v.beside()
-			rates[v.name] = append(rates[v.name], iperf(t, from, addr, seconds))
+			rates[v.name] = append(rates[v.name], iperf(t, from, addr, 1))
 			end()
 		}
+		slices.Reverse(variants) // so that none profits from its place
 	}
-	base := median(rates["nothing"])
-	b.report.info("throughput, nothing beside", "%.1f Gbit/s  (median of %d × %d s, in turns)",
-		base/1e9, len(rates["nothing"]), seconds)
-	b.report.atLeast("throughput, pathtrace beside", median(rates["pathtrace"])/base, 0.97, "%.3f",
-		fmt.Sprintf("%.1f Gbit/s; pairs %s", median(rates["pathtrace"])/1e9, pairs(rates["nothing"], rates["pathtrace"])))
-	b.report.info("throughput, tcpdump beside", "%.3f  (%.1f Gbit/s)", median(rates["tcpdump"])/base, median(rates["tcpdump"])/1e9)
+	base := rates["nothing"]
+	b.report.info("throughput, nothing beside", "%.1f Gbit/s  (median of %d × 1 s, in turns)", median(base)/1e9, len(base))
+	for _, name := range []string{"pathtrace", "tcpdump"} {
+		with, what := rates[name], fmt.Sprintf("throughput, %s beside", name)
+		beside := fmt.Sprintf("%.1f Gbit/s; 95 %% of resamplings: %s", median(with)/1e9, interval(base, with))
+		if name == "pathtrace" {
+			b.report.atLeast(what, median(with)/median(base), 0.97, "%.3f", beside)
+		} else {
+			b.report.info(what, "%.3f  (%s)", median(with)/median(base), beside)
+		}
+	}
 }
 
-// pairs is the spread of the ratios of neighbouring runs.
-func pairs(base, with []float64) string {
-	var ratios []float64
-	for i := range base {
-		ratios = append(ratios, with[i]/base[i])
+// interval is where the ratio of the medians lies in 95 % of resamplings of the rounds (bootstrap).
+func interval(base, with []float64) string {
+	random := rand.New(rand.NewPCG(1, 2))
+	ratios := make([]float64, 2000)
+	for i := range ratios {
+		var a, b []float64
+		for range base {
+			round := random.IntN(len(base))
+			a, b = append(a, base[round]), append(b, with[round])
+		}
+		ratios[i] = median(b) / median(a)
 	}
-	return fmt.Sprintf("%.2f to %.2f", quantile(ratios, 0), quantile(ratios, 1))
+	return fmt.Sprintf("%.3f to %.3f", quantile(ratios, 0.025), quantile(ratios, 0.975))
 }
 
 // iperfServer starts a server in the container's namespace and waits until it listens.

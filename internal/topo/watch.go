@@ -1,6 +1,7 @@
 package topo
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,8 +20,8 @@ import (
 
 // scanEvery is how often the processes are looked at for namespaces that nothing pinned; a pin is
 // noticed at once because the mount table changes. With many processes it is as much more seldom as keeps
-// it below one part in scanShare of a processor, but every scanAtMost. burst keeps a storm of mounts from a
-// storm of scans.
+// it below one part in scanShare of a processor, and as long as no process is started it is left out, but
+// every scanAtMost. burst keeps a storm of mounts from a storm of scans.
 const (
 	scanEvery  = time.Second
 	scanAtMost = 5 * time.Second
@@ -36,6 +37,10 @@ type watcher struct {
 	done chan struct{}
 	// every is the time between two scans; only the loop uses it.
 	every time.Duration
+	// started is what was told of the last process at the last scan, calm whether at the one before, too:
+	// a process that was started just before a scan may make its namespace after it.
+	started string
+	calm    bool
 
 	mu      sync.Mutex
 	follows map[*space]int // notification socket of a namespace
@@ -157,6 +162,10 @@ func (w *watcher) loop() {
 		}
 		mounted = mounted || slices.ContainsFunc(fds[1+len(spaces):], signalled)
 		if since := w.t.sinceScan(); since >= w.every || mounted && since >= burst {
+			if !mounted && since < scanAtMost && w.calm && lastProcess(w.t.procfs) == w.started {
+				w.every = since + scanEvery
+				continue
+			}
 			mounted = false
 			w.scan()
 		}
@@ -165,11 +174,25 @@ func (w *watcher) loop() {
 
 // scan scans, and takes the time of the next scan from what it took.
 func (w *watcher) scan() {
-	before := threadTime()
+	before, last := threadTime(), lastProcess(w.t.procfs)
+	w.calm, w.started = last == w.started, last
 	if err := w.t.Rescan(); err != nil {
 		w.t.log.Debug("scan namespaces", "error", err)
 	}
 	w.every = min(max(scanEvery, scanShare*(threadTime()-before)), scanAtMost)
+}
+
+// lastProcess tells what process was started last (loadavg in proc(5)), differently each time if it cannot:
+// the kernel tells it of the caller's PID namespace, whosever processes procfs shows.
+func lastProcess(procfs string) string {
+	self, err := os.Readlink(filepath.Join(procfs, "self"))
+	if err == nil && self == strconv.Itoa(os.Getpid()) {
+		b, err := os.ReadFile(filepath.Join(procfs, "loadavg"))
+		if err == nil {
+			return string(b[bytes.LastIndexByte(b, ' ')+1:])
+		}
+	}
+	return time.Now().String()
 }
 
 // threadTime is the processor time of the calling thread, 0 if it cannot be told.

@@ -84,10 +84,10 @@ struct mark {
 	__u8 flow; /* it may be an end of a tuple in `flows` */
 };
 
-struct mark marks[MARKS_SIZE] SEC(".data.marks");
+struct mark marks[MARKS_SIZE];
 
 /* Set by the reader before it sleeps for long: the first record then wakes it. */
-__u32 reader_sleeps SEC(".data.marks");
+__u32 reader_sleeps;
 
 /* Ends that make a packet ours whoever is at the other end. */
 struct {

@@ -28,7 +28,7 @@ const (
 )
 
 // marksMap is the section that holds the array.
-const marksMap = ".data.marks"
+const marksMap = ".bss"
 
 // Endpoint is one end that makes a packet ours whoever is at the other end.
 type Endpoint struct {

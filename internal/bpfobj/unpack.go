@@ -9,7 +9,7 @@ import (
 
 // unpack returns an object of which the compressed form is embedded.
 func unpack(packed []byte) io.ReaderAt {
-	r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+	r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 	if err != nil {
 		return broken{err}
 	}

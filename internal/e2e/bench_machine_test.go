@@ -26,6 +26,7 @@ var machineRows = []struct {
 	{"matching nothing, bulk", "%.3f", 0.95, 0, "0.17"},
 	{"matching the flow, request and response", "%.3f", 0.80, 0, "0.26"},
 	{"matching the flow, connect and request", "%.3f", 0.80, 0, "0.24"},
+	{"matching the flow, connect and request, with what comes after", "%.3f", 0, 0, "not told apart"},
 	{"matching the flow, bulk", "%.3f", 0.80, 0, "0.12"},
 	{"matching every packet, request and response", "%.3f", 0, 0, "0.26"},
 	{"matching every packet, connect and request", "%.3f", 0, 0, "0.24"},

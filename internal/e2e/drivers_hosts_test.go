@@ -188,10 +188,28 @@ func (p *podman) try(args ...string) (string, error) {
 	return out.String(), err
 }
 
+// forgetAddresses removes at the end of the test what CNI notes of the addresses of networks, which it does
+// in one folder for the whole machine and keeps when a network is removed. What was there before stays.
+func forgetAddresses(t *testing.T, networks ...string) {
+	t.Helper()
+	for _, name := range networks {
+		dir := filepath.Join("/var/lib/cni/networks", name)
+		if _, err := os.Stat(dir); err == nil {
+			continue
+		}
+		t.Cleanup(func() {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // TestPodman traces between Podman's containers, known by its Docker-compatible socket.
 func TestPodman(t *testing.T) {
-	p := newPodman(t)
 	const pnet = "pte-pnet" // its addresses are noted for the whole machine
+	forgetAddresses(t, pnet, "podman")
+	p := newPodman(t)
 	p.do(t, "network", "create", pnet)
 	for _, args := range []string{
 		"--name pweb --network " + pnet + " -p 8091:80 " + image + " tcp :80", "--name pcli --network " + pnet + " " + image + " idle",

@@ -144,7 +144,21 @@ func (l *LatencyTracer) findTargets(ctx context.Context) error {
 			l.t.attachNetNS(inode)
 		}
 	}
+	for i := range l.targets {
+		if err := l.needsPort(&l.targets[i]); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// needsPort reports an error if a target of own requests has no port.
+func (l *LatencyTracer) needsPort(t *latencyTarget) error {
+	if l.cfg.Source == "" || t.target.Port != 0 {
+		return nil
+	}
+	return &target.UsageError{Message: fmt.Sprintf("%s: own requests go to a port: write it, as in --to %[1]s:80, or leave --from out to time "+
+		"live traffic", t.name)}
 }
 
 func (l *LatencyTracer) addTarget(name string, found target.Target) {
@@ -207,7 +221,7 @@ func (l *LatencyTracer) Run(ctx context.Context) (LatencyResult, error) {
 	if err != nil {
 		return LatencyResult{}, err
 	}
-	s.collector.onNetNS = l.newNamespace
+	s.collector.onNetNS, s.measures = l.newNamespace, true
 	for i := range l.targets[1:] {
 		s.endpoints.add(l.targets[i+1].target.Endpoints)
 	}

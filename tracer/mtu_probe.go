@@ -3,6 +3,7 @@ package tracer
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/pathtrace/pathtrace/internal/prober"
@@ -146,7 +147,13 @@ func (m *measurement) look(ctx context.Context, s *side, x *trial) {
 
 // took reports whether the other end was seen to take the probe.
 func (s *side) took(x *trial) bool {
-	if x.seen == nil || s.peer == 0 || x.dropped() && s.out.Proto != path.TCP {
+	if x.seen == nil || s.peer == 0 {
+		return false
+	}
+	if s.isWhole(x) {
+		return true
+	}
+	if x.dropped() && s.out.Proto != path.TCP {
 		return false
 	}
 	for i := range x.seen.Hops {
@@ -160,6 +167,21 @@ func (s *side) took(x *trial) bool {
 		}
 	}
 	return false
+}
+
+// isWhole reports whether the probe was seen in the other end's namespace behind the place where fragments
+// are put together (ip_local_deliver, ip6_input): what becomes of it there has nothing to do with its size.
+func (s *side) isWhole(x *trial) bool {
+	return s.peer != s.netns && slices.ContainsFunc(x.seen.Hops, func(h path.Hop) bool {
+		switch {
+		case h.NetNS != s.peer: // what was put together again may be a copy, and is there all the same
+			return false
+		case h.Stage == path.StageInput:
+			return true
+		}
+		atSocket := h.Stage == path.StageTCP || h.Stage == path.StageUDP || h.Stage == path.StageICMP
+		return atSocket && (h.Action == path.ActionDrop || h.Action == path.ActionDeliver)
+	})
 }
 
 // dropped reports whether the probe was seen to be dropped on its way.

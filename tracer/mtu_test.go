@@ -316,6 +316,11 @@ func TestMTUDatagrams(t *testing.T) {
 			checkVerdict(t, m.Verdict, path.Delivered, "")
 			m.checkMTU(t, path.Request, 1400, path.DiscoveryWorks, "near mid")
 			m.checkMTU(t, path.Reply, 1400, path.DiscoveryWorks, "far mid")
+			for _, d := range []path.Direction{path.Request, path.Reply} {
+				if e := m.direction(t, d).End; !v6 && (e.Fragmented == nil || !e.FragmentsPass) {
+					t.Errorf("%s to %s: fragmented %+v, passed %v, want fragments that arrive", proto, to, e.Fragmented, e.FragmentsPass)
+				}
+			}
 		}
 	})
 }

@@ -38,6 +38,7 @@ type session struct {
 	rec         *recorder // nil if the trace is not recorded
 	naming      naming
 	examination sync.WaitGroup // of the host, for the recording
+	measures    bool           // packets are measured, and none is to be kept
 
 	probe   *diagnose.Probe // the probe's end, nil without one
 	dialed  target.Dialed
@@ -257,6 +258,9 @@ func (s *session) close() (Result, error) {
 
 func (s *session) stats() Stats {
 	tracked := s.collector.tracker.Stats()
+	if s.measures {
+		tracked.PacketsOmitted, tracked.HopsOmitted = 0, 0 // none was to be kept
+	}
 	lost, lostBy := s.lost()
 	st := Stats{
 		Type: "stats", Packets: tracked.Packets, Events: tracked.Events, LostEvents: lost, Lost: lostBy,

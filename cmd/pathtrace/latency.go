@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -104,6 +105,9 @@ func (f *latencyFlags) config() (tracer.LatencyConfig, error) {
 	case f.send != "" && f.from == "":
 		return cfg, usageError{fmt.Errorf("--send is for own requests: say with --from where they are sent from")}
 	}
+	if err := f.checkMetrics(); err != nil {
+		return cfg, err
+	}
 	cfg.Target, cfg.Others = f.to[0], f.to[1:]
 	if f.count == 0 && f.duration == 0 {
 		cfg.Duration = latencyDefault
@@ -120,6 +124,17 @@ func (f *latencyFlags) config() (tracer.LatencyConfig, error) {
 		return cfg, nil
 	}
 	return cfg, usageError{fmt.Errorf("unknown protocol %q: --proto takes tcp, udp or icmp", f.proto)}
+}
+
+// checkMetrics reports an address that cannot be listened on, before anything is measured.
+func (f *latencyFlags) checkMetrics() error {
+	if f.metrics == "" {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(f.metrics); err != nil {
+		return usageError{fmt.Errorf("--metrics takes an address with a port, such as :9435, got %q", f.metrics)}
+	}
+	return nil
 }
 
 // unescape reads \r, \n, \xFF and the other escapes of Go's strings.

@@ -55,6 +55,7 @@ func TestLatencyUsage(t *testing.T) {
 		"--to web:80 --proto sctp":           "--proto takes tcp, udp or icmp",
 		"--to web:80 --threshold p99":        `threshold "p99" has no limit: give one as in p99=2ms`,
 		"--to web:80 --threshold p100=1ms":   "is none of min, p50, p90, p99, p99.9, max",
+		"--to web:80 --metrics 9435":         `--metrics takes an address with a port, such as :9435, got "9435"`,
 		"--to web:80 --quantile half":        `"half" is none of min, p50`,
 		"--to web:80 -o pcapng":              "pcapng",
 		"web:80":                             "a target is given with --to",

@@ -28,6 +28,9 @@ type mtuFlags struct {
 	live        time.Duration
 }
 
+// largestPacket is what the length of an IP packet can say (RFC 791), bytes.
+const largestPacket = 65535
+
 const mtuLong = `mtu finds which packet sizes the path carries, in both directions: it reads what every link
 declares, proves it with packets of chosen sizes that may not be fragmented, follows each through
 the kernel, and says which link is the limit, where larger packets end, and whether the sender is
@@ -90,6 +93,8 @@ func (f *mtuFlags) config() (tracer.Config, error) {
 		return cfg, usageError{fmt.Errorf("--live is %v: give a time, as in --live 1s, or 0", f.live)}
 	case f.expect < 0:
 		return cfg, usageError{fmt.Errorf("--expect is %d: give a size in bytes, as in --expect 1450", f.expect)}
+	case f.expect > largestPacket:
+		return cfg, usageError{fmt.Errorf("--expect is %d: no IP packet is larger than %d bytes", f.expect, largestPacket)}
 	}
 	return cfg, nil
 }
@@ -115,7 +120,7 @@ func (f *mtuFlags) measure(cmd *cobra.Command, s *streams, cfg tracer.Config) (r
 	defer done(&failure)
 	var meta tracer.Meta
 	cfg.OnStart = func(m tracer.Meta) { meta = m }
-	far := newLastWords("finding the path")
+	far := newLastWords("watching live traffic, finding the path")
 	telling := newProgress(s.err, far.text)
 	defer telling.close()
 	s.err, cfg.OnProgress = telling, far.say
@@ -231,6 +236,8 @@ func (f *mtuFlags) watchConfig(cmd *cobra.Command) (tracer.Config, error) {
 		return cfg, err
 	case cmd.Flags().Changed("from"):
 		return cfg, usageError{fmt.Errorf("--from and --watch: a watch sends nothing; leave --from out")}
+	case cmd.Flags().Changed("live"):
+		return cfg, usageError{fmt.Errorf("--live and --watch: a watch lasts as long as --duration says")}
 	case f.expect != 0:
 		return cfg, usageError{fmt.Errorf("--expect and --watch: what passes is measured without --watch")}
 	}

@@ -48,10 +48,6 @@ func reversed(list []path.MTULink) []path.MTULink {
 // writeMTU writes one direction; what was said of those before it is not said again.
 func writeMTU(out *printer, m *path.MTU, before []path.MTU) {
 	again := len(before) > 0 && sameWayBack(before[0].Links, m.Links)
-	var said [][2]string
-	if again {
-		said = mtuFacts(&before[0])
-	}
 	out.line(span{fmt.Sprintf("%s  %s → %s  ", m.Direction, mtuEnd(m.SrcName, m.Src), mtuEnd(m.DstName, m.Dst)), bold},
 		span{passText(m), mtuStyle(m)})
 	device := 0
@@ -68,7 +64,8 @@ func writeMTU(out *printer, m *path.MTU, before []path.MTU) {
 		}
 	}
 	for _, f := range mtuFacts(m) {
-		if !slices.Contains([]string{"bridge", "docker", "GSO", "note"}, f[0]) || !slices.Contains(said, f) {
+		ofDevices := f[0] == "bridge" || f[0] == "docker" || f[0] == "GSO"
+		if !again || !ofDevices && (f[0] != "note" || !slices.Contains(before[0].Notes, f[1])) {
 			labelled(out, f[0], plain, f[1])
 		}
 	}

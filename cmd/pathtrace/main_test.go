@@ -78,6 +78,7 @@ func TestUsageErrors(t *testing.T) {
 		want string // part of the sentence
 	}{
 		{"web:80", `unknown command "web:80": a target is given with --to, as in pathtrace --to web:80`},
+		{"doctr", `unknown command "doctr": did you mean doctor?`},
 		{"--to web:80 --from cli extra", `unknown command "extra"`},
 		{"--to web:80 --timeout 5", `--timeout takes a time with its unit, such as 2s or 500ms, got "5"`},
 		{"--to web:80 --count x", `--count takes a number, got "x"`},

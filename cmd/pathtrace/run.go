@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -99,6 +100,10 @@ func noArguments(cmd *cobra.Command, args []string) error {
 		}
 		return usageError{fmt.Errorf("%s takes no arguments, got %q: a target is given with --to, as in %s --to %s",
 			cmd.Name(), args[0], cmd.CommandPath(), args[0])}
+	}
+	cmd.SuggestionsMinimumDistance = 2 // letters
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return usageError{fmt.Errorf("unknown command %q: did you mean %s?", args[0], strings.Join(near, " or "))}
 	}
 	return usageError{fmt.Errorf("unknown command %q: a target is given with --to, as in pathtrace --to %s",
 		args[0], args[0])}

@@ -184,6 +184,11 @@ func explainLocalError(a *analysis, _ *end) *finding {
 		return a.cannotLeave(f, internal)
 	}
 	switch {
+	case pr.Errno == "EADDRNOTAVAIL" && dst.Is6() && !a.hasAddress6(h.NetNS):
+		f.cause = path.CauseNoRoute
+		f.says = fmt.Sprintf("nothing could be sent to %s, since %s has no IPv6 address", a.target(), a.asker())
+		f.remedy = []string{a.command(h, "ip -6 address")}
+		a.lacksFamily(f, dst)
 	case pr.Errno == "ENETUNREACH", pr.Errno == "EHOSTUNREACH" && a.routeFails(h.NetNS, dst):
 		f.cause = path.CauseNoRoute
 		f.says = fmt.Sprintf("nothing could be sent, since %s has no route to %s", a.asker(), a.target())
@@ -203,6 +208,19 @@ func explainLocalError(a *analysis, _ *end) *finding {
 		f.remedy = []string{a.command(h, "ip route"), a.command(h, "ip rule")}
 	}
 	return f
+}
+
+// hasAddress6 reports whether a namespace may have an IPv6 address beside its loopback's.
+func (a *analysis) hasAddress6(ns uint32) bool {
+	links := a.space(ns).Links
+	for i := range links {
+		for _, p := range links[i].Addrs {
+			if p.Addr().Is6() && !p.Addr().IsLoopback() {
+				return true
+			}
+		}
+	}
+	return len(links) == 0
 }
 
 // lacksFamily adds that the source's networks give it no address with which it could reach dst.

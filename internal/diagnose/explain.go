@@ -89,7 +89,7 @@ func explainers() []explainer {
 		explainForwardingOff, explainReversePath, explainNoRoute,
 		explainMacvlan, explainSegment, explainVirtualIP, explainOverlayMisrouted, explainOverlayPeer, explainNeighbour,
 		explainTooBig, explainTTL, explainLinkDown, explainQueue,
-		explainNotPublished, explainPublishedElsewhere, explainNotListening,
+		explainNotPublished, explainPublishedElsewhere, explainNotListening, explainEchoIgnored,
 		explainReceiveBuffer, explainAcceptQueue,
 		explainNoSharedNetwork,
 	}

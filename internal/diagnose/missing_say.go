@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/pathtrace/pathtrace/internal/expect"
 	"github.com/pathtrace/pathtrace/internal/firewall"
@@ -112,7 +113,8 @@ func (a *analysis) proxyWarning() (path.Warning, bool) {
 // missingWarnings tells which of Docker's rules for a packet of a delivered flow are missing: what let
 // it pass may not last, or it should not have passed.
 func (a *analysis) missingWarnings() []path.Warning {
-	var out []path.Warning
+	var spaces []uint32
+	found := map[uint32][]string{}
 	for _, p := range a.p.Packets {
 		if p == nil || p.ICMPError {
 			continue
@@ -122,17 +124,34 @@ func (a *analysis) missingWarnings() []path.Warning {
 			if !onPath(h) || h.Action != path.ActionEnter || h.Stage != path.StageForward {
 				continue
 			}
+			if !contains(spaces, h.NetNS) {
+				spaces = append(spaces, h.NetNS)
+			}
 			list, _ := a.missing(h.NetNS, a.hookPacket(h, firewall.Forward))
 			for _, m := range list {
-				if m.Cause == path.CauseDockerRulesMissing {
-					out = append(out, path.Warning{Cause: m.Cause, Summary: fmt.Sprintf(
-						"Docker's own rules are missing in %s, and it passed all the same: %s",
-						a.spaceName(h.NetNS), m.Sentence)})
+				if m.Cause == path.CauseDockerRulesMissing && !hasString(found[h.NetNS], m.Sentence) {
+					found[h.NetNS] = append(found[h.NetNS], m.Sentence)
 				}
 			}
 		}
 	}
+	var out []path.Warning
+	for _, ns := range spaces {
+		if list := found[ns]; len(list) > 0 {
+			out = append(out, path.Warning{Cause: path.CauseDockerRulesMissing, Summary: fmt.Sprintf("Docker's own rules "+
+				"are missing in %s, and it passed all the same: %s", a.spaceName(ns), firstFew(list))})
+		}
+	}
 	return out
+}
+
+// firstFew writes the first of some sentences, and how many more there are.
+func firstFew(list []string) string {
+	const few = 3
+	if n := len(list) - few; n > 0 {
+		return fmt.Sprintf("%s, and %d more (pathtrace doctor lists them)", strings.Join(list[:few], "; "), n)
+	}
+	return strings.Join(list, "; ")
 }
 
 // expected asks for the comparison with Docker's state in every namespace that the flow was seen in.

@@ -101,6 +101,9 @@ func (w *want) forEnd(a *analysis, e *end) {
 		w.listeners(h.NetNS)
 		w.counters(h.NetNS)
 		w.routes(h.NetNS, a.p.Source.Addr())
+		if a.p.Proto == path.ICMP {
+			w.Sysctls = append(w.Sysctls, SysctlQuery{NetNS: h.NetNS, Name: echoIgnored(a.isV6(h))})
+		}
 	}
 	if h := e.last; h != nil && e.drop == nil && h.Stage == path.StageDevice && h.Action == path.ActionReceive {
 		w.routes(h.NetNS, a.p.Source.Addr()) // whether it was meant for the stack there, its links tell

@@ -33,12 +33,15 @@ func explainForwardingOff(a *analysis, e *end) *finding {
 	if off == "" {
 		return nil
 	}
+	effect := "  # from then on it forwards between all its devices; a firewall limits that"
+	if off == device {
+		effect = "  # from then on it forwards what comes in on " + h.Device + "; a firewall limits that"
+	}
 	return &finding{
 		cause: path.CauseForwardingOff,
 		says: fmt.Sprintf("%s had to be forwarded by %s, where forwarding is off (%s = 0)",
 			a.subject(e), a.place(h), off),
-		remedy: []string{a.command(h, "sysctl -w "+off+"=1") +
-			"  # from then on it forwards between all its devices; a firewall limits that"},
+		remedy: []string{a.command(h, "sysctl -w "+off+"=1") + effect},
 	}
 }
 
@@ -133,17 +136,23 @@ func (a *analysis) lacksRoute(h *path.Hop) bool {
 // refusingRoute returns the kind of the most specific route for where a packet had to go, if that is
 // one that refuses it; "" if not.
 func (a *analysis) refusingRoute(h *path.Hop) string {
+	return a.refusal(h.NetNS, h.DstAddr.Addr()).Type
+}
+
+// refusal returns the most specific route of a namespace for an address, if that refuses it; the zero
+// value if not.
+func (a *analysis) refusal(ns uint32, dst netip.Addr) TableRoute {
 	var best TableRoute
-	for _, r := range a.space(h.NetNS).Table {
-		if r.Dst.Contains(h.DstAddr.Addr()) && (best.Type == "" || r.Dst.Bits() > best.Dst.Bits()) {
+	for _, r := range a.space(ns).Table {
+		if r.Dst.Contains(dst) && (best.Type == "" || r.Dst.Bits() > best.Dst.Bits()) {
 			best = r
 		}
 	}
 	switch best.Type {
 	case "unreachable", "prohibit", "blackhole":
-		return best.Type
+		return best
 	}
-	return ""
+	return TableRoute{}
 }
 
 // explainNoRoute: a namespace has no route to where the packet, or the answer to it, had to go.
@@ -162,6 +171,10 @@ func explainNoRoute(a *analysis, e *end) *finding {
 		f.where.Device = ""
 		f.says = fmt.Sprintf("the reply from %s never left: %s has no route to %s",
 			a.target(), at, text(nr.dst))
+		if nr.kind != "" {
+			f.says = fmt.Sprintf("the reply from %s never left: %s has a route of kind %s to %s", a.target(), at, nr.kind,
+				text(nr.dst))
+		}
 		if a.hasNoDefault(nr.h.NetNS) {
 			f.evidence = append(f.evidence, at+" has no default route")
 		}
@@ -225,8 +238,9 @@ func (a *analysis) noRouteBack(e *end) *noRoute {
 		return nil
 	}
 	for _, r := range a.space(h.NetNS).Routes {
-		if r.Dst == a.p.Source.Addr() && r.Err != "" && isNoRouteError(r.Err) {
-			return &noRoute{h: h, dst: r.Dst, reply: true}
+		kind := a.refusal(h.NetNS, r.Dst).Type // the look-up itself fails with EINVAL or EACCES, too
+		if r.Dst == a.p.Source.Addr() && r.Err != "" && (isNoRouteError(r.Err) || kind != "") {
+			return &noRoute{h: h, dst: r.Dst, reply: true, kind: kind}
 		}
 	}
 	return nil
@@ -292,8 +306,18 @@ func (a *analysis) routeRemedy(nr *noRoute) []string {
 		ip = "ip -6"
 	}
 	cmds := []string{a.command(nr.h, ip+" route")}
-	if nr.dst.IsValid() {
-		cmds = append(cmds, a.command(nr.h, ip+" route get "+text(nr.dst)))
+	if r := a.refusal(nr.h.NetNS, nr.dst); r.Type != "" {
+		return append(cmds, a.command(nr.h, fmt.Sprintf("%s route del %s %s%s", ip, r.Type, r.Dst, table(r.Table)))+
+			"  # find out first who set it, and what for")
+	}
+	switch h := nr.h; {
+	case !nr.dst.IsValid():
+	case h.Action == path.ActionDrop && h.Device != "" && h.SrcAddr.IsValid() && a.routeSucceeds(h.NetNS, nr.dst):
+		// There is a route, for others: a rule sends packets like this one to another table.
+		return append(cmds, a.command(h, ip+" rule"), a.command(h, fmt.Sprintf("%s route get %s from %s iif %s", ip, nr.dst,
+			h.SrcAddr.Addr(), quote(h.Device))))
+	default:
+		cmds = append(cmds, a.command(h, ip+" route get "+text(nr.dst)))
 	}
 	in, _ := a.inTarget(nr.h.NetNS)
 	if gw := a.gateway(nr); gw.IsValid() {
@@ -304,6 +328,25 @@ func (a *analysis) routeRemedy(nr *noRoute) []string {
 			"  # Docker sets its routes again; open connections end")
 	}
 	return cmds
+}
+
+// table names a routing table that is not the main one, for ip route.
+func table(n uint32) string {
+	const main = 254 // RT_TABLE_MAIN, include/uapi/linux/rtnetlink.h
+	if n == 0 || n == main {
+		return ""
+	}
+	return fmt.Sprintf(" table %d", n)
+}
+
+// routeSucceeds reports whether the look-up of a route to dst is known to find one.
+func (a *analysis) routeSucceeds(ns uint32, dst netip.Addr) bool {
+	for _, r := range a.space(ns).Routes {
+		if r.Dst == dst && r.Err == "" {
+			return true
+		}
+	}
+	return false
 }
 
 // gateway returns the default gateway that a network of the container at nr gives; invalid if none is

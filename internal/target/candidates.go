@@ -225,7 +225,7 @@ func (w *world) byID(prefix string) []thing {
 func (w *world) namespaces(name string) []thing {
 	var out []thing
 	for _, ns := range w.topology.Namespaces() {
-		if ns.Name == name && (ns.Kind == topo.KindNamed || ns.Kind == topo.KindHidden || ns.Kind == topo.KindHost) {
+		if w.topology.Mounted(ns.Inode) == name || ns.Name == name && (ns.Kind == topo.KindNamed || ns.Kind == topo.KindHidden || ns.Kind == topo.KindHost) {
 			out = append(out, w.namespace(ns.Inode))
 		}
 	}
@@ -332,7 +332,7 @@ func (w *world) containerIn(inode uint32) (thing, bool) {
 
 // byHostName asks the resolver, after everything else.
 func (n *Names) byHostName(ctx context.Context, w *world, name string) (thing, error) {
-	unknown := &UnknownError{Name: name, Suggestions: w.similar(name), Known: w.known(), Silent: w.silent()}
+	unknown := &UnknownError{Name: name, Suggestions: w.similar(name), Known: w.known(), Silent: w.silent(), Absent: w.absent()}
 	if n.opts.Resolver == nil || strings.Contains(name, "/") {
 		return thing{}, unknown
 	}

@@ -37,6 +37,8 @@ type UnknownError struct {
 	Suggestions, Known []string
 	// Silent are the addresses of engines that do not answer: what only they know has no name.
 	Silent []string
+	// Absent are the addresses at which there is no engine at all.
+	Absent []string
 	// Reason says why a look-up as a host name or address found nothing; empty if there was none.
 	Reason string
 }
@@ -59,6 +61,9 @@ func (e *UnknownError) Error() string {
 	if len(e.Silent) > 0 {
 		fmt.Fprintf(&b, "; the Docker engine at %s does not answer, so its containers are not known",
 			strings.Join(e.Silent, " and at "))
+	}
+	if len(e.Absent) > 0 {
+		fmt.Fprintf(&b, "; there is no Docker engine at %s", strings.Join(e.Absent, " or at "))
 	}
 	return b.String()
 }

@@ -46,6 +46,13 @@ func (f fakeTopology) Namespaces() []topo.NetNS {
 	return out
 }
 
+func (f fakeTopology) Mounted(inode uint32) string {
+	if inode == nsHost2 {
+		return "mounted2"
+	}
+	return ""
+}
+
 func (f fakeTopology) space(inode uint32) (fakeSpace, bool) {
 	i := slices.IndexFunc(f, func(s fakeSpace) bool { return s.ns.Inode == inode })
 	if i < 0 {

@@ -228,3 +228,13 @@ func (w *world) silent() (hosts []string) {
 	}
 	return hosts
 }
+
+// absent lists the addresses at which there is no engine.
+func (w *world) absent() (hosts []string) {
+	for _, e := range w.engines {
+		if e.Err != nil && errors.Is(e.Err, fs.ErrNotExist) {
+			hosts = append(hosts, e.Host)
+		}
+	}
+	return hosts
+}

@@ -223,6 +223,7 @@ func TestSource(t *testing.T) {
 		{"underlay", nsUnderlay, "", false, nil},
 		{"host", nsHost1, "", true, nil},
 		{"host2", nsHost2, "", true, nil},
+		{"mounted2", nsHost2, "", true, nil}, // as ip netns calls it
 		{"onhost", nsHost1, "", true, nil},
 		{"10.99.0.1", nsUnderlay, "10.99.0.1", false, nil},
 		{"172.18.0.3", 12, "172.18.0.3", false, nil},

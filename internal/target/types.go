@@ -20,6 +20,8 @@ type Docker interface {
 type Topology interface {
 	Self() uint32
 	Namespaces() []topo.NetNS
+	// Mounted is the name that a namespace has under /run/netns, whatever else it is called.
+	Mounted(inode uint32) string
 	Namespace(inode uint32) (topo.NetNS, bool)
 	HostAddrs(netns uint32) ([]netip.Addr, error)
 	AddrOwner(addr netip.Addr) []topo.Owner

@@ -191,7 +191,7 @@ func (d *examiner) owners(h *doctor.Host) error {
 	if len(ask) == 0 {
 		return nil
 	}
-	err := d.topo.ListenerOwners(ask)
+	err := d.topo.ListenerOwners(h.NS.Inode, ask)
 	for i, l := range ask {
 		fill[i].PID, fill[i].Process = l.PID, l.Process
 	}

@@ -92,23 +92,21 @@ const fewNamed = 32
 // vxlanPorts lists the UDP ports of the VXLAN devices that can be found before any engine answered: in
 // the namespaces that Docker keeps for its overlays, in this one and in those with a name.
 func (t *Tracer) vxlanPorts() []uint16 {
-	ports, named := []uint16{vxlanPort}, 0
+	var spaces []uint32
+	named := 0
 	for _, ns := range t.topo.Namespaces() {
 		if ns.Kind == topo.KindNamed {
 			named++
 		}
 		given := ns.Inode == t.topo.Self() || slices.Contains(t.given, ns.Inode)
-		if ns.Gone || !given && ns.Kind != topo.KindHidden && (ns.Kind != topo.KindNamed || named > fewNamed) {
-			continue
+		if !ns.Gone && (given || ns.Kind == topo.KindHidden || ns.Kind == topo.KindNamed && named <= fewNamed) {
+			spaces = append(spaces, ns.Inode)
 		}
-		links, err := t.topo.LinksHere(ns.Inode)
-		if err != nil {
-			continue // it has just vanished
-		}
-		for _, l := range links {
-			if l.Kind == "vxlan" && l.VXLANPort != 0 && !slices.Contains(ports, l.VXLANPort) {
-				ports = append(ports, l.VXLANPort)
-			}
+	}
+	ports := []uint16{vxlanPort}
+	for _, port := range t.topo.VXLANPorts(spaces) {
+		if port != vxlanPort {
+			ports = append(ports, port)
 		}
 	}
 	return ports

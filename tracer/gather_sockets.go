@@ -84,7 +84,7 @@ func (s *session) listeners(inode uint32, proto path.Proto) ([]diagnose.Listener
 		return nil, err
 	}
 	if owned := s.portListeners(list); len(owned) > 0 {
-		if err := s.t.topo.ListenerOwners(owned); err == nil {
+		if err := s.t.topo.ListenerOwners(inode, owned); err == nil {
 			list = append(owned, list...)
 		}
 	}

@@ -25,7 +25,7 @@ type ID struct {
 // Open opens the namespace at path: a bind mount such as /run/netns/NAME, /proc/PID/ns/net or
 // /proc/PID/fd/N. The file keeps the namespace alive until it is closed.
 func Open(path string) (*os.File, error) {
-	f, err := os.Open(path)
+	f, err := open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace: %w", err)
 	}
@@ -40,6 +40,20 @@ func Open(path string) (*os.File, error) {
 		return nil, fmt.Errorf("open network namespace %s: it is not a namespace: %w", path, unix.EINVAL)
 	}
 	return f, nil
+}
+
+// open is os.Open without its attempt to wait for the file with epoll, which costs five system calls and
+// fails with files of this kind.
+func open(path string) (*os.File, error) {
+	for {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), path), nil
+		case !errors.Is(err, unix.EINTR):
+			return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
 }
 
 // New creates a network namespace that lives as long as the returned file and what uses it; no name
@@ -61,8 +75,8 @@ func New() (*os.File, error) {
 // goroutines that it starts are outside of it. It needs CAP_SYS_ADMIN, unless the caller is there already.
 func Do(ns *os.File, fn func() error) error {
 	return locked(func() error {
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil && !isCurrent(ns) {
-			return fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
+		if err := enter(ns); err != nil {
+			return err
 		}
 		return fn()
 	})
@@ -77,6 +91,20 @@ func isCurrent(ns *os.File) bool {
 	}
 	here, err := IdentifyPath(self)
 	return err == nil && id == here
+}
+
+// Tour runs fn on a locked thread, which enter takes into one namespace after the other; it is in its first
+// one again when Tour returns. That costs a namespace half of what Do does.
+func Tour(fn func(enter func(ns *os.File) error) error) error {
+	return locked(func() error { return fn(enter) })
+}
+
+// enter takes the calling thread, which is locked, into a namespace.
+func enter(ns *os.File) error {
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil && !isCurrent(ns) {
+		return fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
+	}
+	return nil
 }
 
 // Current opens the namespace of the calling thread.

@@ -57,6 +57,33 @@ func TestDo(t *testing.T) {
 	}
 }
 
+func TestTour(t *testing.T) {
+	a, b := newNamespace(t), newNamespace(t)
+	outside := current(t)
+	err := netns.Tour(func(enter func(*os.File) error) error {
+		for _, ns := range []*os.File{a, b, a} {
+			if err := enter(ns); err != nil {
+				return err
+			}
+			if want, err := netns.Identify(ns); err != nil || current(t) != want {
+				t.Errorf("inside: got %v, want %v (%v)", current(t), want, err)
+			}
+		}
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return enter(f)
+	})
+	if !errors.Is(err, unix.EINVAL) {
+		t.Errorf("error: got %v, want that of a file that is no namespace", err)
+	}
+	if got := current(t); got != outside {
+		t.Errorf("afterwards: got %v, want %v", got, outside)
+	}
+}
+
 func TestDoGoexit(t *testing.T) {
 	ns := newNamespace(t)
 	if err := netns.Do(ns, func() error { runtime.Goexit(); return nil }); err == nil {

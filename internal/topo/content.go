@@ -152,25 +152,6 @@ func (t *Topology) HostAddrs(netns uint32) ([]netip.Addr, error) {
 	return out, nil
 }
 
-// AddrOwner returns the links of all namespaces that carry an address. It reads every namespace.
-func (t *Topology) AddrOwner(addr netip.Addr) []Owner {
-	addr = addr.Unmap().WithZone("")
-	var out []Owner
-	for _, ns := range t.Namespaces() {
-		s, states, err := t.linkStates(ns.Inode)
-		if err != nil {
-			t.log.Debug("look for address", "address", addr, "error", err)
-			continue
-		}
-		for _, l := range states {
-			if slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr() == addr }) {
-				out = append(out, Owner{NetNS: ns, Link: t.finish(s, l)})
-			}
-		}
-	}
-	return out
-}
-
 // link looks a device up without asking the kernel.
 func (s *space) link(ifindex uint32) (linkState, bool) {
 	s.content.mu.RLock()
@@ -227,7 +208,7 @@ func (t *Topology) read(s *space) error {
 	defer s.content.mu.Unlock()
 	var links, addrs [][]byte
 	err := t.InNamespace(s.inode, func() (err error) {
-		if links, err = dumpLinks(); err != nil {
+		if links, err = dumpLinks(""); err != nil {
 			return fmt.Errorf("list links: %w", err)
 		}
 		if addrs, err = dumpAddrs(); err != nil {
@@ -238,9 +219,25 @@ func (t *Topology) read(s *space) error {
 	if err != nil {
 		return err
 	}
-	s.replace(t.decode(s.inode, links, addrs))
+	again := s.loaded
+	found := s.replace(t.decode(s.inode, links, addrs))
 	s.loaded, s.stale, s.lastRead = true, false, t.now()
+	if again {
+		t.report(s, found)
+	}
 	return nil
+}
+
+// report tells of links that came and went before their notifications were taken: with what was read they
+// are no news any more.
+func (t *Topology) report(s *space, found []Change) {
+	t.mu.RLock()
+	ns := t.describe(s)
+	t.mu.RUnlock()
+	for _, c := range found {
+		c.NetNS = ns
+		t.events.send(c)
+	}
 }
 
 func (t *Topology) decode(netns uint32, links, addrs [][]byte) map[uint32]*linkState {
@@ -261,23 +258,36 @@ func (t *Topology) decode(netns uint32, links, addrs [][]byte) map[uint32]*linkS
 	return out
 }
 
-// replace makes a dump the truth; links it does not have are gone. s.content.mu is held.
-func (s *space) replace(now map[uint32]*linkState) {
+// replace makes a dump the truth; links it does not have are gone. It returns which came and went.
+// s.content.mu is held.
+func (s *space) replace(now map[uint32]*linkState) []Change {
+	var found []Change
+	for index, l := range now {
+		if old := s.links[index]; old == nil || old.Gone {
+			found = append(found, Change{Kind: LinkAdded, Link: l.Link})
+		}
+	}
 	for index, l := range s.links {
 		if now[index] == nil {
 			now[index] = l
-			s.buryLink(l)
+			if s.buryLink(l) {
+				found = append(found, Change{Kind: LinkGone, Link: l.Link})
+			}
 		}
 	}
 	s.links = now
 	s.trimGone()
+	return found
 }
 
-func (s *space) buryLink(l *linkState) {
-	if !l.Gone {
-		l.Gone = true
-		s.goneLinks = append(s.goneLinks, l.Index)
+// buryLink marks a link as gone and reports whether it was not before.
+func (s *space) buryLink(l *linkState) bool {
+	if l.Gone {
+		return false
 	}
+	l.Gone = true
+	s.goneLinks = append(s.goneLinks, l.Index)
+	return true
 }
 
 func (s *space) trimGone() {

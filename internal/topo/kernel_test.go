@@ -460,7 +460,7 @@ func TestSocketsCountersSysctl(t *testing.T) {
 		if proto == "tcp" && topo.features().tcpDiag && ls[0].Backlog != 7 {
 			t.Errorf("backlog: got %d, want 7", ls[0].Backlog)
 		}
-		if err := topo.ListenerOwners(ls); err != nil || ls[0].PID != os.Getpid() || ls[0].Process == "" {
+		if err := topo.ListenerOwners(netns, ls); err != nil || ls[0].PID != os.Getpid() || ls[0].Process == "" {
 			t.Errorf("owner of %s: got %+v %v", proto, ls[0], err)
 		}
 	}

@@ -24,14 +24,26 @@ const sameNS = -2
 // extMaskSkipStats is RTEXT_FILTER_SKIP_STATS of include/uapi/linux/rtnetlink.h, which the libraries lack.
 const extMaskSkipStats = 1 << 3
 
-// dumpLinks reads all links of the namespace the calling thread is in.
-func dumpLinks() ([][]byte, error) {
+// dumpLinks reads the links of the namespace the calling thread is in: all, or those of a kind; all again
+// where the kernel has no such kind.
+func dumpLinks(kind string) ([][]byte, error) {
 	return dump(func() *nl.NetlinkRequest {
 		req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
 		req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 		req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(extMaskSkipStats)))
+		if kind != "" {
+			info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+			info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(kind))
+			req.AddData(info)
+		}
 		return req
 	}, unix.RTM_NEWLINK)
+}
+
+// kindOf is the kind in the payload of an RTM_NEWLINK message, "" if it has none.
+func kindOf(msg []byte) string {
+	info := attr(msg[min(len(msg), unix.SizeofIfInfomsg):], unix.IFLA_LINKINFO)
+	return string(trimNul(attr(info, nl.IFLA_INFO_KIND)))
 }
 
 // dumpAddrs reads all addresses of the namespace the calling thread is in.

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pathtrace/pathtrace/internal/netns"
 )
 
 // space is what is known of one namespace. Its identity is guarded by Topology.mu.
@@ -97,7 +99,7 @@ func (t *Topology) SetName(inode uint32, name string, kind Kind) {
 // AddPins also looks for pinned namespaces in the mount namespace of process pid, where a dockerd
 // with private mounts keeps them.
 func (t *Topology) AddPins(pid int) {
-	if pid <= 0 {
+	if pid <= 0 || t.seesMounts(pid) {
 		return
 	}
 	t.mu.Lock()
@@ -111,6 +113,16 @@ func (t *Topology) AddPins(pid int) {
 		t.log.Debug("scan namespaces", "error", err)
 	}
 	t.watch.poke()
+}
+
+// seesMounts reports whether a process is in our mount namespace, where all pins are found anyway.
+func (t *Topology) seesMounts(pid int) bool {
+	ours, err := os.Readlink(filepath.Join(t.procfs, "self/ns/mnt"))
+	if err != nil {
+		return false
+	}
+	theirs, err := os.Readlink(t.process(pid, "ns/mnt"))
+	return err == nil && theirs == ours
 }
 
 // AddPath makes a namespace known that no process lives in and that is mounted nowhere, by a path
@@ -234,7 +246,7 @@ func (t *Topology) tryOpen(s *space) (*os.File, string, error) {
 	t.mu.RUnlock()
 	err := error(unix.ENOENT)
 	for _, path := range paths {
-		f, openErr := os.Open(path)
+		f, openErr := netns.Open(path)
 		if openErr != nil {
 			err = openErr
 			continue

@@ -22,10 +22,10 @@ type owner struct {
 	forward netip.AddrPort
 }
 
-// ListenerOwners fills in who owns each listener. Owners that were found before are only checked;
-// those of other sockets are looked for among the descriptors of all processes, which is slow. A
-// socket that no visible process has open keeps PID 0.
-func (t *Topology) ListenerOwners(ls []Listener) error {
+// ListenerOwners fills in who owns each listener of a namespace. Owners that were found before are only
+// checked; those of other sockets are looked for among the descriptors of the processes in the namespace,
+// and then of all, which is slow. A socket that no visible process has open keeps PID 0.
+func (t *Topology) ListenerOwners(netns uint32, ls []Listener) error {
 	wanted := map[uint32][]*Listener{}
 	for i := range ls {
 		l := &ls[i]
@@ -35,6 +35,9 @@ func (t *Topology) ListenerOwners(ls []Listener) error {
 			wanted[l.Inode] = append(wanted[l.Inode], l)
 		}
 	}
+	for _, pid := range t.inhabitants(netns) {
+		t.claim(pid, wanted)
+	}
 	if len(wanted) == 0 {
 		return nil
 	}
@@ -43,9 +46,6 @@ func (t *Topology) ListenerOwners(ls []Listener) error {
 		return err
 	}
 	for _, pid := range pids {
-		if len(wanted) == 0 {
-			return nil
-		}
 		t.claim(pid, wanted)
 	}
 	return nil
@@ -53,6 +53,17 @@ func (t *Topology) ListenerOwners(ls []Listener) error {
 
 func (l *Listener) own(o owner) {
 	l.PID, l.Process, l.Cgroups, l.Forward = o.pid, o.process, o.cgroups, o.forward
+}
+
+// inhabitants are the first processes of a namespace, without process 1.
+func (t *Topology) inhabitants(netns uint32) []int {
+	s := t.space(netns)
+	if s == nil {
+		return nil
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.DeleteFunc(slices.Clone(s.pids), func(pid int) bool { return pid == 1 })
 }
 
 // processes lists all processes by number, but the first one last: a service manager keeps the sockets
@@ -98,6 +109,9 @@ func (t *Topology) remember(inode uint32, o owner) {
 
 // claim gives a process the sockets it has open.
 func (t *Topology) claim(pid int, wanted map[uint32][]*Listener) {
+	if len(wanted) == 0 {
+		return
+	}
 	fds, err := os.ReadDir(t.process(pid, "fd"))
 	if err != nil {
 		return // it ended, or belongs to somebody else

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
 )
 
@@ -23,17 +22,14 @@ const (
 
 // convertContainer makes a snapshot of what inspecting a container answered, without the network
 // namespace, which is looked up on this machine. Any part of the answer may be missing.
-func convertContainer(engine int, in container.InspectResponse) *Container {
+func convertContainer(engine int, in inspection) *Container {
 	c := &Container{Engine: engine}
-	if in.ContainerJSONBase == nil {
-		return c
-	}
 	c.ID, c.Name = in.ID, strings.TrimPrefix(in.Name, "/")
 	if in.State != nil {
-		c.State, c.PID = State(in.State.Status), in.State.Pid
+		c.State, c.PID = in.State.Status, in.State.Pid
 	}
 	if in.HostConfig != nil {
-		c.NetworkMode = string(in.HostConfig.NetworkMode)
+		c.NetworkMode = in.HostConfig.NetworkMode
 		if id, ok := strings.CutPrefix(c.NetworkMode, "container:"); ok {
 			c.JoinedID = id
 		}
@@ -41,22 +37,24 @@ func convertContainer(engine int, in container.InspectResponse) *Container {
 	if in.Config != nil {
 		convertLabels(c, in.Config.Labels)
 	}
-	c.Endpoints = convertEndpoints(c, in.NetworkSettings)
+	if in.NetworkSettings != nil {
+		c.Endpoints = convertEndpoints(c, in.NetworkSettings.Networks)
+	}
 	c.Ports = convertPorts(c, in)
 	convertLife(c, in)
 	return c
 }
 
 // convertLife notes how the container is started and how it ended.
-func convertLife(c *Container, in container.InspectResponse) {
+func convertLife(c *Container, in inspection) {
 	if in.State != nil {
 		c.ExitCode, c.OOMKilled, c.StartError = in.State.ExitCode, in.State.OOMKilled, in.State.Error
 		c.Started, c.Finished = parseTime(in.State.StartedAt), parseTime(in.State.FinishedAt)
 	}
 	if in.HostConfig != nil {
-		c.RestartPolicy = string(in.HostConfig.RestartPolicy.Name)
+		c.RestartPolicy = in.HostConfig.RestartPolicy.Name
 		c.Links = in.HostConfig.Links
-		c.Configured = ports(configured(in))
+		c.Configured = ports(in.HostConfig.PortBindings.bindings())
 	}
 }
 
@@ -75,12 +73,9 @@ func convertLabels(c *Container, labels map[string]string) {
 	c.SwarmService, c.SwarmTask = labels[labelSwarm], labels[labelSwarmTask]
 }
 
-func convertEndpoints(c *Container, in *container.NetworkSettings) []Endpoint {
-	if in == nil {
-		return nil
-	}
-	out := make([]Endpoint, 0, len(in.Networks))
-	for name, e := range in.Networks {
+func convertEndpoints(c *Container, in map[string]*endpointSettings) []Endpoint {
+	out := make([]Endpoint, 0, len(in))
+	for name, e := range in {
 		if e == nil {
 			continue
 		}
@@ -102,7 +97,7 @@ func convertEndpoints(c *Container, in *container.NetworkSettings) []Endpoint {
 
 // aliases joins what the user asked for (Aliases) and, from API 1.44 on, all that is answered
 // (DNSNames), without the container's own name and ID.
-func aliases(c *Container, e *network.EndpointSettings) []string {
+func aliases(c *Container, e *endpointSettings) []string {
 	var out []string
 	for _, name := range slices.Concat(e.Aliases, e.DNSNames) {
 		if name != c.Name && name != shortID(c.ID) && !slices.Contains(out, name) {
@@ -120,30 +115,14 @@ type binding struct {
 
 // convertPorts reads what is published now, or for a container that does not run what it is
 // configured to publish.
-func convertPorts(c *Container, in container.InspectResponse) []Port {
-	var bindings []binding
+func convertPorts(c *Container, in inspection) []Port {
 	switch {
 	case c.Runs() && in.NetworkSettings != nil:
-		for port, list := range in.NetworkSettings.Ports {
-			for _, b := range list {
-				bindings = append(bindings, binding{port.Port(), port.Proto(), b.HostIP, b.HostPort})
-			}
-		}
+		return ports(in.NetworkSettings.Ports.bindings())
 	case in.HostConfig != nil:
-		bindings = configured(in)
+		return ports(in.HostConfig.PortBindings.bindings())
 	}
-	return ports(bindings)
-}
-
-// configured are the bindings that the container was created with.
-func configured(in container.InspectResponse) []binding {
-	var out []binding
-	for port, list := range in.HostConfig.PortBindings {
-		for _, b := range list {
-			out = append(out, binding{port.Port(), port.Proto(), b.HostIP, b.HostPort})
-		}
-	}
-	return out
+	return nil
 }
 
 // ports converts bindings, in order.

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
 )
 
@@ -51,7 +50,7 @@ func golden(t *testing.T, file string, got any) {
 // The answers were recorded from a real engine (-tags e2e -record).
 func TestConvertRecorded(t *testing.T) {
 	var containers []*Container
-	for _, in := range readJSON[container.InspectResponse](t, "containers.json") {
+	for _, in := range readJSON[inspection](t, "containers.json") {
 		containers = append(containers, convertContainer(0, in))
 	}
 	golden(t, "containers.golden", containers)
@@ -88,7 +87,7 @@ func TestConvertContainer(t *testing.T) {
 			Container{Name: "w", NetworkMode: "container:abc", JoinedID: "abc", SwarmService: "api", SwarmTask: "api.1.x"}},
 	}
 	for _, tt := range tests {
-		var in container.InspectResponse
+		var in inspection
 		if err := json.Unmarshal([]byte(tt.json), &in); err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +105,7 @@ func TestConvertContainer(t *testing.T) {
 }
 
 func TestConvertLife(t *testing.T) {
-	var in container.InspectResponse
+	var in inspection
 	err := json.Unmarshal([]byte(`{"Name":"/w","State":{"Status":"running","ExitCode":137,"OOMKilled":true,"Error":"no",
 		"StartedAt":"2026-01-02T03:04:05.6Z","FinishedAt":"0001-01-01T00:00:00Z"},
 		"HostConfig":{"RestartPolicy":{"Name":"always"},"Links":["/a:/w/a"],"PortBindings":{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8080"}]}},

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
@@ -134,15 +132,17 @@ func (e *engine) session(ctx context.Context) (synced bool, err error) {
 		return false, fmt.Errorf("ask the engine: %w", err)
 	}
 	cli.NegotiateAPIVersionPing(ping)
+	about := newAsker(cli)
+	defer about.close()
 	// Events first: what changes while everything is read is then read again.
 	messages, errs := cli.Events(ctx, events.ListOptions{Filters: filters.NewArgs(
 		filters.Arg("type", "container"), filters.Arg("type", "network"))})
-	if err := e.sync(ctx, cli, pid); err != nil {
+	if err := e.sync(ctx, cli, about, pid); err != nil {
 		return false, err
 	}
 	e.first.Do(func() { close(e.tried) })
 	asking.Go(func() { e.describe(ctx, cli) })
-	return true, e.follow(ctx, cli, messages, errs)
+	return true, e.follow(ctx, cli, about, messages, errs)
 }
 
 // dial makes a connection of its own, whose errors are clear, and finds the engine's process.
@@ -164,7 +164,7 @@ func (e *engine) dial(ctx context.Context) (pid int, err error) {
 }
 
 // sync reads the whole state and makes it ours.
-func (e *engine) sync(ctx context.Context, cli *client.Client, pid int) error {
+func (e *engine) sync(ctx context.Context, cli *client.Client, about *asker, pid int) error {
 	ctx, cancel := context.WithTimeout(ctx, queryLimit)
 	defer cancel()
 	var raw []*rawContainer
@@ -176,15 +176,11 @@ func (e *engine) sync(ctx context.Context, cli *client.Client, pid int) error {
 		return err
 	})
 	group.Go(func() error {
-		list, err := cli.ContainerList(ctx, container.ListOptions{All: true})
+		ids, err := about.list(ctx)
 		if err != nil {
 			return err
 		}
-		ids := make([]string, len(list))
-		for i, c := range list {
-			ids[i] = c.ID
-		}
-		raw, err = e.inspect(ctx, cli, ids)
+		raw, err = about.inspect(ctx, e.index, ids)
 		raw = slices.DeleteFunc(raw, func(c *rawContainer) bool { return c == nil })
 		return err
 	})
@@ -231,34 +227,6 @@ func (e *engine) networkList(ctx context.Context, cli *client.Client, podman boo
 	}
 	if podman {
 		asPodman(out, e.podmanNetworks(ctx, cli))
-	}
-	return out, nil
-}
-
-// inspect asks for containers, some at a time. One that vanished meanwhile is nil.
-func (e *engine) inspect(ctx context.Context, cli *client.Client, ids []string) ([]*rawContainer, error) {
-	out := make([]*rawContainer, len(ids))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallel)
-	for i, id := range ids {
-		group.Go(func() error {
-			in, err := cli.ContainerInspect(ctx, id)
-			if errdefs.IsNotFound(err) {
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("inspect container %s: %w", shortID(id), err)
-			}
-			raw := &rawContainer{Container: convertContainer(e.index, in)}
-			if in.NetworkSettings != nil {
-				raw.sandbox = in.NetworkSettings.SandboxKey
-			}
-			out[i] = raw
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
 	}
 	return out, nil
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -30,6 +31,8 @@ type fakeEngine struct {
 	mu         sync.Mutex
 	containers map[string]string // ID to name
 	streams    []chan string
+
+	requests, connections atomic.Int64
 }
 
 func newFakeEngine(t *testing.T) *fakeEngine {
@@ -67,8 +70,16 @@ func (f *fakeEngine) start() {
 	})
 	mux.HandleFunc("/v1.41/containers/{id}/json", f.inspect)
 	mux.HandleFunc("/v1.41/events", f.events)
-	f.server = httptest.NewUnstartedServer(mux)
+	f.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.requests.Add(1)
+		mux.ServeHTTP(w, r)
+	}))
 	f.server.Listener = listener
+	f.server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			f.connections.Add(1)
+		}
+	}
 	f.server.Start()
 }
 

@@ -14,7 +14,7 @@ import (
 var errEventsEnded = errors.New("the engine closed the stream of events")
 
 // follow applies events until the stream ends.
-func (e *engine) follow(ctx context.Context, cli *client.Client, messages <-chan events.Message, errs <-chan error) error {
+func (e *engine) follow(ctx context.Context, cli *client.Client, about *asker, messages <-chan events.Message, errs <-chan error) error {
 	for {
 		var batch dirty
 		select {
@@ -33,7 +33,7 @@ func (e *engine) follow(ctx context.Context, cli *client.Client, messages <-chan
 				more = false
 			}
 		}
-		if err := e.refresh(ctx, cli, batch); err != nil {
+		if err := e.refresh(ctx, cli, about, batch); err != nil {
 			return err
 		}
 	}
@@ -72,13 +72,13 @@ func matters(action events.Action) bool {
 }
 
 // refresh reads what a batch of events made stale.
-func (e *engine) refresh(ctx context.Context, cli *client.Client, batch dirty) error {
+func (e *engine) refresh(ctx context.Context, cli *client.Client, about *asker, batch dirty) error {
 	if len(batch.containers) == 0 && !batch.networks {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryLimit)
 	defer cancel()
-	raw, err := e.inspect(ctx, cli, batch.containers)
+	raw, err := about.inspect(ctx, e.index, batch.containers)
 	if err != nil {
 		return err
 	}

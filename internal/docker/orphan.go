@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/docker/docker/api/types/container"
 )
 
 // Orphans returns the containers that run although their engine does not (live-restore, or an engine
@@ -47,22 +45,19 @@ func (l locator) orphan(shim int) *Container {
 		bundle = filepath.Join(root, dir)
 	}
 	in := readStored(root, dataDir(bundle))
-	if in.ContainerJSONBase == nil {
-		in.ContainerJSONBase = &container.ContainerJSONBase{ID: id, Name: shortID(id), State: &container.State{}}
+	if in.State == nil {
+		in.ID, in.Name, in.State = id, shortID(id), &containerState{}
 	}
-	in.State.Status = container.StateRunning
+	in.State.Status = Running
 	if in.State.Paused {
-		in.State.Status = container.StatePaused
+		in.State.Status = Paused
 	}
 	if text, err := os.ReadFile(filepath.Join(bundle, "init.pid")); err == nil {
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
 			in.State.Pid = pid
 		}
 	}
-	raw := &rawContainer{Container: convertContainer(-1, in)}
-	if in.NetworkSettings != nil {
-		raw.sandbox = in.NetworkSettings.SandboxKey
-	}
+	raw := newRawContainer(-1, in)
 	raw.NetNSPath, raw.NetNS = l.container(raw, 0)
 	return raw.Container
 }
@@ -89,23 +84,15 @@ func dataDir(bundle string) string {
 }
 
 // readStored reads the engine's own files about a container, config.v2.json and hostconfig.json, which
-// hold what inspecting it answers. Without them the answer has no base.
-func readStored(root, dir string) container.InspectResponse {
-	var stored struct {
-		ID, Name        string
-		State           *container.State
-		Config          *container.Config
-		NetworkSettings *container.NetworkSettings
-	}
-	var in container.InspectResponse
+// hold what inspecting it answers. Without them the answer is empty.
+func readStored(root, dir string) inspection {
 	text, err := os.ReadFile(filepath.Join(root, dir, "config.v2.json"))
-	if dir == "" || err != nil || json.Unmarshal(text, &stored) != nil || stored.ID == "" || stored.State == nil {
-		return in
+	var in inspection
+	if dir == "" || err != nil || json.Unmarshal(text, &in) != nil || in.ID == "" || in.State == nil {
+		return inspection{}
 	}
-	in.ContainerJSONBase = &container.ContainerJSONBase{ID: stored.ID, Name: stored.Name, State: stored.State}
-	in.Config, in.NetworkSettings = stored.Config, stored.NetworkSettings
 	if text, err := os.ReadFile(filepath.Join(root, dir, "hostconfig.json")); err == nil {
-		var host container.HostConfig
+		var host hostConfig
 		if json.Unmarshal(text, &host) == nil {
 			in.HostConfig = &host
 		}

@@ -169,6 +169,9 @@ func (o *output) connect(cfg *tracer.Config) {
 		render.Note(o.notes, text)
 	}
 	cfg.OnStart = func(m tracer.Meta) {
+		if cfg.Source == "" {
+			loaded()
+		}
 		switch {
 		case o.json != nil:
 			o.check(o.json.Meta(m))

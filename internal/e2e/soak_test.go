@@ -123,6 +123,7 @@ func goBuild(t *testing.T, cgo string, args ...string) {
 // counted is what the busy trace came to.
 type counted struct {
 	verdicts, failed int
+	others           map[string]int // outcome, cause and whether complete, of those not delivered
 	stats            string
 	errors           string
 	status           int
@@ -145,7 +146,7 @@ func (s *soak) watch(t *testing.T) (*exec.Cmd, func() counted) {
 	}
 	result := make(chan counted, 1)
 	go func() {
-		var c counted
+		c := counted{others: map[string]int{}}
 		for err := error(nil); err == nil; {
 			var line string
 			line, err = in.ReadString('\n')
@@ -154,6 +155,9 @@ func (s *soak) watch(t *testing.T) (*exec.Cmd, func() counted) {
 				c.verdicts++
 				if !strings.Contains(line, `"outcome":"delivered"`) {
 					c.failed++
+					var v path.Verdict
+					_ = json.Unmarshal([]byte(line), &v) // what is not read is counted as the zero value
+					c.others[fmt.Sprintf("%s %s, complete %v", v.Outcome, v.Cause, v.Complete)]++
 				}
 			case strings.HasPrefix(line, `{"type":"stats"`):
 				c.stats = line
@@ -334,6 +338,7 @@ func (s *soak) accounted(t *testing.T, c counted) {
 	check(t, json.Unmarshal([]byte(c.stats), &st))
 	t.Logf("%d connections, %d answered; %d verdicts, %d not delivered; %d events, %d lost; warnings %v; status %d",
 		s.tried, s.answered, c.verdicts, c.failed, st.Events, st.LostEvents, st.Warnings, c.status)
+	t.Logf("not delivered: %v", c.others)
 	if strings.Contains(c.errors, "DATA RACE") || strings.Contains(c.errors, "panic") || c.status < 0 || c.status > statusNoTraffic {
 		t.Errorf("status %d:\n%s", c.status, tailOf(c.errors))
 	}

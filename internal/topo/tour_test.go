@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/pathtrace/pathtrace/internal/lab/labtest"
 )
 
 // TestAddrOwnerReadsLittle: with many namespaces, only the one that has the address is read and followed.
@@ -84,7 +86,7 @@ func TestReadReports(t *testing.T) {
 	} {
 		topo.watch.release(topo.lookup(ia)) // no notification comes
 		in(t, a, what.do)
-		eventually(t, "a reading that is not too soon", func() bool {
+		labtest.Eventually(t, "a reading that is not too soon", func() bool {
 			links, err := topo.LinksNow(ia)
 			return err == nil && slices.ContainsFunc(links, func(l Link) bool { return l.Index == 77 }) == (what.kind == LinkAdded)
 		})

@@ -73,10 +73,14 @@ func Dial(ctx context.Context, a Address, p *Program) (*Session, error) {
 func (s *Session) begin(ctx context.Context, p *Program) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	begun := make(chan error, 1)
-	go func() { begun <- s.install(p) }()
+	var err error
+	begun := make(chan struct{})
+	go func() {
+		defer close(begun)
+		err = s.install(p)
+	}()
 	select {
-	case err := <-begun:
+	case <-begun:
 		if err == nil {
 			return nil
 		}
@@ -84,7 +88,7 @@ func (s *Session) begin(ctx context.Context, p *Program) error {
 		return err
 	case <-ctx.Done():
 		s.kill()
-		_ = <-begun // it ended because of the kill
+		<-begun
 		s.Close()
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return &Error{Host: s.addr, Says: fmt.Sprintf("did not start the program within %v", startTimeout)}

@@ -31,12 +31,6 @@ func (j *JSON) Meta(m path.Meta) error {
 	return j.write(m.Type, m)
 }
 
-// Hop writes one observation. Type is filled in.
-func (j *JSON) Hop(h path.Hop) error {
-	h.Type = "hop"
-	return j.write(h.Type, h)
-}
-
 // Path writes the hops of a flow's packets: those that Packets selects. Drops that every healthy
 // flow has (path.Hop.Noise) are left out unless all is set.
 func (j *JSON) Path(p *path.Path, all bool) error {

@@ -17,12 +17,14 @@ const (
 	legacy  = "legacy"   // drives iptables-legacy
 	private = "private"  // in a mount namespace of its own
 
+	rootless = "rootless" // of a user, in a user namespace
+
 	docker29         = "29 nftables" // Docker 29, drives nftables itself
 	docker29Iptables = "29 iptables" // Docker 29 with its other backend
 	docker26         = "26"          // Docker 26, which only the tests of swarms ask for
 )
 
-var spareKinds = []string{plain, noProxy, legacy, private, docker29, docker29Iptables, docker26}
+var spareKinds = []string{plain, noProxy, legacy, private, rootless, docker29, docker29Iptables, docker26}
 
 // spare returns the host of that kind, with a running engine. Tests that use one kind must not run in
 // parallel with each other.
@@ -39,6 +41,8 @@ func spare(t *testing.T, kind string) *host {
 		h.Tools = legacyTools(t)
 	case private:
 		h.Tools = privateTools(t)
+	case rootless:
+		h.Tools = rootlessTools(t, h)
 	case docker29:
 		h.newEngine(t, "nftables")
 		h.do(t, "sysctl", "-qw", "net.ipv4.ip_forward=1") // this backend does not turn it on

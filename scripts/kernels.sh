@@ -13,6 +13,7 @@ kernels='
 5.10 bullseye linux-image-5\.10\.0-[0-9]+-amd64
 6.1  bookworm linux-image-6\.1\.0-[0-9]+-amd64
 6.12 trixie   linux-image-6\.12\.[0-9.]+(\+deb13)?-amd64
+arm64 trixie  linux-image-6\.12\.[0-9.]+(\+deb13)?-arm64
 '
 # Name, what is done (job_KIND below), and with which kernels.
 list='
@@ -28,6 +29,9 @@ lockdown lockdown 6.12
 asked='
 bench  bench  6.12
 limits limits 6.1
+measure tests 6.1 ^(TestLatencyNetem|TestMTURouter)$
+measure-6.12 tests 6.12 ^(TestLatencyNetem|TestMTURouter)$
+arm64  arm64  arm64
 '
 tests=${KERNELS_TESTS:-'^(TestKernels|TestVXLAN|TestTooBig|TestPackets.*|TestIPVS|TestDatagrams)$'}
 limit=${KERNELS_LIMIT:-1200} # seconds a machine may take
@@ -42,6 +46,7 @@ scripts/apt-need.sh qemu-system-x86_64:qemu-system-x86 cpio:cpio depmod:kmod xz:
 mkdir -p .cache/kernels
 dir=${KERNELS_DIR:-$(readlink -f .cache)/kernels}
 . scripts/machine.sh
+. scripts/arm64.sh
 
 # Makes the rest of the machines: busybox, ip, iptables-legacy, the tests, pathtrace.
 userland() {
@@ -51,7 +56,7 @@ userland() {
 	for tool in sh mount insmod cat echo sync mkdir chroot cp sysctl poweroff; do
 		ln -s busybox "$root/bin/$tool"
 	done
-	for tool in iptables-legacy ip ipvsadm; do
+	for tool in iptables-legacy ip ipvsadm tc; do
 		install_program "$root" "$(readlink -f "$(command -v $tool)")"
 		[ -e "$root/bin/$tool" ] || ln -s "$(readlink -f "$(command -v $tool)")" "$root/bin/$tool"
 	done
@@ -187,7 +192,8 @@ main() {
 			echo "kernel $name is $(cat "$dir/$name/version")"
 		fi
 	done <<<"$kernels"
-	userland
+	[[ ${jobs[*]} != *arm64* ]] || scripts/apt-need.sh qemu-system-aarch64:qemu-system-arm
+	[ "${jobs[*]}" = 'arm64 arm64 arm64' ] || userland
 	for name in "${jobs[@]}"; do
 		[ "$(jobs -rp | wc -l)" -lt "$(nproc)" ] || wait -n
 		job $name & # into words

@@ -17,18 +17,18 @@ mirror() {
 		sed -n 's/^Packages|Debian|Debian|//p' | head -n 1
 }
 
-# apt with lists and sources of its own, of other releases than the machine's.
+# apt with lists and sources of its own, of other releases and another architecture than the machine's.
 apt_private() {
 	local command=$1 release=$2
 	shift 2
-	"$command" -qq -o "Dir::Etc::SourceList=$dir/$release.list" -o Dir::Etc::SourceParts=- \
+	"$command" -qq -o "APT::Architecture=$arch" -o "APT::Architectures=$arch" -o "Dir::Etc::SourceList=$dir/$release.list" -o Dir::Etc::SourceParts=- \
 		-o "Dir::State::Lists=$dir/lists-$release" -o "Dir::Cache=$dir/cache-$release" \
 		-o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=3 "$@"
 }
 
-# Downloads the newest package that fits a pattern into the current folder.
+# Downloads the newest package that fits a pattern, for an architecture, into the current folder.
 download() {
-	local release=$1 pattern=$2 from package
+	local release=$1 pattern=$2 arch=$3 from package
 	from=$(mirror)
 	if [ -z "$from" ]; then
 		apt-get update -qq
@@ -38,10 +38,10 @@ download() {
 		echo "kernels.sh: apt knows no mirror of Debian: give the path of a .deb instead of $release." >&2
 		return 1
 	fi
-	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $from $release main" >"$dir/$release.list"
+	echo "deb [arch=$arch signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $from $release main" >"$dir/$release.list"
 	mkdir -p "$dir/lists-$release/partial" "$dir/cache-$release/archives/partial"
 	apt_private apt-get "$release" update
-	package=$(apt_private apt-cache "$release" pkgnames linux-image | grep -Ex "$pattern" | sort -V | tail -n 1)
+	package=$(apt_private apt-cache "$release" pkgnames | grep -Ex "$pattern" | sort -V | tail -n 1)
 	if [ -z "$package" ]; then
 		echo "kernels.sh: $release has no package like $pattern." >&2
 		return 1
@@ -69,6 +69,14 @@ unpack_modules() {
 	done
 }
 
+# The architecture of a kernel, by the name it has here.
+arch_of() {
+	case $1 in
+	*arm64*) echo arm64 ;;
+	*) echo amd64 ;;
+	esac
+}
+
 # Makes NAME/vmlinuz and NAME/modules.cpio of a kernel's package, unless they are there.
 fetch() {
 	local name=$1 source=$2 pattern=$3 tmp base version
@@ -79,7 +87,7 @@ fetch() {
 	tmp=$(mktemp -d "$dir/work.XXXXXX")
 	case $source in
 	*.deb) cp "$source" "$tmp" ;;
-	*) (cd "$tmp" && download "$source" "$pattern") ;;
+	*) (cd "$tmp" && download "$source" "$pattern" "$(arch_of "$name")") ;;
 	esac
 	dpkg-deb -x "$tmp"/*.deb "$tmp/tree"
 	base=$tmp/tree
@@ -143,17 +151,22 @@ first_process() {
 # events overtake it, and the machines share those of this one. A machine that fails has a log that says so.
 boot() {
 	local name=$1 log=$2 job=$3 parameters=$4 accel=${KERNELS_ACCEL:-tcg,thread=multi} cpu=max tmp
+	local qemu=qemu-system-x86_64 userland=userland console=ttyS0
 	shift 4
 	if [ "${KERNELS_KVM:-}" = 1 ]; then # not by itself: KVM inside a virtual machine often fails
 		accel=kvm cpu=host
 	fi
+	if [ "$(arch_of "$name")" = arm64 ]; then # a processor without pointer authentication, which is slow to emulate
+		qemu=qemu-system-aarch64 userland=userland-arm64 console=ttyAMA0 accel=tcg,thread=multi cpu=cortex-a72
+		set -- -machine virt "$@"
+	fi
 	tmp=$(mktemp -d "$work/boot.XXXXXX")
 	mkdir "$tmp/root"
 	echo "$job" >"$tmp/root/job"
-	archive "$tmp/root" | cat "$dir/$name/modules.cpio" "$work/userland.cpio" - >"$tmp/initrd"
-	timeout "$limit" qemu-system-x86_64 -accel "$accel" -cpu "$cpu" -smp 1 -m 1536 -nographic -nodefaults \
+	archive "$tmp/root" | cat "$dir/$name/modules.cpio" "$work/$userland.cpio" - >"$tmp/initrd"
+	timeout "$limit" "$qemu" -accel "$accel" -cpu "$cpu" -smp 1 -m 1536 -nographic -nodefaults \
 		-no-reboot -serial stdio -monitor none -kernel "$dir/$name/vmlinuz" -initrd "$tmp/initrd" "$@" \
-		-append "console=ttyS0 quiet panic=-1 nokaslr mitigations=off tsc=reliable clocksource=acpi_pm no_timer_check random.trust_cpu=on $parameters" \
+		-append "console=$console quiet panic=-1 nokaslr mitigations=off tsc=reliable clocksource=acpi_pm no_timer_check random.trust_cpu=on $parameters" \
 		</dev/null 2>&1 | tr -d '\r' >"$log" || true
 	rm -rf "$tmp"
 }

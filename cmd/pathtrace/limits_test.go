@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -48,6 +49,33 @@ func TestLimits(t *testing.T) {
 			checkLimitedProbe(t, d, tt.keep)
 			if slices.Contains(tt.keep, unix.CAP_NET_ADMIN) {
 				checkLimitedWatch(t, d, tt.keep, tt.says)
+			}
+		})
+	}
+}
+
+// TestHidden: no hook needs tracefs or debugfs; without type information one sentence says so.
+func TestHidden(t *testing.T) {
+	labtest.NeedsRoot(t)
+	self, err := os.Executable()
+	labtest.Must(t, err)
+	for _, tt := range []struct {
+		name, hide, want string
+		status           int
+	}{
+		{"tracefs", "/sys/kernel/tracing /sys/kernel/debug", "hooks attached", 0},
+		{"BTF", "/sys/kernel/btf", "no type information (/sys/kernel/btf/vmlinux)", exitCannotTrace},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "--propagation", "private", "sh", "-c",
+				"for f in "+tt.hide+"; do [ ! -d $f ] || mount -t tmpfs hidden $f || exit 99; done; exec "+self+" hooks")
+			cmd.Env = append(os.Environ(), asCommand+"=run")
+			out, err := cmd.CombinedOutput()
+			if cmd.ProcessState.ExitCode() != tt.status || !strings.Contains(string(out), tt.want) {
+				t.Errorf("got %v and %s, want status %d and %q", err, out, tt.status, tt.want)
+			}
+			if lines := strings.Count(string(out), "\n"); tt.status != 0 && lines != 1 {
+				t.Errorf("got %d lines, want one: %s", lines, out)
 			}
 		})
 	}

@@ -158,8 +158,8 @@ func (t *Tracker) recycle(p *packet) {
 	t.forgetSkbs(p)
 	p.gen++
 	p.flow = nil
-	if t.nFree >= maxFree || cap(p.hops) > 2*usualHops {
-		return
+	if t.nFree >= maxFree || cap(p.hops) > 4*usualHops {
+		return // of a packet that went round
 	}
 	clear(p.hops) // of what they refer to
 	p.next, t.free = t.free, p

@@ -1,7 +1,9 @@
 package tracer
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -129,9 +131,9 @@ func (s *session) examine() {
 
 // examination is what a recording has of an examination, for its next parts.
 type examination struct {
-	record *doctorRecord
+	record json.RawMessage // a doctorRecord
 	tapes  []rulesTape
-	size   int64
+	size   int64 // of both, before compression
 }
 
 // readExamined records rules that the examination read, and numbers them.
@@ -147,8 +149,13 @@ func (r *recorder) readExamined(inode uint32, reading *ruleReading, t *tape.Tape
 func (r *recorder) examined(rec doctorRecord) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.exam.record = &rec
-	r.put(typeDoctor, rec, nil)
+	text, err := json.Marshal(rec)
+	if err != nil {
+		r.result.Err = cmp.Or(r.result.Err, err)
+		return
+	}
+	r.exam.record, r.exam.size = text, r.exam.size+int64(len(text))
+	r.put(typeDoctor, r.exam.record, nil)
 }
 
 // repeatExamination records the examination again, unless it would fill the part. mu is held.

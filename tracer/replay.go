@@ -457,11 +457,18 @@ func (r *replay) finish(complete bool) {
 func (r *replay) sayRest(complete bool) {
 	switch {
 	case r.unsolved > 0 || complete && r.open > 0:
-		r.cfg.OnNote(fmt.Sprintf("%s: %d flows could not be followed again from what was recorded", r.name, r.unsolved+r.open))
+		r.cfg.OnNote(fmt.Sprintf("%s: %s could not be followed again from what was recorded", r.name, flowCount(r.unsolved+r.open)))
 	case r.open > 0:
-		r.cfg.OnNote(fmt.Sprintf("%s: %d flows were still under way where the recording ends; what became of them is"+
-			" not known", r.name, r.open))
+		r.cfg.OnNote(fmt.Sprintf("%s: the recording ends with %s still under way; what became of that is not known",
+			r.name, flowCount(r.open)))
 	}
+}
+
+func flowCount(n int) string {
+	if n == 1 {
+		return "1 flow"
+	}
+	return fmt.Sprintf("%d flows", n)
 }
 
 func (r *replay) lostEvents() (sum uint64) {

@@ -18,8 +18,11 @@ func recordMTU(cmd *cobra.Command, s *streams, f recordFlags) error {
 		outputFlags: f.outputFlags, to: f.to, from: cmp.Or(f.from, "host"), proto: f.proto, dockerHosts: f.dockerHosts,
 		timeout: f.timeout, duration: f.duration, ipv6: f.ipv6,
 	}
-	if f.output == "pcapng" {
+	switch {
+	case f.output == "pcapng":
 		return usageError{errors.New("--mtu has no packets to show: record first, then replay --output pcapng")}
+	case f.count != 0, f.allPackets, f.traceRules:
+		return usageError{errors.New("--count, --all-packets and --trace-rules are for a trace: --mtu sends its own probes")}
 	}
 	m.traces, m.file = false, ""
 	cfg, err := m.config()

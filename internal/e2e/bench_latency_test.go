@@ -28,7 +28,7 @@ func benchLatency(t *testing.T, b *bench) {
 	_, err := d.Web.TCPServer(":81", echoTCP)
 	check(t, err)
 	to := netip.AddrPortFrom(d.WebAddr, 81)
-	var cores, own, trips []float64
+	var cores, own, trips, peak []float64
 	lost, packets := uint64(0), 0.0
 	for range b.pick(1, 3) {
 		cmd := exec.Command(b.binary, "latency", "--docker-host", "unix://"+need(t).Hosts[0].Socket, "-o", "json", "--to", to.String(),
@@ -39,6 +39,7 @@ func benchLatency(t *testing.T, b *bench) {
 		userBefore, sysBefore := processorTime(t, cmd.Process.Pid)
 		sent, took := converse(t, d.App, to, time.Duration(b.pick(4, 10))*time.Second)
 		user, sys := processorTime(t, cmd.Process.Pid)
+		peak = append(peak, status(t, cmd.Process.Pid, "VmHWM:"))
 		report, s := finishLatency(t, cmd, out)
 		cores = append(cores, (user-userBefore+sys-sysBefore).Seconds()/took.Seconds())
 		own = append(own, float64(report.Own.PerObservation))
@@ -48,6 +49,7 @@ func benchLatency(t *testing.T, b *bench) {
 	b.report.info("latency, rate asked for: 10,000 packets/s", "%.0f sent per second, %.1f %% of the round trips taken", packets, 100*median(trips))
 	b.report.atMost("latency, events lost", float64(lost), 0, "%.0f", "")
 	b.report.atMost("latency, processor time, of one core", 100*median(cores), 25, "%.1f %%", "user and system")
+	b.report.atMost("latency, peak of the resident memory", median(peak), 120, "%.0f MB", "32 MB of it the event buffer, mapped twice")
 	b.report.atMost("latency, added per observation, median", median(own), 500, "%.0f ns", "as it measures itself")
 }
 

@@ -175,11 +175,23 @@ func (a *analysis) raise(h *path.Hop, l *Link) []string {
 		return a.commandIn(ns, container, "ip link set "+quote(name)+" up")
 	}
 	if !l.Up {
-		return []string{set(h.NetNS, h.Container, l.Name)}
+		return append([]string{set(h.NetNS, h.Container, l.Name)}, a.defaultRoute(h, l)...)
 	}
 	if peer := a.link(l.PeerNetNS, l.PeerIndex); peer != nil {
 		return []string{set(l.PeerNetNS, "", peer.Name)}
 	}
 	return []string{a.command(h, "ip -d link show "+quote(l.Name)),
 		"bring up the other end of " + l.Name}
+}
+
+// defaultRoute puts back the default route of a container, which went when the device was set down; nil
+// if l is no device of a container that leads to its gateway.
+func (a *analysis) defaultRoute(h *path.Hop, l *Link) []string {
+	for _, p := range l.Addrs {
+		nr := &noRoute{h: h, dst: p.Addr()}
+		if gw := a.gateway(nr); gw.IsValid() && p.Contains(gw) {
+			return []string{a.command(h, "ip route add default via "+gw.String()) + "  # it went with the device"}
+		}
+	}
+	return nil
 }

@@ -51,7 +51,34 @@ type output struct {
 	live    *render.Live // watched traffic
 	packets *render.PCAPNG
 	html    *render.HTML
-	failure error // the first error of writing
+	telling *progress // until there is something to show; nil without
+	failure error     // the first error of writing
+}
+
+// tell says on standard error what is going on until there is something to show. The function it returns
+// ends that at the latest.
+func (o *output) tell(what string) (end func()) {
+	o.telling = newProgress(o.notes, newLastWords(what).text)
+	o.notes = o.telling
+	return o.telling.close
+}
+
+// shows ends what tell began.
+func (o *output) shows() {
+	if o.telling != nil {
+		o.telling.close()
+	}
+}
+
+// tellStart is tell until the trace has started.
+func (o *output) tellStart(cfg *tracer.Config, what string) (end func()) {
+	end = o.tell(what)
+	start := cfg.OnStart
+	cfg.OnStart = func(m tracer.Meta) {
+		end()
+		start(m)
+	}
+	return end
 }
 
 // begin checks the flags and applies --write: it returns the streams to use and what is to be called
@@ -160,6 +187,7 @@ func (o *output) connect(cfg *tracer.Config) {
 	cfg.Packets, cfg.Snaplen = o.packets != nil, o.flags.snaplen
 	cfg.OnNote = func(text string) {
 		if o.live != nil {
+			_, _ = o.notes.Write(nil) // removes the line of what is going on
 			o.check(o.live.Hint(text))
 			return
 		}
@@ -193,6 +221,7 @@ func (o *output) connect(cfg *tracer.Config) {
 }
 
 func (o *output) flow(f tracer.Flow) {
+	o.shows()
 	switch {
 	case o.json != nil:
 		o.check(o.json.Path(f.Path, o.flags.allPackets))
@@ -210,6 +239,7 @@ func (o *output) flow(f tracer.Flow) {
 
 // finish writes the end of the trace and returns the first error of writing.
 func (o *output) finish(st tracer.Stats) error {
+	o.shows()
 	switch {
 	case o.json != nil:
 		o.check(o.json.Stats(st))

@@ -22,6 +22,9 @@ const (
 	progressEvery, progressLines = 500 * time.Millisecond, 10 * time.Second
 )
 
+// attaching is what a start is.
+const attaching = "finding the target and attaching"
+
 // progress says on standard error how far something is that takes a while: on a terminal in one line that is
 // written anew, elsewhere in a line now and then. What is written through it appears above that line.
 type progress struct {

@@ -6,6 +6,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/pathtrace/pathtrace/internal/render"
+	"github.com/pathtrace/pathtrace/tracer"
+	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
 // sharedBuffer is a buffer that may be read while it is written.
@@ -64,5 +68,35 @@ func TestProgressNothing(t *testing.T) {
 	newProgress(&out, func() string { return "too early" }).close()
 	if out.Len() != 0 {
 		t.Errorf("got %q", out.String())
+	}
+}
+
+// TestTell: what is going on is told until the trace has started, or there is something to show.
+func TestTell(t *testing.T) {
+	ended := func(o *output) bool {
+		select {
+		case <-o.telling.done:
+			return true
+		default:
+			return false
+		}
+	}
+	var out sharedBuffer
+	o := &output{notes: &out, json: render.NewJSON(&out)}
+	started := false
+	cfg := tracer.Config{OnStart: func(tracer.Meta) { started = ended(o) }}
+	end := o.tellStart(&cfg, "attaching")
+	if ended(o) {
+		t.Error("it ended at once")
+	}
+	if cfg.OnStart(tracer.Meta{}); !started {
+		t.Error("it is still told when the trace has started")
+	}
+	end()
+	o.notes = &out
+	end = o.tell("reading")
+	defer end()
+	if o.flow(tracer.Flow{Path: &path.Path{}}); !ended(o) {
+		t.Error("it is still told when there is something to show")
 	}
 }

@@ -181,6 +181,8 @@ func record(cmd *cobra.Command, s *streams, f recordFlags) error {
 	out := shown.open(s, cfg.Source == "")
 	out.connect(&cfg)
 	cfg.Packets = true // for replay --output pcapng
+	defer out.tellStart(&cfg, attaching)()
+	s.err = out.notes
 	t, err := tracer.New(cmd.Context(), cfg)
 	if err != nil {
 		return f.verbosely(s, err)

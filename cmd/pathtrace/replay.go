@@ -168,6 +168,7 @@ func replay(cmd *cobra.Command, s *streams, f replayFlags, names []string) (fail
 		}
 	}
 	out := f.open(s, info.Meta.Source == "")
+	defer out.tell("reading what was recorded")()
 	result, err := replayAll(cmd.Context(), out.replayed(&info), files)
 	var damaged *tracer.RecordingError
 	var apart *tracer.ApartError

@@ -121,6 +121,12 @@ func trace(cmd *cobra.Command, s *streams, f traceFlags) (failure error) {
 	defer done(&failure)
 	out := f.open(s, cfg.Source == "")
 	out.connect(&cfg)
+	what := attaching
+	if len(f.hosts) > 0 {
+		what = "connecting to " + strings.Join(f.hosts, " and to ") + " and attaching there"
+	}
+	defer out.tellStart(&cfg, what)()
+	s.err = out.notes
 	result, err := f.run(cmd.Context(), s, cfg)
 	if err != nil {
 		return err

@@ -184,7 +184,7 @@ func (h *host) interrupted(t *testing.T, p *process, before map[string]string, o
 	if !early && (r.status < statusDelivered || r.status > statusNoTraffic) {
 		t.Errorf("%v: exit status %d", r.args, r.status)
 	}
-	if n := strings.Count(r.stderr, "\n"); n > 2 || strings.Contains(r.stderr, "goroutine") {
+	if n := strings.Count(r.stderr, "\n"); n > 3 || strings.Contains(r.stderr, "goroutine") {
 		t.Errorf("%v: standard error: %q", r.args, r.stderr)
 	}
 	h.leaves(t, before, o)

@@ -28,7 +28,7 @@ func (d *examiner) readNamespaces(ctx context.Context, hosts []*doctor.Host) err
 		return nil
 	}
 	for _, ns := range d.topo.Namespaces() {
-		if ns.Kind == topo.KindHidden {
+		if ns.Kept() {
 			d.namespace(ns.Inode)
 		}
 	}

@@ -7,7 +7,24 @@ import (
 )
 
 // hiddenSpace is the overlay network that Docker keeps a namespace for.
-type hiddenSpace struct{ id, network string }
+type hiddenSpace struct {
+	pin, network string
+	kind         topo.Kind
+}
+
+// name is what people are told of it.
+func (h hiddenSpace) name() string {
+	switch {
+	case h.kind == topo.KindHidden:
+		return "overlay " + h.network
+	case h.pin == ingressPin:
+		return "routing mesh"
+	}
+	return "load balancer of " + h.network
+}
+
+// ingressPin is the pin of the namespace in which Swarm's routing mesh works.
+const ingressPin = "ingress_sbox"
 
 // nameHidden names the namespaces that Docker keeps for overlay networks. Two hosts on one kernel each
 // have one of the same network, and they need telling apart.
@@ -19,38 +36,53 @@ func (l *labels) nameHidden() {
 		hidden = map[uint32]hiddenSpace{}
 	}
 	for _, n := range l.engines.Networks() {
-		pin := n.HiddenNetNS()
-		if pin == "" {
-			continue
-		}
-		for _, ns := range l.topo.NamespaceByName(pin) { // those that were not named before
-			hidden[ns.Inode] = hiddenSpace{n.ID, n.Name}
+		for pin, kind := range map[string]topo.Kind{n.HiddenNetNS(): topo.KindHidden, n.BalancerNetNS(): topo.KindBalancer} {
+			if pin == "" {
+				continue
+			}
+			for _, ns := range l.topo.NamespaceByName(pin) { // those that were not named before
+				hidden[ns.Inode] = hiddenSpace{pin, n.Name, kind}
+			}
 		}
 	}
 	hosts := map[string]int{}
 	for _, h := range hidden {
-		hosts[h.id]++
+		hosts[h.pin]++
 	}
 	for inode, h := range hidden {
-		name := "overlay " + h.network
-		if host := l.underlay(inode); hosts[h.id] > 1 && host != 0 {
-			name += " on " + l.namespace(host)
+		name := h.name()
+		if hosts[h.pin] > 1 {
+			if host := l.underlay(inode); host != 0 {
+				name += " on " + l.namespace(host)
+			}
 		}
-		l.topo.SetName(inode, name, topo.KindHidden)
+		l.topo.SetName(inode, name, h.kind)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.hidden = hidden
 }
 
-// underlay returns the namespace by which the tunnel of an overlay's namespace leaves, 0 if unknown.
+// underlay returns the namespace of the host that keeps a hidden one, 0 if unknown: an overlay's tunnel
+// leaves by it, and a load balancer is joined to an overlay's.
 func (l *labels) underlay(inode uint32) uint32 {
+	if peer := l.peer(inode, "vxlan"); peer != 0 {
+		return peer
+	}
+	if overlay := l.peer(inode, "veth"); overlay != 0 {
+		return l.peer(overlay, "vxlan")
+	}
+	return 0
+}
+
+// peer returns the namespace that the first device of a kind leads to from another one, 0 if unknown.
+func (l *labels) peer(inode uint32, kind string) uint32 {
 	links, err := l.topo.LinksHere(inode)
 	if err != nil {
 		return 0
 	}
 	for _, link := range links {
-		if link.Kind == "vxlan" {
+		if link.Kind == kind {
 			link, _ = l.topo.Link(inode, link.Index)
 			return link.PeerNetNS
 		}

@@ -2,13 +2,11 @@ package tracer
 
 import (
 	"sync"
-
-	"github.com/pathtrace/pathtrace/internal/topo"
 )
 
 // ownSpaces knows which namespaces belong to this host, where several hosts share a kernel: that which
 // this process or an engine of it is in, those of the engines' containers, and those that the engines
-// keep for overlays whose tunnels leave by one of the host's.
+// keep for overlays and their load balancers.
 type ownSpaces struct {
 	labels *labels
 
@@ -42,7 +40,7 @@ func (o *ownSpaces) refresh() {
 		list[c.NetNS] = true
 	}
 	for _, ns := range o.labels.topo.Namespaces() {
-		if ns.Kind == topo.KindHidden && hosts[o.labels.underlay(ns.Inode)] {
+		if ns.Kept() && hosts[o.labels.underlay(ns.Inode)] {
 			list[ns.Inode] = true
 		}
 	}

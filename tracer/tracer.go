@@ -274,7 +274,7 @@ func (t *Tracer) pathNamespaces() []uint32 {
 	add(t.source.NetNS)
 	add(t.target.NetNS...)
 	for _, ns := range t.topo.Namespaces() {
-		if ns.Kind == topo.KindHidden {
+		if ns.Kept() {
 			add(ns.Inode, t.labels.underlay(ns.Inode))
 		}
 	}

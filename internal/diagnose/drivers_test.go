@@ -211,3 +211,25 @@ func TestTakesAll(t *testing.T) {
 		}
 	}
 }
+
+// TestBalancedTarget: a container that is not known may be one that the load balancer leads to.
+func TestBalancedTarget(t *testing.T) {
+	f := &Facts{}
+	f.Target.Container, f.Target.NetNS = "vip.1", []uint32{1}
+	balanced := []path.Translation{{Kind: path.ActionDNAT, By: path.IPVS, Direction: path.Request, To: "10.0.1.3:80"}}
+	for _, test := range []struct {
+		nat  []path.Translation
+		ns   uint32
+		want bool
+	}{{nil, 1, false}, {nil, 2, true}, {balanced, 1, false}, {balanced, 2, false}} {
+		a := &analysis{p: &path.Path{NAT: test.nat}, f: f}
+		if got := a.isForeign(test.ns); got != test.want {
+			t.Errorf("namespace %d after %v is foreign: got %v, want %v", test.ns, test.nat, got, test.want)
+		}
+	}
+	web := &path.Packet{Direction: path.Request, Hops: []path.Hop{{Container: "vip.2", Action: path.ActionReceive, Dst: "10.0.1.3:80"}}}
+	a := &analysis{p: &path.Path{NAT: balanced, Packets: []*path.Packet{web}}, f: f}
+	if got := a.chosen(balanced[0]); got != " of vip.2" {
+		t.Errorf("chosen: got %q", got)
+	}
+}

@@ -25,7 +25,7 @@ func (a *analysis) evidence(e *end, f finding) []string {
 		add("the request was first seen in %s%s%s", a.place(h), onDevice(h), ends)
 	}
 	for _, t := range a.p.NAT {
-		add("%s in %s%s: %s became %s (%s)", translation(t.Kind), a.natPlace(t), by(t), t.From, t.To, t.Direction)
+		add("%s in %s%s: %s became %s%s (%s)", translation(t.Kind), a.natPlace(t), by(t), t.From, t.To, a.chosen(t), t.Direction)
 	}
 	if n := a.sent(); n > 1 {
 		add("the request was sent %d times", n)
@@ -176,6 +176,21 @@ func translation(k path.Action) string {
 func by(t path.Translation) string {
 	if t.By == path.IPVS {
 		return " by IPVS"
+	}
+	return ""
+}
+
+// chosen says which container a load balancer chose, if the packet was seen there.
+func (a *analysis) chosen(t path.Translation) string {
+	if t.By != path.IPVS {
+		return ""
+	}
+	for _, pkt := range a.packets(t.Direction) {
+		for i := range pkt.Hops {
+			if h := &pkt.Hops[i]; h.Container != "" && h.Dst == t.To && h.Action == path.ActionReceive {
+				return " of " + h.Container
+			}
+		}
 	}
 	return ""
 }

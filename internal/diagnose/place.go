@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pathtrace/pathtrace/internal/shell"
@@ -77,13 +78,15 @@ func quote(word string) string { return shell.Quote(word) }
 func (a *analysis) targetContainer() string { return a.f.Target.Container }
 
 // inTarget reports whether ns is a namespace of the target. known is false if it cannot be told: an
-// address that is translated on the way belongs to whatever it is translated to.
+// address that is translated on the way belongs to whatever it is translated to, and a load balancer may lead
+// to containers of other hosts, which are not known here.
 func (a *analysis) inTarget(ns uint32) (in, known bool) {
 	translated := a.f.Target.Container == "" && a.hasDNAT()
 	if ns == 0 || len(a.f.Target.NetNS) == 0 || translated {
 		return false, false
 	}
-	return contains(a.f.Target.NetNS, ns), true
+	in = contains(a.f.Target.NetNS, ns)
+	return in, in || !slices.ContainsFunc(a.p.NAT, func(t path.Translation) bool { return t.By == path.IPVS })
 }
 
 // spaceContainer returns the name of the container that lives in a namespace, or "".

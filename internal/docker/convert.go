@@ -17,6 +17,7 @@ const (
 	labelService   = "com.docker.compose.service"
 	labelNumber    = "com.docker.compose.container-number"
 	labelSwarm     = "com.docker.swarm.service.name"
+	labelSwarmID   = "com.docker.swarm.service.id"
 	labelSwarmTask = "com.docker.swarm.task.name"
 )
 
@@ -70,7 +71,7 @@ func parseTime(text string) time.Time {
 func convertLabels(c *Container, labels map[string]string) {
 	c.Project, c.Service = labels[labelProject], labels[labelService]
 	c.Number, _ = strconv.Atoi(labels[labelNumber])
-	c.SwarmService, c.SwarmTask = labels[labelSwarm], labels[labelSwarmTask]
+	c.SwarmService, c.SwarmTask, c.SwarmID = labels[labelSwarm], labels[labelSwarmTask], labels[labelSwarmID]
 }
 
 func convertEndpoints(c *Container, in map[string]*endpointSettings) []Endpoint {

@@ -42,8 +42,9 @@ type Container struct {
 	// Project, Service and Number are the labels of Docker Compose; empty and 0 without.
 	Project, Service string
 	Number           int
-	// SwarmService and SwarmTask are the names of the Swarm service and of its task.
-	SwarmService, SwarmTask string
+	// SwarmService and SwarmTask are the names of the Swarm service and of its task, SwarmID the ID of the
+	// service, which is the same on all hosts of the swarm.
+	SwarmService, SwarmTask, SwarmID string
 	// Endpoints are its networks by name, also of a stopped container (then without addresses).
 	Endpoints []Endpoint
 	// Ports are the published ports; of a stopped container those it is configured to publish.
@@ -142,6 +143,18 @@ type Network struct {
 	IPv6 bool
 	// Options are the driver's options as the engine keeps them; never modified.
 	Options map[string]string
+}
+
+// BalancerNetNS is the name of the pin of the namespace Docker keeps for the load balancer of an overlay
+// network: "lb_" and the first nine characters of its ID, or ingress_sbox; empty for other drivers.
+func (n *Network) BalancerNetNS() string {
+	switch {
+	case n.Driver != "overlay" || len(n.ID) < 9:
+		return ""
+	case n.Ingress:
+		return "ingress_sbox"
+	}
+	return "lb_" + n.ID[:9]
 }
 
 // HiddenNetNS is the name of the pin of the namespace Docker keeps for an overlay network: "1-" and

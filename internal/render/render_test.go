@@ -97,6 +97,8 @@ func TestPackets(t *testing.T) {
 		return out
 	}
 	tcp, _ := sameBridge()
+	advised, _ := reject()
+	advised.Packets[1].Hops[0].ICMP = "type 5 code 1 (redirect)"
 	drops, _ := midstreamDrops()
 	udp, _ := udpAnswered()
 	for _, c := range []struct {
@@ -108,6 +110,7 @@ func TestPackets(t *testing.T) {
 		{"tcp", ids(tcp, false), []int{1, 2, 3, 4, 5}},
 		{"tcp all", ids(tcp, true), []int{1, 2, 3, 4, 5, 6}},
 		{"dropped data", ids(drops, false), []int{2, 3, 4}},
+		{"advised of a shorter way", ids(advised, false), []int{1}},
 		{"udp", ids(udp, false), []int{1, 2}},
 	} {
 		if !slices.Equal(c.got, c.want) {

@@ -3,6 +3,7 @@ package render
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -101,6 +102,9 @@ func inOrder(packets []*path.Packet) []*path.Packet {
 
 // failed reports whether the packet was discarded, rejected or found no way.
 func failed(pkt *path.Packet) bool {
+	if isRedirect(pkt) {
+		return false
+	}
 	for i := range pkt.Hops {
 		h := &pkt.Hops[i]
 		if h.Copy || h.Noise {
@@ -113,6 +117,12 @@ func failed(pkt *path.Packet) bool {
 	return false
 }
 
+// isRedirect reports whether the packet advises its receiver of a shorter way. A load balancer that sends
+// packets back through the device they came by does so, and nothing depends on it.
+func isRedirect(pkt *path.Packet) bool {
+	return pkt.ICMPError && strings.HasSuffix(icmpText(pkt), "(redirect)")
+}
+
 // roles gives the packets of a flow their roles, in order.
 type roles struct {
 	proto                       path.Proto
@@ -121,6 +131,9 @@ type roles struct {
 
 // of returns the role of the next packet.
 func (r *roles) of(pkt *path.Packet) role {
+	if isRedirect(pkt) {
+		return roleData
+	}
 	if pkt.ICMPError {
 		return roleError
 	}

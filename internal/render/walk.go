@@ -36,7 +36,7 @@ func placeText(h *path.Hop, severalHosts bool) string {
 			return "host " + h.Host
 		}
 		return "host"
-	case h.Network != "" && strings.HasPrefix(h.Namespace, "overlay "): // the one Docker keeps for it
+	case h.Network != "" && isKept(h.Namespace):
 		return h.Namespace
 	case h.Namespace != "":
 		text = "netns " + h.Namespace
@@ -52,6 +52,11 @@ func placeText(h *path.Hop, severalHosts bool) string {
 		text += " on " + h.Host
 	}
 	return text
+}
+
+// isKept reports whether a name is that of a namespace that Docker keeps for an overlay network.
+func isKept(name string) bool {
+	return strings.HasPrefix(name, "overlay ") || strings.HasPrefix(name, "load balancer of ") || strings.HasPrefix(name, "routing mesh")
 }
 
 // placeName is the short name of a place, for "received from X".

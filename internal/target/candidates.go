@@ -143,13 +143,25 @@ func (w *world) services(name string) []thing {
 	})
 }
 
+// swarmServices finds the services of swarms, which may have containers on several hosts, and their tasks.
 func (w *world) swarmServices(name string) []thing {
-	return w.grouped(KindSwarmService, func(c *docker.Container) []string {
+	members := map[string][]*docker.Container{}
+	var order []string
+	for _, c := range w.containers {
 		if c.SwarmService != name && c.SwarmTask != name || name == "" {
-			return nil
+			continue
 		}
-		return []string{c.SwarmService}
-	})
+		if members[c.SwarmID] == nil {
+			order = append(order, c.SwarmID)
+		}
+		members[c.SwarmID] = append(members[c.SwarmID], c)
+	}
+	out := make([]thing, 0, len(order))
+	for _, id := range order {
+		first := members[id][0]
+		out = append(out, group(KindSwarmService, first.Engine, first.SwarmService, members[id]))
+	}
+	return out
 }
 
 // aliases finds network aliases, one thing per network.
@@ -225,7 +237,7 @@ func (w *world) byID(prefix string) []thing {
 func (w *world) namespaces(name string) []thing {
 	var out []thing
 	for _, ns := range w.topology.Namespaces() {
-		if w.topology.Mounted(ns.Inode) == name || ns.Name == name && (ns.Kind == topo.KindNamed || ns.Kind == topo.KindHidden || ns.Kind == topo.KindHost) {
+		if w.topology.Mounted(ns.Inode) == name || ns.Name == name && (ns.Kept() || ns.Kind == topo.KindNamed || ns.Kind == topo.KindHost) {
 			out = append(out, w.namespace(ns.Inode))
 		}
 	}
@@ -288,6 +300,9 @@ func (w *world) byAddr(addr netip.Addr) (thing, error) {
 func (w *world) ownersOf(addr netip.Addr) []thing {
 	var found []thing
 	for _, o := range w.topology.AddrOwner(addr) {
+		if isVirtual(o, addr) {
+			continue // the same on every host, and whoever asks is served by its own
+		}
 		inode := o.NetNS.Inode
 		if slices.ContainsFunc(found, func(t thing) bool { return slices.Contains(t.netns, inode) }) {
 			continue
@@ -303,6 +318,12 @@ func (w *world) ownersOf(addr netip.Addr) []thing {
 		found = append(found, t)
 	}
 	return found
+}
+
+// isVirtual reports whether an address is the virtual one of a Swarm service: Docker gives it to the load
+// balancer as a second one, of its full length.
+func isVirtual(o topo.Owner, addr netip.Addr) bool {
+	return o.NetNS.Kind == topo.KindBalancer && slices.Contains(o.Link.Addrs, netip.PrefixFrom(addr, addr.BitLen()))
 }
 
 // ours keeps what belongs to the engines that were asked and to the namespace we run in, if anything

@@ -13,6 +13,9 @@ import (
 
 // containersOf dials the first container that can be reached; they are in a stable order.
 func (d *dialer) containersOf() (Dialed, error) {
+	if out, ok := d.virtual(); ok {
+		return out, nil
+	}
 	var running []*docker.Container
 	for _, c := range d.dst.Containers {
 		if c.Runs() {

@@ -83,7 +83,7 @@ func (f fakeTopology) AddrOwner(a netip.Addr) []topo.Owner {
 	var out []topo.Owner
 	for _, s := range f {
 		if slices.ContainsFunc(s.addrs, func(p netip.Prefix) bool { return p.Addr() == a }) {
-			out = append(out, topo.Owner{NetNS: s.ns})
+			out = append(out, topo.Owner{NetNS: s.ns, Link: topo.Link{Addrs: s.addrs}})
 		}
 	}
 	return out

@@ -29,6 +29,9 @@ func (n *Names) Target(ctx context.Context, text string, proto path.Proto) (Targ
 		Text: text, Label: r.label(), Kind: t.kind, Containers: t.containers, NetNS: t.netns,
 		Engine: t.engine, Proto: proto, Port: port, Asked: t.asked,
 	}
+	if t.kind == KindSwarmService {
+		out.Virtual = n.virtual(ctx, w, out)
+	}
 	out.Host = len(t.containers) == 0 && (t.kind == KindHost || t.engine >= 0)
 	w.addEndpoints(&out)
 	return out, nil
@@ -40,6 +43,9 @@ func (w *world) addEndpoints(t *Target) {
 	case len(t.Containers) > 0 && len(t.Asked) == 0:
 		for _, c := range t.Containers {
 			w.containerEndpoints(c, t)
+		}
+		for _, addr := range t.Virtual {
+			t.add(addr, t.Port, false)
 		}
 	case len(t.Asked) > 0:
 		for _, addr := range t.Asked {

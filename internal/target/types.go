@@ -67,6 +67,9 @@ type Target struct {
 	Port uint16
 	// Asked is the address the name itself gives: an IP address, or what a host name resolved to.
 	Asked []netip.Addr
+	// Virtual are the addresses that a Swarm service has beside those of its containers: a load balancer
+	// takes what is for them.
+	Virtual []netip.Addr
 	// Endpoints is every address, port and protocol that traffic to the target carries. For an
 	// address it is that address alone.
 	Endpoints []Endpoint

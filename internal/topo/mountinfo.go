@@ -69,8 +69,10 @@ func pinName(p string) (string, Kind) {
 		return base, KindNamed
 	case path.Base(dir) != "netns" || base == "default":
 		return "", KindOther
-	case base == "ingress_sbox" || strings.HasPrefix(base, "lb_") || overlayPin(base):
+	case overlayPin(base):
 		return base, KindHidden
+	case base == "ingress_sbox" || strings.HasPrefix(base, "lb_"):
+		return base, KindBalancer
 	case sandboxPin(base):
 		return base, KindContainer
 	}

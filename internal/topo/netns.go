@@ -14,7 +14,8 @@ const (
 	KindHost           // the namespace of a host, where its physical devices are
 	KindNamed          // made by `ip netns add`
 	KindContainer      // a container's sandbox
-	KindHidden         // one that Docker keeps for an overlay network, a load balancer or the ingress
+	KindHidden         // one that Docker keeps for an overlay network
+	KindBalancer       // one that Docker keeps for the load balancer of an overlay network, or for the ingress
 )
 
 // String returns the kind as a word.
@@ -26,7 +27,7 @@ func (k Kind) String() string {
 		return "named"
 	case KindContainer:
 		return "container"
-	case KindHidden:
+	case KindHidden, KindBalancer:
 		return "docker"
 	}
 	return "other"
@@ -47,6 +48,9 @@ type NetNS struct {
 	// Gone is set once nothing refers to the namespace any more; its names stay known.
 	Gone bool
 }
+
+// Kept reports whether Docker keeps the namespace for itself, in which no process runs.
+func (n *NetNS) Kept() bool { return n.Kind == KindHidden || n.Kind == KindBalancer }
 
 // Link is one network device.
 type Link struct {

@@ -41,8 +41,8 @@ func TestPinName(t *testing.T) {
 		{"/run/docker/netns/0123456789ab", "0123456789ab", KindContainer},
 		{"/srv/d1/exec/netns/1-abcdefghij", "1-abcdefghij", KindHidden},
 		{"/proc/77/root/srv/exec/netns/12-abcdefghij", "12-abcdefghij", KindHidden},
-		{"/run/docker/netns/lb_abcdefghi", "lb_abcdefghi", KindHidden},
-		{"/run/docker/netns/ingress_sbox", "ingress_sbox", KindHidden},
+		{"/run/docker/netns/lb_abcdefghi", "lb_abcdefghi", KindBalancer},
+		{"/run/docker/netns/ingress_sbox", "ingress_sbox", KindBalancer},
 		{"/run/docker/netns/1-short", "1-short", KindOther},
 		{"/run/docker/netns/-abcdefghij", "-abcdefghij", KindOther},
 		{"/root/run/netns/x", "x", KindOther},
@@ -181,7 +181,7 @@ func TestScan(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := filepath.Join(proc, "8/root/x/netns/lb_abcdefghi")
-	if got, ok := topo.Namespace(500); !ok || got.Kind != KindHidden || got.Path != want {
+	if got, ok := topo.Namespace(500); !ok || got.Kind != KindBalancer || got.Path != want {
 		t.Errorf("in another mount namespace: got %+v, want path %s", got, want)
 	}
 }

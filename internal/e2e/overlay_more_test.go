@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
@@ -24,6 +26,35 @@ func (s *swarm) encrypted(t *testing.T) {
 		Says: []string{"has to be encrypted", "no state", "overlay " + n.Name + " is encrypted"}}
 	s.one.probe(t, w, first.Name, second.Name+":80", append(s.both(), brief...)...)
 	s.one.probe(t, w, first.Name, second.addr(n).String()+":80", brief...)
+}
+
+// vanished: the namespaces that the engines keep for an overlay go away while traffic over it is watched.
+func (s *swarm) vanished(t *testing.T) {
+	n, id := s.overlay(t)
+	first, second := s.pair(t, n)
+	other := &swarm{t: t, one: s.one, two: s.two, net: n, id: id, o1: first, o2: second}
+	s.until(t, "entries for the other host's container", func() bool { return other.told(s.one, second) && other.told(s.two, first) })
+	p := s.one.launch(t, s.both("--to", second.Name+":80", "-o", "json")...)
+	p.ready()
+	getFrom(t, first.inspect("{{.NetworkSettings.SandboxKey}}"), second.addr(n).String()+":80")
+	p.until("verdict", func(line string) bool { return strings.HasPrefix(line, `{"type":"verdict"`) })
+	s.one.must(t, "rm", "-f", first.Name)
+	s.two.must(t, "rm", "-f", second.Name)
+	for _, h := range []*host{s.one, s.two} {
+		s.until(t, "end of the overlay on "+h.NetNS, func() bool {
+			var pin unix.Statfs_t // the file itself the engine removes later
+			return unix.Statfs(other.hidden(h), &pin) != nil || pin.Type != unix.NSFS_MAGIC
+		})
+	}
+	p.interrupt()
+	r := p.wait()
+	r.verdict(want{Outcome: path.Delivered, Hops: []hop{
+		{Namespace: "overlay " + n.Name + " on " + s.one.NetNS, Network: n.Name, Device: "vxlan0"},
+		{Namespace: "overlay " + n.Name + " on " + s.two.NetNS, Network: n.Name, Device: "vxlan0"},
+	}})
+	if r.status != statusDelivered || r.stats.LostEvents != 0 {
+		t.Errorf("status %d, %d events lost: %s", r.status, r.stats.LostEvents, r.stderr)
+	}
 }
 
 // service: the names of a service whose tasks are asked directly.
@@ -53,15 +84,22 @@ func (s *swarm) service(t *testing.T) {
 // task waits until the second host's task of a service listens, and the first host knows where it is.
 func (s *swarm) task(t *testing.T, service string) *container {
 	t.Helper()
+	task := s.taskOn(t, s.two, service)
+	s.until(t, "entry for the task of service "+service, func() bool { return s.told(s.one, task) })
+	return task
+}
+
+// taskOn waits until a host's task of a service listens.
+func (s *swarm) taskOn(t *testing.T, h *host, service string) *container {
+	t.Helper()
 	filter := []string{"ps", "-q", "--filter", "label=com.docker.swarm.service.name=" + service}
 	s.until(t, "task of service "+service, func() bool {
-		out, err := s.two.dockerOutput(filter...)
+		out, err := h.dockerOutput(filter...)
 		return err == nil && out != ""
 	})
-	id, _, _ := strings.Cut(s.two.must(t, filter...), "\n")
-	task := &container{h: s.two, t: t, Name: id}
+	id, _, _ := strings.Cut(h.must(t, filter...), "\n")
+	task := &container{h: h, t: t, Name: id}
 	task.listens("tcp", ":80")
-	s.until(t, "entry for the task of service "+service, func() bool { return s.told(s.one, task) })
 	return task
 }
 

@@ -141,6 +141,8 @@ func TestOverlay(t *testing.T) {
 		t.Run("Docker "+kind, func(t *testing.T) { s.generation(t, kind) })
 	}
 	t.Run("latency", s.latency)
+	t.Run("soak", s.soak)
+	t.Run("vanished", s.vanished)
 	for _, row := range overlayOutages(s) {
 		t.Run(row.name, func(t *testing.T) {
 			row.break_(t)

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -129,16 +130,22 @@ type counted struct {
 	status           int
 }
 
-// watch starts a trace of the busy server whose output is counted and not kept.
+// watch starts a trace of the busy server.
 func (s *soak) watch(t *testing.T) (*exec.Cmd, func() counted) {
 	t.Helper()
-	cmd := exec.Command(s.binary, "--docker-host", "unix://"+s.h.Socket, "--to", s.web.Name+":80", "-o", "json")
+	return s.h.counting(t, s.binary, "--to", s.web.Name+":80")
+}
+
+// counting starts a pathtrace on the host whose output is counted and not kept.
+func (h *host) counting(t *testing.T, binary string, args ...string) (*exec.Cmd, func() counted) {
+	t.Helper()
+	cmd := exec.Command(binary, append([]string{"--docker-host", "unix://" + h.Socket, "-o", "json"}, args...)...)
 	cmd.Env = append(cleanEnv(), "GORACE=halt_on_error=1 exitcode=66")
 	stdout, err := cmd.StdoutPipe()
 	check(t, err)
 	var errs strings.Builder
 	cmd.Stderr = &errs
-	check(t, startIn(s.h.NetNS, cmd))
+	check(t, startIn(h.NetNS, cmd))
 	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended, but for a test that failed
 	in := bufio.NewReaderSize(stdout, 1<<20)
 	if line, err := in.ReadString('\n'); err != nil || !strings.HasPrefix(line, `{"type":"meta"`) {
@@ -182,19 +189,29 @@ func (s *soak) launch(t *testing.T, args ...string) *process {
 // connect makes connections from the client, as many as it can; the function it returns ends that.
 func (s *soak) connect(t *testing.T) (end func() error) {
 	t.Helper()
-	addr := s.web.addr(s.n).String() + ":80"
-	cmd := exec.Command("nsenter", "--net=/proc/"+s.client.process()+"/ns/net", s.traffic, "connect", addr, "0", "86400")
+	stop := s.client.connects(t, s.traffic, s.web.addr(s.n).String()+":80", 0)
+	return func() (err error) {
+		s.tried, s.answered, err = stop()
+		return err
+	}
+}
+
+// connects makes connections from a container with the maker of traffic, so many a second, 0 for as many as
+// it can. The function it returns ends that and says how many were made and how many were answered.
+func (c *container) connects(t *testing.T, traffic, to string, rate int) (end func() (tried, answered int, err error)) {
+	t.Helper()
+	cmd := exec.Command("nsenter", "--net=/proc/"+c.process()+"/ns/net", traffic, "connect", to, strconv.Itoa(rate), "86400")
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	check(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended, but for a test that failed
-	return func() error {
+	return func() (tried, answered int, err error) {
 		_ = cmd.Process.Signal(unix.SIGTERM)
 		if err := cmd.Wait(); err != nil {
-			return fmt.Errorf("make connections: %w: %s", err, out.String())
+			return 0, 0, fmt.Errorf("make connections: %w: %s", err, out.String())
 		}
-		_, err := fmt.Sscan(out.String(), &s.tried, &s.answered)
-		return err
+		_, err = fmt.Sscan(out.String(), &tried, &answered)
+		return tried, answered, err
 	}
 }
 

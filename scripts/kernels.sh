@@ -21,6 +21,9 @@ engine engine 6.12
 pair   pair   6.1 6.12
 drivers tests 6.12 ^(TestIPsec|TestIPvlan)$
 lockdown lockdown 6.12
+limits limits 6.1
+measure tests 6.1 ^(TestLatencyNetem|TestMTURouter)$
+measure-6.12 tests 6.12 ^(TestLatencyNetem|TestMTURouter)$
 6.12   tests  6.12
 6.1    tests  6.1
 5.10   tests  5.10
@@ -28,9 +31,6 @@ lockdown lockdown 6.12
 # Those that are done only when they are called by name.
 asked='
 bench  bench  6.12
-limits limits 6.1
-measure tests 6.1 ^(TestLatencyNetem|TestMTURouter)$
-measure-6.12 tests 6.12 ^(TestLatencyNetem|TestMTURouter)$
 arm64  arm64  arm64
 '
 tests=${KERNELS_TESTS:-'^(TestKernels|TestVXLAN|TestTooBig|TestPackets.*|TestIPVS|TestDatagrams)$'}

@@ -124,7 +124,7 @@ func (a *analysis) tookIn(e *end) bool {
 	if h.Action != path.ActionReceive || a.hooked(h.NetNS) {
 		return false
 	}
-	return !h.Fragment || reassembled(e.pkt, h.NetNS)
+	return !h.Fragment || reassembled(e.pkt, h)
 }
 
 // hooked reports whether the netfilter hooks that a received packet meets were seen to report in a
@@ -146,15 +146,46 @@ func (a *analysis) hooked(ns uint32) bool {
 	return false
 }
 
-// reassembled reports whether the fragments of a packet became one again in a namespace: they are freed
-// with the whole, when it was read, while those that wait for another one are dropped one by one.
-func reassembled(p *path.Packet, ns uint32) bool {
+// reassembled reports whether the fragments of a packet became one again in the namespace that received
+// them at h: all that were sent last came, or they were freed with the whole, when it was read, while
+// those that wait for another one are dropped one by one. Newer kernels say nothing of the former.
+func reassembled(p *path.Packet, h *path.Hop) bool {
 	for i := range p.Hops {
-		if h := &p.Hops[i]; h.NetNS == ns && h.Fragment && h.Noise && h.Action == path.ActionDrop {
+		if o := &p.Hops[i]; o.NetNS == h.NetNS && o.Fragment && o.Noise && o.Action == path.ActionDrop {
 			return true
 		}
 	}
-	return false
+	var sender *path.Hop // of the first fragment that was received
+	for i := range p.Hops {
+		o := &p.Hops[i]
+		if sameFragments(o, h) {
+			break
+		}
+		if o.Fragment && o.Action == path.ActionTransmit {
+			sender = o
+		}
+	}
+	if sender == nil {
+		return false
+	}
+	came := fragmentBytes(p, h)
+	return came > 0 && came == fragmentBytes(p, sender)
+}
+
+// sameFragments reports whether both are fragments of a packet at one place.
+func sameFragments(a, b *path.Hop) bool {
+	return a.Fragment && b.Fragment && !a.Copy && !b.Copy && a.Action == b.Action && a.NetNS == b.NetNS && a.Ifindex == b.Ifindex
+}
+
+// fragmentBytes returns the length of all fragments of a packet at the place of h, headers included.
+func fragmentBytes(p *path.Packet, h *path.Hop) int {
+	sum := 0
+	for i := range p.Hops {
+		if o := &p.Hops[i]; sameFragments(o, h) {
+			sum += o.Length
+		}
+	}
+	return sum
 }
 
 // origin returns the first observation of the first request, or nil.

@@ -44,9 +44,11 @@ func SplitComment(text string) (command, comment string) {
 }
 
 // Fold breaks a command into lines of at most width columns that a shell joins again: at spaces outside
-// of quotes, with a backslash. A word that is wider keeps its line.
+// of quotes, with a backslash. A word that is wider keeps its line, but what nft is given is made several
+// words.
 func Fold(command string, width int) []string {
 	var lines []string
+	command = splitNFT(command, width-len(`nft '' \`))
 	begin, last := 0, -1 // of the line, and the last space at which it could end
 	for i := range unquoted(command) {
 		if command[i] != ' ' {
@@ -63,6 +65,38 @@ func Fold(command string, width int) []string {
 		begin = last + 1
 	}
 	return append(lines, command[begin:])
+}
+
+// splitNFT makes several words of at most width bytes of a rule in single quotes at the end of a command:
+// nft joins its arguments with spaces.
+func splitNFT(command string, width int) string {
+	const before = "nft '"
+	at := strings.LastIndex(command, before)
+	if at < 0 || at > 0 && command[at-1] != ' ' {
+		return command
+	}
+	head, rule := command[:at+len(before)], command[at+len(before):]
+	rule, ok := strings.CutSuffix(rule, "'")
+	if !ok || len(rule) <= width || strings.Contains(rule, "'") {
+		return command
+	}
+	var words []string
+	begin, last := 0, -1
+	for i := range unquoted(rule) {
+		if rule[i] != ' ' {
+			continue
+		}
+		if last > begin && i-begin > width {
+			words = append(words, rule[begin:last])
+			begin = last + 1
+		}
+		last = i
+	}
+	if last > begin && len(rule)-begin > width {
+		words = append(words, rule[begin:last])
+		begin = last + 1
+	}
+	return head + strings.Join(append(words, rule[begin:]), "' '") + "'"
 }
 
 // unquoted yields where the bytes are that no quote and no backslash protects.

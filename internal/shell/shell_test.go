@@ -80,6 +80,12 @@ func TestFold(t *testing.T) {
 		{`a "b \" c" d`, 9, []string{`a \`, `"b \" c" \`, "d"}},
 		{"averyveryverylongword", 4, []string{"averyveryverylongword"}},
 		{"", 4, []string{""}},
+		{`nft 'add rule ip t c oifname != "a b" accept'`, 100, []string{`nft 'add rule ip t c oifname != "a b" accept'`}},
+		{`nft 'add rule ip t c oifname != "a b" accept'`, 32,
+			[]string{`nft 'add rule ip t c oifname' \`, `'!= "a b" accept'`}},
+		{`nsenter -t 1 -n nft 'add rule ip t c tcp dport 80 accept'`, 30,
+			[]string{`nsenter -t 1 -n nft \`, `'add rule ip t c tcp' \`, `'dport 80 accept'`}},
+		{`nft 'add rule ip t c comment "it'\''s so"'`, 20, []string{`nft \`, `'add rule ip t c comment "it'\''s so"'`}},
 	} {
 		if got := Fold(tt.command, tt.width); !slices.Equal(got, tt.want) {
 			t.Errorf("Fold(%q, %d) = %q, want %q", tt.command, tt.width, got, tt.want)

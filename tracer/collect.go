@@ -19,9 +19,10 @@ const (
 	// Each of its own wake-ups keeps Go's scheduler busy for a moment, which costs the traffic of others.
 	pause = time.Second
 	// rest is how long the collector lets events gather once it has taken all: an event that finds it
-	// waiting has to wake it, which costs the traffic several times what the event costs. The kernel's
-	// buffer holds what comes meanwhile many times over.
-	rest = time.Millisecond
+	// waiting has to wake it, which costs the traffic several times what the event costs, and so does each
+	// wake-up from resting: at 80,000 events/s a rest of 1 ms took 27 % of a processor, one of 4 ms 16 %. The
+	// kernel's buffer holds what comes meanwhile several times over.
+	rest = 4 * time.Millisecond
 	// batch is how many events are taken before the time is told again.
 	batch = 4096
 )

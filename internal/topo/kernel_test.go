@@ -252,13 +252,8 @@ func checkRoutes(t *testing.T, topo *Topology, netns uint32) {
 	}
 }
 
-func TestLinksFollowChanges(t *testing.T) {
-	a, b := newNS(t, "a"), newNS(t, "b")
-	topo := newTopology(t)
-	ia := inodeOf(t, topo, a)
-	if _, err := topo.Links(ia); err != nil {
-		t.Fatal(err)
-	}
+// changesOf returns what a topology reports from now on, as far as there is room.
+func changesOf(topo *Topology) <-chan Change {
 	changes := make(chan Change, 1024)
 	topo.OnChange(func(c Change) {
 		select {
@@ -266,6 +261,17 @@ func TestLinksFollowChanges(t *testing.T) {
 		default:
 		}
 	})
+	return changes
+}
+
+func TestLinksFollowChanges(t *testing.T) {
+	a, b := newNS(t, "a"), newNS(t, "b")
+	topo := newTopology(t)
+	ia := inodeOf(t, topo, a)
+	if _, err := topo.Links(ia); err != nil {
+		t.Fatal(err)
+	}
+	changes := changesOf(topo)
 	veth(t, a, "first", b, "peer")
 	l, ok := topo.LinkByName(ia, "first")
 	if !ok {

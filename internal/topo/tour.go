@@ -106,14 +106,19 @@ func (t *Topology) VXLANPorts(inodes []uint32) []uint16 {
 	return ports
 }
 
-// vxlans reads the VXLAN devices of a namespace; the calling thread stays there.
-func (t *Topology) vxlans(enter func(*os.File) error, inode uint32) ([]linkState, error) {
+// goTo brings the calling thread into a namespace, within a netns.Tour.
+func (t *Topology) goTo(enter func(*os.File) error, inode uint32) error {
 	f, _, err := t.open(inode)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
-	if err := enter(f); err != nil {
+	return enter(f)
+}
+
+// vxlans reads the VXLAN devices of a namespace; the calling thread stays there.
+func (t *Topology) vxlans(enter func(*os.File) error, inode uint32) ([]linkState, error) {
+	if err := t.goTo(enter, inode); err != nil {
 		return nil, err
 	}
 	const kind = "vxlan"
@@ -144,12 +149,7 @@ func (s *space) current() bool {
 
 // carries reports whether a device of a namespace has an address; the calling thread stays there.
 func (t *Topology) carries(enter func(*os.File) error, inode uint32, addr netip.Addr, buf []byte) (bool, error) {
-	f, _, err := t.open(inode)
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	if err := enter(f); err != nil {
+	if err := t.goTo(enter, inode); err != nil {
 		return false, err
 	}
 	return carriesHere(addr, buf)

@@ -66,13 +66,7 @@ func TestReadReports(t *testing.T) {
 	if _, err := topo.Links(ia); err != nil {
 		t.Fatal(err)
 	}
-	changes := make(chan Change, 1024)
-	topo.OnChange(func(c Change) {
-		select {
-		case changes <- c:
-		default:
-		}
-	})
+	changes := changesOf(topo)
 	for _, what := range []struct {
 		kind ChangeKind
 		do   func(h *netlink.Handle) error

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pathtrace/pathtrace/internal/doctor"
@@ -83,13 +84,11 @@ func (rec *doctorRecord) read(rules *ruleShelf) (*examined, error) {
 	for i := range rec.Hosts {
 		h := &rec.Hosts[i].Host
 		h.Namespaces = e.namespaces
-		if h.NS = e.namespaces[rec.Hosts[i].NetNS]; h.NS == nil || len(rec.Hosts[i].Inodes) != len(h.Containers) {
+		h.NS = e.namespaces[rec.Hosts[i].NetNS]
+		if h.NS == nil || len(rec.Hosts[i].Inodes) != len(h.Containers) || slices.Contains(h.Containers, nil) {
 			return nil, fmt.Errorf("what it says of host %q does not fit together", h.Name)
 		}
 		for j, c := range h.Containers {
-			if c == nil {
-				return nil, fmt.Errorf("what it says of host %q does not fit together", h.Name)
-			}
 			c.NS = e.namespaces[rec.Hosts[i].Inodes[j]]
 		}
 		e.hosts = append(e.hosts, h)

@@ -13,8 +13,8 @@ import (
 var errNotMeasured = errors.New("no packet sizes were measured: record them with record --mtu --to NAME --from NAME")
 
 // ReplayMTU judges the packet sizes that were measured when a recording was made, as MeasureMTU did. The
-// inputs are the parts of one recording; expect is as for MeasureMTU. Of the callbacks of cfg OnStart and OnNote are called. Errors are
-// those of Replay.
+// inputs are the parts of one recording; expect is as for MeasureMTU. Of the callbacks of cfg OnStart and
+// OnNote are called. Errors are those of Replay.
 func ReplayMTU(ctx context.Context, cfg ReplayConfig, expect int, inputs ...Input) (MTUResult, error) {
 	var out MTUResult
 	opened := false

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -74,15 +73,12 @@ func openLatency(lists ...[]string) (out []tracer.LatencyReplay, closeAll func()
 		if len(list) == 0 {
 			continue
 		}
-		files, err := openRecordings(list)
+		files, parts, err := openOne(list)
 		open = append(open, files...)
-		if err = cmp.Or(err, oneRun(files)); err != nil {
+		if err != nil {
 			return nil, closeAll, err
 		}
-		rec := tracer.LatencyReplay{Name: recordingName(files[0].name)}
-		for i := range files {
-			rec.Parts = append(rec.Parts, files[i].input())
-		}
+		rec := tracer.LatencyReplay{Name: recordingName(files[0].name), Parts: parts}
 		out = append(out, rec)
 	}
 	if len(out) == 2 && out[0].Name == out[1].Name {

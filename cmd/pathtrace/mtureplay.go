@@ -49,8 +49,8 @@ func recordMTU(cmd *cobra.Command, s *streams, f recordFlags) error {
 // replayMTU shows the packet sizes that one recording has.
 func replayMTU(cmd *cobra.Command, s *streams, f replayFlags, names []string) (failure error) {
 	f.traces = false // packets are shown with -v only
-	inputs, closeAll, err := openOne(names)
-	defer closeAll()
+	files, inputs, err := openOne(names)
+	defer closeRecordings(files)
 	if err != nil {
 		return err
 	}

@@ -249,6 +249,20 @@ func openRecordings(names []string) ([]recordingFile, error) {
 	return files, wholeRuns(files)
 }
 
+// openOne opens the files of one recording. They are to be closed, also after an error.
+func openOne(names []string) (files []recordingFile, inputs []tracer.Input, err error) {
+	if files, err = openRecordings(names); err != nil {
+		return files, nil, err
+	}
+	if err := oneRun(files); err != nil {
+		return files, nil, err
+	}
+	for i := range files {
+		inputs = append(inputs, files[i].input())
+	}
+	return files, inputs, nil
+}
+
 // replayAll replays one recording, or several hosts' of the same traffic.
 func replayAll(ctx context.Context, cfg tracer.ReplayConfig, files []recordingFile) (tracer.Result, error) {
 	var hosts []tracer.HostRecording

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -291,7 +290,7 @@ func watchMTU(cmd *cobra.Command, s *streams, f mtuFlags) (failure error) {
 // mtuStatus is the exit status of a measurement.
 func mtuStatus(r tracer.MTUResult) error {
 	switch {
-	case len(r.Directions) > 0 && r.Directions[0].MTU == 0 && strings.HasPrefix(string(r.Verdict.Outcome), string(path.Lost)):
+	case len(r.Directions) > 0 && r.Directions[0].MTU == 0 && r.Verdict.Outcome == path.Lost:
 		return statusError(exitCannotTrace)
 	case r.Verdict.Outcome == path.Delivered:
 		return nil

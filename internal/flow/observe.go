@@ -24,7 +24,7 @@ func (t *Tracker) observe(cpu *processor, e *wire.Event) {
 			}
 		}
 		if p == nil {
-			if p, b = t.openPacket(cpu, f, d, e, &fp); p == nil {
+			if p = t.openPacket(cpu, f, d, e, &fp); p == nil {
 				t.stats.Unmatched++
 				return
 			}

@@ -51,15 +51,15 @@ func (t *Tracker) addsPacket(e *wire.Event) bool {
 	return false
 }
 
-// openPacket returns a new packet of f with its first branch, nil if the event does not tell of
+// openPacket returns a new packet of f with its first branch, number 0; nil if the event does not tell of
 // one. If f is nil, the packet begins a flow.
-func (t *Tracker) openPacket(cpu *processor, f *flow, d direction, e *wire.Event, fp *fingerprint) (*packet, uint8) {
+func (t *Tracker) openPacket(cpu *processor, f *flow, d direction, e *wire.Event, fp *fingerprint) *packet {
 	if !t.addsPacket(e) {
-		return nil, 0
+		return nil
 	}
 	if f == nil {
 		if f, d = t.openFlow(e); f == nil {
-			return nil, 0
+			return nil
 		}
 	}
 	p := t.newPacket(f, d, e, fp)
@@ -70,7 +70,7 @@ func (t *Tracker) openPacket(cpu *processor, f *flow, d direction, e *wire.Event
 	t.takeRoute(cpu, p, e)
 	t.noteReject(cpu, p, e)
 	t.proveByReply(p, e)
-	return p, 0
+	return p
 }
 
 // usualHops is how many hops a packet through one bridge has, about.

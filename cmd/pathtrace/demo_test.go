@@ -181,7 +181,7 @@ func TestNothingStays(t *testing.T) {
 			defer cancel()
 			cmd := command(ctx, "run", "demo")
 			held, stderr := startDemo(t, cmd)
-			freed := labtest.Watch(t, held.namespaces...)
+			freed := held.watch(t)
 			start := time.Now()
 			if tt.signal != nil {
 				labtest.Must(t, cmd.Process.Signal(tt.signal))
@@ -201,7 +201,7 @@ func TestNothingStays(t *testing.T) {
 
 // holdings is what a process keeps in the kernel.
 type holdings struct {
-	namespaces []string
+	namespaces map[string]*os.File // by what their links say: its descriptors may be others by now
 	programs   []ebpf.ProgramID
 	links      []link.ID
 }
@@ -231,24 +231,42 @@ func startDemo(t *testing.T, cmd *exec.Cmd) (*holdings, *bytes.Buffer) {
 		if len(h.links) > 40 && len(h.namespaces) >= 4 || len(h.links) > 0 && time.Now().After(deadline.Add(-4500*time.Millisecond)) {
 			return h, &stderr
 		}
+		h.release()
 		if time.Now().After(deadline) {
 			t.Fatalf("the demo holds %+v, want namespaces, programs and links", h)
 		}
 	}
 }
 
+// watch watches for the end of the namespaces, and keeps them no longer.
+func (h *holdings) watch(t *testing.T) (freed func(time.Duration)) {
+	t.Helper()
+	defer h.release()
+	var paths []string
+	for _, f := range h.namespaces {
+		paths = append(paths, fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	}
+	return labtest.Watch(t, paths...)
+}
+
+func (h *holdings) release() {
+	for _, f := range h.namespaces {
+		f.Close()
+	}
+}
+
 // heldBy reads what the descriptors of a process are.
 func heldBy(pid int) *holdings {
-	h := &holdings{}
+	h := &holdings{namespaces: map[string]*os.File{}}
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
 	entries, _ := os.ReadDir(dir) // it may end meanwhile
-	seen := map[string]bool{}
 	for _, e := range entries {
-		file := filepath.Join(dir, e.Name())
-		to, _ := os.Readlink(file)
-		if strings.HasPrefix(to, "net:[") && to != ownNamespace() && !seen[to] {
-			seen[to] = true
-			h.namespaces = append(h.namespaces, file)
+		if f, to := openNamespace(filepath.Join(dir, e.Name())); f != nil {
+			if h.namespaces[to] != nil || to == ownNamespace() {
+				f.Close()
+			} else {
+				h.namespaces[to] = f
+			}
 		}
 		info, _ := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, e.Name()))
 		if id, ok := field(info, "link_id:"); ok {
@@ -258,6 +276,23 @@ func heldBy(pid int) *holdings {
 		}
 	}
 	return h
+}
+
+// openNamespace opens a descriptor of another process, if it is a namespace, and returns what it is.
+func openNamespace(file string) (*os.File, string) {
+	if to, _ := os.Readlink(file); !strings.HasPrefix(to, "net:[") {
+		return nil, ""
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, ""
+	}
+	to, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if !strings.HasPrefix(to, "net:[") { // the descriptor was given to something else in between
+		f.Close()
+		return nil, ""
+	}
+	return f, to
 }
 
 func ownNamespace() string {

@@ -58,7 +58,7 @@ func TestDemoPCAPNG(t *testing.T) {
 		"client/eth0|192.0.2.1|8080|request SYN (flow 1, packet 1): ", "router/eth0|192.0.2.1|8080|",
 		"router/eth0|10.77.0.2|80|request SYN (flow 1, packet 1): netfilter/prerouting dnat", "router/br-demo|10.77.0.2|80|",
 		"web/eth0|10.77.0.2|80|", // the second section begins
-		"router/eth0|10.77.0.2|80|request SYN (flow 1, packet 1): netfilter/forward drop: by nft_do_chain", "[firewall-drop]",
+		"router/eth0|10.77.0.2|80|request SYN (flow 1, packet 1): netfilter/forward drop: by nft_do_chain",
 	} {
 		i := strings.Index(way[at:], want)
 		if i < 0 {
@@ -70,6 +70,10 @@ func TestDemoPCAPNG(t *testing.T) {
 		if strings.Contains(way, no) {
 			t.Errorf("%q in\n%s", no, way)
 		}
+	}
+	// The verdict is with the flow's last packet, which may be a retransmission.
+	if all := tshark(t, file, "-T", "fields", "-e", "frame.comment"); strings.Count(all, "[firewall-drop]") != 1 {
+		t.Errorf("want one verdict firewall-drop in\n%s", all)
 	}
 }
 

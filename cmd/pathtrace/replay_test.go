@@ -232,7 +232,9 @@ func TestRecordParts(t *testing.T) {
 		t.Fatalf("%v are kept, want 2", names)
 	}
 	status, stdout, stderr := inProcess(t, append([]string{"replay"}, names...)...)
-	if status != exitDelivered || !strings.Contains(stdout, "delivered") {
+	// A machine too busy to take every event may make one of the connections a lost one, and says so.
+	lossy := status == exitNotDelivered && strings.Contains(stdout, " events lost: ")
+	if status != exitDelivered && !lossy || !strings.Contains(stdout, "delivered") {
 		t.Errorf("got status %d, %q and\n%s", status, stderr, tail(stdout))
 	}
 	if _, _, stderr := inProcess(t, "replay", names[0], "testdata/dropped.ptr"); stderr == "" {
@@ -255,8 +257,8 @@ func TestRecordLimit(t *testing.T) {
 	labtest.Must(t, cmd.Start())
 	grown(t, file, 64<<10)
 	labtest.Eventually(t, "the recording has its end mark", func() bool {
-		status, _, _ := inProcess(t, "replay", file)
-		return status == exitDelivered
+		status, stdout, stderr := inProcess(t, "replay", file)
+		return status != exitCannotTrace && !strings.Contains(stdout+stderr, "ends in the middle")
 	})
 	labtest.Must(t, cmd.Process.Signal(unix.SIGINT))
 	_ = cmd.Wait() // the status is that of the trace

@@ -18,14 +18,12 @@ func appendCapture(b []byte, c *wire.Capture) []byte {
 
 // capture reads what appendCapture wrote.
 func capture(raw []byte) (*wire.Capture, error) {
-	link, raw, err := uvarint(raw)
-	if err != nil {
-		return nil, err
+	c := cursor{b: raw}
+	link, length := c.uvarint(), c.uvarint()
+	if c.err != nil {
+		return nil, c.err
 	}
-	length, raw, err := uvarint(raw)
-	if err != nil {
-		return nil, err
-	}
+	raw = c.b
 	if link > uint64(len(raw)) || length < uint64(len(raw)) || length > 1<<32-1 {
 		return nil, fmt.Errorf("an event has %d bytes of a packet of %d with a header of %d", len(raw), length, link)
 	}

@@ -1,8 +1,6 @@
 package recording
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/bits"
 	"net/netip"
@@ -10,9 +8,6 @@ import (
 
 	"github.com/pathtrace/pathtrace/internal/wire"
 )
-
-// errShort is an event that ends before its last field.
-var errShort = errors.New("an event is cut off")
 
 // decoder turns bytes into events.
 type decoder struct {
@@ -26,7 +21,7 @@ type decoder struct {
 // fieldReader says what a bit of the mask stands for: a field known here, or its encoding alone.
 type fieldReader struct {
 	field field // fieldEnd if it is not known here
-	kind  string
+	kind  kind
 }
 
 // slots is the reader's side of a dictionary.
@@ -36,20 +31,24 @@ type slots[T any] struct {
 	size int
 }
 
-func (s *slots[T]) add(v T) {
-	if s.next < len(s.list) {
-		s.list[s.next] = v
+// add returns where the value is kept, which is valid until the next add.
+func (s *slots[T]) add(v T) *T {
+	at := s.next
+	if at < len(s.list) {
+		s.list[at] = v
 	} else {
 		s.list = append(s.list, v)
 	}
-	s.next = (s.next + 1) % s.size
+	s.next = (at + 1) % s.size
+	return &s.list[at]
 }
 
-func (s *slots[T]) get(slot uint64) (v T, err error) {
-	if slot > uint64(len(s.list)) {
-		return v, fmt.Errorf("an event names entry %d of a dictionary with %d", slot, len(s.list))
+// get returns an entry, which is valid until the next add. Slots count from 1.
+func (s *slots[T]) get(slot uint64) (*T, error) {
+	if slot-1 >= uint64(len(s.list)) {
+		return new(T), fmt.Errorf("an event names entry %d of a dictionary with %d", slot, len(s.list))
 	}
-	return s.list[slot-1], nil
+	return &s.list[slot-1], nil
 }
 
 // maxFields is how many fields a mask has room for.
@@ -60,96 +59,72 @@ func newDecoder(names []string) (*decoder, error) {
 		return nil, fmt.Errorf("its events have %d fields, more than %d", len(names), maxFields)
 	}
 	d := &decoder{tuples: slots[wire.Tuple]{size: tupleSlots}, strings: slots[string]{size: stringSlots}}
-	known := map[string]field{}
+	known, kinds := map[string]field{}, map[string]kind{}
+	for k := range kindEnd {
+		kinds[k.String()] = k
+	}
 	for i, f := range fieldTable() {
-		known[f[0]+":"+f[1]] = field(i)
+		known[f.String()] = field(i)
 	}
 	for _, name := range names {
-		_, kind, _ := strings.Cut(name, ":")
-		switch kind {
-		case kindUint, kindDelta, kindTuple, kindString, kindAddr, kindBytes:
-		default:
+		_, text, _ := strings.Cut(name, ":")
+		k, ok := kinds[text]
+		if !ok {
 			return nil, fmt.Errorf("its events have a field %q in an encoding that is not known", name)
 		}
 		f, ok := known[name]
 		if !ok {
 			f = fieldEnd
 		}
-		d.fields = append(d.fields, fieldReader{f, kind})
+		d.fields = append(d.fields, fieldReader{f, k})
 	}
 	return d, nil
 }
 
 // next reads one event or moment from the front of b. An event is in d.event until the next call.
 func (d *decoder) next(b []byte) (rest []byte, tick bool, err error) {
-	mask, b, err := uvarint(b)
-	if err != nil {
-		return nil, false, err
-	}
+	c := cursor{b: b}
+	mask := c.uvarint()
 	if mask&maskTick != 0 {
-		var delta int64
-		if delta, b, err = varint(b); err != nil || mask != maskTick {
+		if d.tick += uint64(c.varint()); c.err != nil || mask != maskTick {
 			return nil, true, errShort
 		}
-		d.tick += uint64(delta)
-		return b, true, nil
+		return c.b, true, nil
 	}
 	d.event.Capture = nil // never that of the event before
-	for m := mask >> maskShift; m != 0; m &= m - 1 {
+	for m := mask >> maskShift; m != 0 && c.err == nil; m &= m - 1 {
 		i := bits.TrailingZeros64(m)
 		if i >= len(d.fields) {
 			return nil, false, fmt.Errorf("an event has a field %d, of %d", i, len(d.fields))
 		}
-		if b, err = d.field(b, d.fields[i]); err != nil {
-			return nil, false, err
-		}
+		d.field(&c, d.fields[i])
 	}
-	return b, false, nil
+	return c.b, false, c.err
 }
 
 // field reads one field.
-func (d *decoder) field(b []byte, f fieldReader) ([]byte, error) {
+func (d *decoder) field(c *cursor, f fieldReader) {
 	e := &d.event
 	switch f.kind {
 	case kindUint:
-		n, b, err := uvarint(b)
-		if err != nil {
-			return nil, err
-		}
-		setNumber(e, f.field, n)
-		return b, nil
+		setNumber(e, f.field, c.uvarint())
 	case kindDelta:
-		n, b, err := varint(b)
-		if err != nil {
-			return nil, err
-		}
-		addDelta(e, f.field, uint64(n))
-		return b, nil
+		addDelta(e, f.field, uint64(c.varint()))
 	case kindTuple:
-		t, b, err := d.tuple(b)
-		if err != nil {
-			return nil, err
-		}
-		setTuple(e, f.field, t)
-		return b, nil
+		setTuple(e, f.field, d.tuple(c))
 	case kindString:
-		s, b, err := d.string(b)
-		if err == nil && f.field == fieldDev {
+		if s := d.string(c); f.field == fieldDev {
 			e.Dev = s
 		}
-		return b, err
 	case kindAddr:
-		a, b, err := addr(b)
-		if err == nil && f.field == fieldGateway {
+		if a := c.addr(); f.field == fieldGateway {
 			e.Gateway = a
 		}
-		return b, err
+	case kindBytes:
+		if raw := c.lengthAndBytes(); f.field == fieldCapture && c.err == nil {
+			e.Capture, c.err = capture(raw)
+		}
 	}
-	raw, b, err := lengthAndBytes(b)
-	if err == nil && f.field == fieldCapture {
-		e.Capture, err = capture(raw)
-	}
-	return b, err
 }
 
 func addDelta(e *wire.Event, f field, n uint64) {
@@ -169,14 +144,14 @@ func addDelta(e *wire.Event, f field, n uint64) {
 	}
 }
 
-func setTuple(e *wire.Event, f field, t wire.Tuple) {
+func setTuple(e *wire.Event, f field, t *wire.Tuple) {
 	switch f {
 	case fieldTuple:
-		e.Tuple = t
+		e.Tuple = *t
 	case fieldCTOrig:
-		e.CTOrig = t
+		e.CTOrig = *t
 	case fieldCTReply:
-		e.CTReply = t
+		e.CTReply = *t
 	case fieldOuter:
 		e.OuterSrc, e.OuterDst = t.Src, t.Dst
 	}
@@ -251,99 +226,23 @@ func setRareNumber(e *wire.Event, f field, n uint64) {
 	}
 }
 
-func (d *decoder) tuple(b []byte) (t wire.Tuple, rest []byte, err error) {
-	slot, b, err := uvarint(b)
-	if err != nil {
-		return t, nil, err
+// tuple reads a tuple, which is valid until the next one.
+func (d *decoder) tuple(c *cursor) *wire.Tuple {
+	if slot := c.uvarint(); slot != 0 {
+		t, err := d.tuples.get(slot)
+		c.fail(err)
+		return t
 	}
-	if slot != 0 {
-		t, err = d.tuples.get(slot)
-		return t, b, err
-	}
-	src, b, err := addr(b)
-	if err != nil {
-		return t, nil, err
-	}
-	dst, b, err := addr(b)
-	if err != nil {
-		return t, nil, err
-	}
-	sport, b, err := uvarint(b)
-	if err != nil {
-		return t, nil, err
-	}
-	dport, b, err := uvarint(b)
-	if err != nil || len(b) == 0 {
-		return t, nil, errShort
-	}
-	t = wire.Tuple{Src: addrPort(src, sport), Dst: addrPort(dst, dport), Proto: b[0]}
-	d.tuples.add(t)
-	return t, b[1:], nil
+	src, dst := c.addr(), c.addr()
+	sport, dport := uint16(c.uvarint()), uint16(c.uvarint())
+	return d.tuples.add(wire.Tuple{Src: netip.AddrPortFrom(src, sport), Dst: netip.AddrPortFrom(dst, dport), Proto: c.byte()})
 }
 
-// addrPort is the zero AddrPort, as in an event, where neither is known.
-func addrPort(a netip.Addr, port uint64) netip.AddrPort {
-	return netip.AddrPortFrom(a, uint16(port))
-}
-
-func (d *decoder) string(b []byte) (s string, rest []byte, err error) {
-	slot, b, err := uvarint(b)
-	if err != nil {
-		return "", nil, err
+func (d *decoder) string(c *cursor) string {
+	if slot := c.uvarint(); slot != 0 {
+		s, err := d.strings.get(slot)
+		c.fail(err)
+		return *s
 	}
-	if slot != 0 {
-		s, err = d.strings.get(slot)
-		return s, b, err
-	}
-	raw, b, err := lengthAndBytes(b)
-	if err != nil {
-		return "", nil, err
-	}
-	s = string(raw)
-	d.strings.add(s)
-	return s, b, nil
-}
-
-func addr(b []byte) (a netip.Addr, rest []byte, err error) {
-	if len(b) == 0 || len(b) < 1+int(b[0]) {
-		return a, nil, errShort
-	}
-	n := int(b[0])
-	raw, b := b[1:1+n], b[1+n:]
-	switch n {
-	case 0:
-		return a, b, nil
-	case 4:
-		return netip.AddrFrom4([4]byte(raw)), b, nil
-	case 16:
-		return netip.AddrFrom16([16]byte(raw)), b, nil
-	}
-	return a, nil, fmt.Errorf("an event has an address of %d bytes", n)
-}
-
-func lengthAndBytes(b []byte) (raw, rest []byte, err error) {
-	n, b, err := uvarint(b)
-	if err != nil || n > uint64(len(b)) {
-		return nil, nil, errShort
-	}
-	return b[:n], b[n:], nil
-}
-
-func uvarint(b []byte) (uint64, []byte, error) {
-	if len(b) > 0 && b[0] < 0x80 {
-		return uint64(b[0]), b[1:], nil
-	}
-	n, size := binary.Uvarint(b)
-	if size <= 0 {
-		return 0, nil, errShort
-	}
-	return n, b[size:], nil
-}
-
-func varint(b []byte) (int64, []byte, error) {
-	n, size := binary.Varint(b)
-	if size <= 0 {
-		return 0, nil, errShort
-	}
-	return n, b[size:], nil
+	return *d.strings.add(string(c.lengthAndBytes()))
 }

@@ -55,16 +55,27 @@ const (
 	fieldEnd
 )
 
-// Encodings of fields: how many bytes a field has is known from its encoding alone, so that a reader
-// can pass over fields it does not know.
+// kind is the encoding of a field: how many bytes it has is known from that alone, so that a reader can
+// pass over fields it does not know.
+type kind uint8
+
+// The encodings.
 const (
-	kindUint   = "uint"   // uvarint
-	kindDelta  = "delta"  // zigzag varint: difference to the last event's, modulo 2^64
-	kindTuple  = "tuple"  // see dictionary
-	kindString = "string" // see dictionary
-	kindAddr   = "addr"   // length in a byte, then the address: 0, 4 or 16 bytes
-	kindBytes  = "bytes"  // uvarint length, then the bytes
+	kindUint   kind = iota // uvarint
+	kindDelta              // zigzag varint: difference to the last event's, modulo 2^64
+	kindTuple              // see dictionary
+	kindString             // see dictionary
+	kindAddr               // length in a byte, then the address: 0, 4 or 16 bytes
+	kindBytes              // uvarint length, then the bytes
+	kindEnd
 )
+
+// String returns the name of the encoding in a header.
+func (k kind) String() string {
+	return [kindEnd]string{
+		kindUint: "uint", kindDelta: "delta", kindTuple: "tuple", kindString: "string", kindAddr: "addr", kindBytes: "bytes",
+	}[k]
+}
 
 // maskTick in place of a mask is a moment at which time passed for the tracker; a delta follows.
 const maskTick = 1
@@ -72,9 +83,18 @@ const maskTick = 1
 // maskShift is the place of the first field's bit.
 const maskShift = 1
 
+// fieldFormat is a field's name and encoding.
+type fieldFormat struct {
+	name string
+	kind kind
+}
+
+// String is the field in Header.Fields.
+func (f fieldFormat) String() string { return f.name + ":" + f.kind.String() }
+
 // fieldTable names the fields and their encodings.
-func fieldTable() [fieldEnd][2]string {
-	return [fieldEnd][2]string{
+func fieldTable() [fieldEnd]fieldFormat {
+	return [fieldEnd]fieldFormat{
 		fieldTime: {"time", kindDelta}, fieldHook: {"hook", kindUint}, fieldIfindex: {"ifindex", kindUint},
 		fieldDev: {"dev", kindString}, fieldIn: {"in", kindUint}, fieldOut: {"out", kindUint},
 		fieldNFHook: {"nfhook", kindUint}, fieldNetNS: {"netns", kindUint}, fieldLocation: {"location", kindDelta},
@@ -97,7 +117,7 @@ func fieldTable() [fieldEnd][2]string {
 func fieldNames() []string {
 	var out []string
 	for _, f := range fieldTable() {
-		out = append(out, f[0]+":"+f[1])
+		out = append(out, f.String())
 	}
 	return out
 }

@@ -183,15 +183,12 @@ func (r *Reader) nextEvent() (Kind, error) {
 }
 
 func (r *Reader) takeRecord(payload []byte) error {
-	typ, rest, err := lengthAndBytes(payload)
-	if err != nil {
+	c := cursor{b: payload}
+	typ, text := c.lengthAndBytes(), c.lengthAndBytes()
+	if c.err != nil {
 		return errors.New("a record is cut off")
 	}
-	text, blob, err := lengthAndBytes(rest)
-	if err != nil {
-		return errors.New("a record is cut off")
-	}
-	r.record = Record{Type: string(typ), JSON: text, Blob: blob}
+	r.record = Record{Type: string(typ), JSON: text, Blob: c.b}
 	return r.names.add(&r.record)
 }
 

@@ -6,14 +6,15 @@ import "github.com/pathtrace/pathtrace/tracer/path"
 // its arrival at the target, the same of its reply, and from the one to the other. It returns nil if
 // nothing could be measured.
 func (a *analysis) latency() *path.Latency {
-	req, arrived := a.deliveredRequest()
-	rep, back := a.deliveredReply(req)
-	l := path.Latency{Request: between(req, arrived), Reply: between(rep, back)}
-	l.RoundTrip = between(req, back)
-	if l == (path.Latency{}) {
+	if a.timed == nil {
+		req, arrived := a.deliveredRequest()
+		rep, back := a.deliveredReply(req)
+		a.timed = &path.Latency{Request: between(req, arrived), Reply: between(rep, back), RoundTrip: between(req, back)}
+	}
+	if *a.timed == (path.Latency{}) {
 		return nil
 	}
-	return &l
+	return a.timed
 }
 
 func between(from, to uint64) int64 {

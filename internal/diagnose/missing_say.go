@@ -121,7 +121,7 @@ func (a *analysis) missingWarnings() []path.Warning {
 		}
 		for i := range p.Hops {
 			h := &p.Hops[i]
-			if !onPath(h) || h.Action != path.ActionEnter || h.Stage != path.StageForward {
+			if h.Stage != path.StageForward || h.Action != path.ActionEnter || !onPath(h) || a.space(h.NetNS).Expected == nil {
 				continue
 			}
 			if !contains(spaces, h.NetNS) {

@@ -12,6 +12,10 @@ type analysis struct {
 	f *Facts
 	// ruled remembers what the rules of a hook say of the packet that ended there.
 	ruled map[*path.Hop]*ruling
+	// requests, replies and timed are made once; nil as long as nobody asked.
+	requests, replies []*path.Packet
+	timed             *path.Latency
+	nothing           *Namespace
 }
 
 // tcpFlags are the flags of a TCP header that matter to a conclusion.
@@ -19,14 +23,34 @@ type tcpFlags struct{ syn, ack, fin, rst, psh bool }
 
 // flagsOf reads the flags in full names ("SYN ACK", "SYN,ACK") or in letters ("SA", "S.").
 func flagsOf(s string) tcpFlags {
+	if len(s) < len("SYN") {
+		return flagLetters(s)
+	}
 	u := strings.ToUpper(s)
 	names := []string{"SYN", "ACK", "FIN", "RST", "PSH"}
 	if !containsAny(u, names) && !containsAny(u, []string{"URG", "ECE", "CWR"}) {
-		names = []string{"S", "A", "F", "R", "P"}
-		u = strings.ReplaceAll(u, ".", "A")
+		return flagLetters(s)
 	}
 	has := func(i int) bool { return strings.Contains(u, names[i]) }
 	return tcpFlags{syn: has(0), ack: has(1), fin: has(2), rst: has(3), psh: has(4)}
+}
+
+func flagLetters(s string) (f tcpFlags) {
+	for i := range len(s) {
+		switch s[i] {
+		case 'S', 's':
+			f.syn = true
+		case 'A', 'a', '.':
+			f.ack = true
+		case 'F', 'f':
+			f.fin = true
+		case 'R', 'r':
+			f.rst = true
+		case 'P', 'p':
+			f.psh = true
+		}
+	}
+	return f
 }
 
 func containsAny(s string, parts []string) bool {
@@ -48,9 +72,25 @@ func carriesData(p *path.Packet) bool {
 }
 
 // packets returns the packets of one direction that belong to the flow itself: no ICMP errors and no
-// resets.
+// resets. They are not to be changed.
 func (a *analysis) packets(dir path.Direction) []*path.Packet {
-	var out []*path.Packet
+	var list *[]*path.Packet
+	switch dir {
+	case path.Request:
+		list = &a.requests
+	case path.Reply:
+		list = &a.replies
+	default:
+		return a.packetsOf(dir)
+	}
+	if *list == nil {
+		*list = a.packetsOf(dir)
+	}
+	return *list
+}
+
+func (a *analysis) packetsOf(dir path.Direction) []*path.Packet {
+	out := make([]*path.Packet, 0, len(a.p.Packets))
 	for _, p := range a.p.Packets {
 		if p == nil || p.ICMPError || p.Direction != dir {
 			continue
@@ -163,7 +203,10 @@ func (a *analysis) space(ns uint32) *Namespace {
 	if n := a.f.Namespaces[ns]; n != nil && ns != 0 {
 		return n
 	}
-	return &Namespace{}
+	if a.nothing == nil {
+		a.nothing = &Namespace{}
+	}
+	return a.nothing
 }
 
 // link returns a device of a namespace, or nil if it is not known.

@@ -77,8 +77,15 @@ type names struct {
 	namer      Namer
 	devices    []string
 	deviceIDs  map[string]uint16
+	recent     [16]recentDevice // looked at before deviceIDs
 	locations  []location
 	locationID map[uint64]uint16
+}
+
+// recentDevice is a device that events named lately. The zero value is right: no name has index 0.
+type recentDevice struct {
+	name string
+	id   uint16
 }
 
 const maxNames = 65535
@@ -93,6 +100,20 @@ func (n *names) init(namer Namer) {
 
 // device returns the index of a device name; 0, no name, for those beyond the table's limit.
 func (n *names) device(name string) uint16 {
+	if name == "" {
+		return 0
+	}
+	// Names that are alike differ in their length or at their end.
+	r := &n.recent[(len(name)+5*int(name[len(name)-1]))%len(n.recent)]
+	if r.name != name {
+		id := n.deviceID(name)
+		*r = recentDevice{n.devices[id], id}
+	}
+	return r.id
+}
+
+// deviceID is device for one that was not named lately.
+func (n *names) deviceID(name string) uint16 {
 	if id, ok := n.deviceIDs[name]; ok {
 		return id
 	}

@@ -227,7 +227,7 @@ func (t *Tracker) openFlow(e *wire.Event) (*flow, direction) {
 	d := t.guessDirection(e) // of the tuple
 	t.flows++
 	t.stats.Flows++
-	f := &flow{proto: e.Tuple.Proto}
+	f := &flow{proto: e.Tuple.Proto, keys: make([]wire.Tuple, 0, usualKeys), ends: make([]ends, 0, usualEnds)}
 	f.path = path.Path{Flow: t.flows, Proto: public, Start: e.Time, End: e.Time}
 	f.path.Midstream = f.proto == wire.ProtoTCP && e.TCPFlags&wire.SYN == 0
 	f.setEnds(e, d)

@@ -79,6 +79,9 @@ const (
 	maxEnds = 24
 	maxKeys = 24
 	noEnds  = 255 // index of ends that were not remembered
+	// What a flow has that is translated at both ends.
+	usualEnds = 6
+	usualKeys = 3
 )
 
 // endsIndex returns the index of a tuple, which is added if need be.

@@ -98,6 +98,20 @@ const tcpFlagLetters = "FSRPAUEC"
 
 // TCPFlagString returns the flags as letters, such as "S", "SA", "FA"; "" for none.
 func TCPFlagString(flags uint8) string {
+	switch flags { // nearly all packets, without making a string
+	case SYN:
+		return "S"
+	case SYN | ACK:
+		return "SA"
+	case ACK:
+		return "A"
+	case PSH | ACK:
+		return "PA"
+	case FIN | ACK:
+		return "FA"
+	case RST | ACK:
+		return "RA"
+	}
 	var buf [8]byte
 	n := 0
 	for i := range len(tcpFlagLetters) {

@@ -34,6 +34,7 @@ measure-6.12 tests 6.12 ^(TestLatencyNetem|TestMTURouter)$
 # Those that are done only when they are called by name.
 asked='
 bench  bench  6.12
+swarm  swarm  6.12
 arm64  arm64  arm64
 '
 tests=${KERNELS_TESTS:-'^(TestKernels|TestVXLAN|TestTooBig|TestPackets.*|TestIPVS|TestDatagrams)$'}
@@ -129,16 +130,33 @@ joined() {
 		-device "virtio-net-pci,netdev=n,romfile=,mac=$mac"
 }
 
-# Runs an end-to-end test on one kernel, with this machine's own engine: its files are the machine's, which
-# writes to memory instead.
+# Runs an end-to-end test on one kernel, with this machine's own engine.
 job_engine() {
+	engine_machine "$1" '^TestEmulated$' ''
+}
+
+# The same with a swarm. The machine's clock counts its instructions, one for each nanosecond, and goes on by
+# itself while there are none, so that the time limits of the engines hold however busy this machine is.
+job_swarm() {
+	# As an engine in the first namespace sets it, for those that it makes.
+	KERNELS_ACCEL=tcg,thread=single engine_machine "$1" '^TestEmulatedSwarm$' 'sysctl -w net.ipv4.ip_forward=1' \
+		-icount shift=0,sleep=on
+}
+
+# Runs a machine whose files are this one's, which writes to memory instead: its kernel, the test, a command
+# before it, and the rest for qemu.
+engine_machine() {
+	boot "$1" "$log" "$(engine_test "$2" "$3")" MORE=1 -m 3072 "${@:4}" \
+		-virtfs "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap,id=h" \
+		-virtfs "local,path=$work/e2e,mount_tag=out,security_model=none,readonly=on,id=o"
+}
+
+# What these tests need, built once for all machines.
+engine_files() {
 	mkdir -p "$work/e2e/bin"
 	CGO_ENABLED=0 go test -c -tags e2e -trimpath -ldflags '-s -w' -o "$work/e2e/e2e.test" ./internal/e2e
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$work/e2e/bin/ptserver" ./internal/e2e/testdata/server
 	cp "$work/root/tests/pathtrace" "$work/e2e/bin/pathtrace"
-	boot "$1" "$log" "$(engine_test "${2:-^TestEmulated$}")" MORE=1 -m 3072 \
-		-virtfs "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap,id=h" \
-		-virtfs "local,path=$work/e2e,mount_tag=out,security_model=none,readonly=on,id=o"
 }
 
 engine_test() {
@@ -151,6 +169,7 @@ engine_test() {
 		mount -t tmpfs tmp /all/tmp; mount -t tmpfs run /all/run; mount -t tmpfs log /all/var/log
 		mount -t proc proc /all/proc; mount -t sysfs sys /all/sys; mount -t devtmpfs dev /all/dev
 		mount -t cgroup2 cgroup /all/sys/fs/cgroup
+		$2
 		mkdir -p /all/tmp/e2e /all/run/netns; cp -r /out/. /all/tmp/e2e
 		export PATIENCE=${PATIENCE:-10} PATHTRACE_E2E_BIN=/tmp/e2e/bin PATHTRACE_E2E_ENGINES=1
 		export PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -199,6 +218,7 @@ main() {
 	done <<<"$kernels"
 	[[ ${jobs[*]} != *arm64* ]] || scripts/apt-need.sh qemu-system-aarch64:qemu-system-arm
 	[ "${jobs[*]}" = 'arm64 arm64 arm64' ] || userland
+	[[ ! " ${jobs[*]} " =~ " "(engine|swarm)" " ]] || engine_files
 	for name in "${jobs[@]}"; do
 		[ "$(jobs -rp | wc -l)" -lt "$(nproc)" ] || wait -n
 		job $name & # into words

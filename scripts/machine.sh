@@ -1,5 +1,6 @@
 # Emulated machines with Debian kernels, for kernels.sh: getting a kernel, filling the machine, running it.
 # Sourced by it, which sets $dir, the folder of the kernels, and $work, one of its own for this run.
+. scripts/debian.sh
 
 # What a Docker host has loaded, and what the tests build. Missing names are left out: some are built in.
 modules='veth bridge br_netfilter nf_tables nft_compat nft_chain_nat nft_ct nft_nat nft_masq nft_counter
@@ -10,45 +11,6 @@ more='virtio_pci virtio_net 9pnet_virtio 9p overlay macvlan ipvlan dummy ip_vs i
 	xt_connmark xt_u32 xt_bpf xt_REDIRECT xt_multiport xt_statistic xt_policy xt_physdev nft_fib_inet nft_redir
 	nft_log nft_limit ip6table_filter ip6table_nat iptable_mangle iptable_raw ip6t_REJECT xfrm_user esp4 esp6
 	cbc ctr sha256_generic hmac gcm ghash-generic seqiv authenc echainiv aes_generic xfrm_interface sch_netem'
-
-# The mirror that this machine gets Debian's own packages from.
-mirror() {
-	apt-get indextargets --format '$(CREATED_BY)|$(ORIGIN)|$(LABEL)|$(REPO_URI)' |
-		sed -n 's/^Packages|Debian|Debian|//p' | head -n 1
-}
-
-# apt with lists and sources of its own, of other releases and another architecture than the machine's.
-apt_private() {
-	local command=$1 release=$2
-	shift 2
-	"$command" -qq -o "APT::Architecture=$arch" -o "APT::Architectures=$arch" -o "Dir::Etc::SourceList=$dir/$release.list" -o Dir::Etc::SourceParts=- \
-		-o "Dir::State::Lists=$dir/lists-$release" -o "Dir::Cache=$dir/cache-$release" \
-		-o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=3 "$@"
-}
-
-# Downloads the newest package that fits a pattern, for an architecture, into the current folder.
-download() {
-	local release=$1 pattern=$2 arch=$3 from package
-	from=$(mirror)
-	if [ -z "$from" ]; then
-		apt-get update -qq
-		from=$(mirror)
-	fi
-	if [ -z "$from" ]; then
-		echo "kernels.sh: apt knows no mirror of Debian: give the path of a .deb instead of $release." >&2
-		return 1
-	fi
-	echo "deb [arch=$arch signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $from $release main" >"$dir/$release.list"
-	mkdir -p "$dir/lists-$release/partial" "$dir/cache-$release/archives/partial"
-	apt_private apt-get "$release" update
-	package=$(apt_private apt-cache "$release" pkgnames | grep -Ex "$pattern" | sort -V | tail -n 1)
-	if [ -z "$package" ]; then
-		echo "kernels.sh: $release has no package like $pattern." >&2
-		return 1
-	fi
-	apt_private apt-get "$release" download "$package"
-	rm -rf "$dir/lists-$release" "$dir/cache-$release" "$dir/$release.list"
-}
 
 archive() { (cd "$1" && find . | cpio -o -H newc --quiet); }
 

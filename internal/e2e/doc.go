@@ -9,8 +9,9 @@
 //	                                        -- eth0 host2 (10.213.x.12): engine 2
 //
 // Further hosts are for engines of other kinds, which the tests of outages start: without userland
-// proxy, with iptables-legacy, Docker 29 with both of its firewall backends (scripts/engine29.sh builds
-// it; without it those tests are skipped, or fail in CI).
+// proxy, with iptables-legacy, Docker 26 and Docker 29 with both of its firewall backends
+// (scripts/engine26.sh and scripts/engine29.sh get them; without them those tests are skipped, or fail
+// in CI).
 //
 // Tests that only touch containers and rules of their own run in parallel, on engine 1. Those that
 // change what others need (sysctls, Docker's rules, the daemon) do not.

@@ -21,7 +21,7 @@ const (
 
 	docker29         = "29 nftables" // Docker 29, drives nftables itself
 	docker29Iptables = "29 iptables" // Docker 29 with its other backend
-	docker26         = "26"          // Docker 26, which only the tests of swarms ask for
+	docker26         = "26"          // Docker 26
 )
 
 var spareKinds = []string{plain, noProxy, legacy, private, rootless, docker29, docker29Iptables, docker26}
@@ -52,7 +52,7 @@ func spare(t *testing.T, kind string) *host {
 		dir, err := filepath.Abs("../../.cache/engine26")
 		check(t, err)
 		if _, err := os.Stat(filepath.Join(dir, "dockerd")); err != nil {
-			t.Skip("this test needs Docker 26: run scripts/engine26.sh")
+			lacks(t, "this test needs Docker 26: run scripts/engine26.sh")
 		}
 		h.Tools, h.Args = dir, []string{"--userland-proxy-path", filepath.Join(dir, "docker-proxy")}
 	}

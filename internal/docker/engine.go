@@ -169,10 +169,10 @@ func (e *engine) sync(ctx context.Context, cli *client.Client, about *asker, pid
 	defer cancel()
 	var raw []*rawContainer
 	var nets map[string]*Network
-	podman := isPodman(ctx, cli)
+	podman := isPodman(ctx, about)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		nets, err = e.networkList(ctx, cli, podman)
+		nets, err = e.networkList(ctx, cli, about, podman)
 		return err
 	})
 	group.Go(func() error {
@@ -199,7 +199,7 @@ func (e *engine) sync(ctx context.Context, cli *client.Client, about *asker, pid
 
 // networkList lists the networks, by their identifier. Only an inspection tells which hosts take part in
 // an overlay.
-func (e *engine) networkList(ctx context.Context, cli *client.Client, podman bool) (map[string]*Network, error) {
+func (e *engine) networkList(ctx context.Context, cli *client.Client, about *asker, podman bool) (map[string]*Network, error) {
 	list, err := cli.NetworkList(ctx, network.ListOptions{})
 	if err != nil {
 		return nil, err
@@ -226,7 +226,7 @@ func (e *engine) networkList(ctx context.Context, cli *client.Client, podman boo
 		out[n.ID] = convertNetwork(e.index, n)
 	}
 	if podman {
-		asPodman(out, e.podmanNetworks(ctx, cli))
+		asPodman(out, e.podmanNetworks(ctx, about))
 	}
 	return out, nil
 }

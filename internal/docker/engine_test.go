@@ -26,6 +26,7 @@ import (
 type fakeEngine struct {
 	t      *testing.T
 	socket string
+	podman bool // answers as Podman does
 	server *httptest.Server
 
 	mu         sync.Mutex
@@ -56,7 +57,14 @@ func (f *fakeEngine) start() {
 		f.t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/_ping", func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Api-Version", "1.41") })
+	mux.HandleFunc("/_ping", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Api-Version", "1.41")
+		if f.podman {
+			w.Header().Set("Libpod-Api-Version", "4.3.1")
+		}
+	})
+	mux.HandleFunc("/v4.0.0/libpod/networks/json", answer([]map[string]string{
+		{"id": "n1", "name": "pnet", "network_interface": "cni-podman1"}}))
 	mux.HandleFunc("/v1.41/version", answer(map[string]string{"Version": "20.10.24"}))
 	mux.HandleFunc("/v1.41/networks", answer([]map[string]string{{"Id": "n1", "Name": "app", "Driver": "bridge"}}))
 	mux.HandleFunc("/v1.41/containers/json", func(w http.ResponseWriter, r *http.Request) {

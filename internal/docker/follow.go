@@ -84,7 +84,7 @@ func (e *engine) refresh(ctx context.Context, cli *client.Client, about *asker, 
 	}
 	var nets map[string]*Network
 	if batch.networks {
-		if nets, err = e.networkList(ctx, cli, e.info.Podman); err != nil {
+		if nets, err = e.networkList(ctx, cli, about, e.info.Podman); err != nil {
 			return fmt.Errorf("list networks: %w", err)
 		}
 	}

@@ -80,16 +80,17 @@ type endpointSettings struct {
 // errNoContainer is what is said of a container that does not exist.
 var errNoContainer = errors.New("no such container")
 
-// asker asks an engine about its containers. The client of docker/docker keeps two connections for what
-// is asked eight times at once, and wraps each request for tracing.
+// asker asks an engine for what the client of docker/docker has no function for, and about its containers:
+// that client's ContainerInspect, which takes apart the whole answer and wraps each request for tracing,
+// takes 1.6 times as long for 500 containers, of the clock as of the processors, with connections kept too.
 type asker struct {
 	http    *http.Client
-	version string
+	base    string // of paths of Docker's API, with its version
 	buffers sync.Pool
 }
 
 func newAsker(cli *client.Client) *asker {
-	return &asker{version: cli.ClientVersion(), http: &http.Client{Transport: &http.Transport{
+	return &asker{base: "/v" + cli.ClientVersion(), http: &http.Client{Transport: &http.Transport{
 		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return cli.Dialer()(ctx) },
 		MaxIdleConnsPerHost: parallel, IdleConnTimeout: 30 * time.Second, DisableCompression: true,
 	}}}
@@ -97,13 +98,19 @@ func newAsker(cli *client.Client) *asker {
 
 func (a *asker) close() { a.http.CloseIdleConnections() }
 
+// do asks for path; the caller closes the answer's body. The transport leads to the engine, whatever host
+// the address names.
+func (a *asker) do(ctx context.Context, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return a.http.Do(req)
+}
+
 // get asks for path and puts the answer into out.
 func (a *asker) get(ctx context.Context, path string, out any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine/v"+a.version+path, nil)
-	if err != nil {
-		return err
-	}
-	res, err := a.http.Do(req)
+	res, err := a.do(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -134,7 +141,7 @@ const maxAnswer = 1 << 28
 // list asks for the IDs of all containers, running or not.
 func (a *asker) list(ctx context.Context) ([]string, error) {
 	var list []struct{ ID string }
-	if err := a.get(ctx, "/containers/json?all=1", &list); err != nil {
+	if err := a.get(ctx, a.base+"/containers/json?all=1", &list); err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
 	ids := make([]string, len(list))
@@ -152,7 +159,7 @@ func (a *asker) inspect(ctx context.Context, engine int, ids []string) ([]*rawCo
 	for i, id := range ids {
 		group.Go(func() error {
 			var in inspection
-			err := a.get(ctx, "/containers/"+url.PathEscape(id)+"/json", &in)
+			err := a.get(ctx, a.base+"/containers/"+url.PathEscape(id)+"/json", &in)
 			if errors.Is(err, errNoContainer) {
 				return nil
 			}

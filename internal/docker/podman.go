@@ -2,12 +2,7 @@ package docker
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"net/http"
 	"slices"
-
-	"github.com/docker/docker/client"
 )
 
 // podmanNetwork is what Podman's own API tells of a network and its Docker-compatible one does not.
@@ -19,8 +14,8 @@ type podmanNetwork struct {
 
 // isPodman reports whether an engine is Podman behind Docker's API: a header of its answers says so.
 // Asking for its version would take seconds, since it starts its runtime for that.
-func isPodman(ctx context.Context, cli *client.Client) bool {
-	res, err := get(ctx, cli, "/_ping")
+func isPodman(ctx context.Context, about *asker) bool {
+	res, err := about.do(ctx, "/_ping")
 	if err != nil {
 		return false
 	}
@@ -28,40 +23,15 @@ func isPodman(ctx context.Context, cli *client.Client) bool {
 	return res.Header.Get("Libpod-Api-Version") != ""
 }
 
-// get asks the engine for what its client has no function for. The client's transport leads to the engine,
-// whatever host the address names.
-func get(ctx context.Context, cli *client.Client, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine"+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	return cli.HTTPClient().Do(req)
-}
-
 // podmanNetworks asks Podman's own API, which the same socket offers, for its networks. Without an
 // answer they have no bridges and the default one another name, which costs names only.
-func (e *engine) podmanNetworks(ctx context.Context, cli *client.Client) []podmanNetwork {
-	list, err := askPodman(ctx, cli)
-	if err != nil {
+func (e *engine) podmanNetworks(ctx context.Context, about *asker) []podmanNetwork {
+	var list []podmanNetwork
+	if err := about.get(ctx, "/v4.0.0/libpod/networks/json", &list); err != nil {
 		e.log.Debug("ask Podman for its networks", "error", err)
+		return nil
 	}
 	return list
-}
-
-func askPodman(ctx context.Context, cli *client.Client) ([]podmanNetwork, error) {
-	res, err := get(ctx, cli, "/v4.0.0/libpod/networks/json")
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("list networks: %s", res.Status)
-	}
-	var out []podmanNetwork
-	if err := json.NewDecoder(res.Body).Decode(&out); err != nil {
-		return nil, fmt.Errorf("list networks: %w", err)
-	}
-	return out, nil
 }
 
 // asPodman gives networks the names and devices they have with Podman: the Docker-compatible API calls

@@ -35,3 +35,17 @@ func TestPodman(t *testing.T) {
 		t.Errorf("a container in another's namespace has %+v of its own", c)
 	}
 }
+
+// TestPodmanNetworks: an engine that says it is Podman is asked for its networks by its own API too.
+func TestPodmanNetworks(t *testing.T) {
+	f := newFakeEngine(t)
+	f.podman = true
+	f.start()
+	e := f.connect()
+	if got := e.List()[0]; !got.Podman {
+		t.Errorf("got %+v, want one that is Podman", got)
+	}
+	if got := e.Networks(); len(got) != 1 || got[0].Name != "pnet" || got[0].Bridge != "cni-podman1" {
+		t.Errorf("networks: got %+v, want Podman's names", got)
+	}
+}

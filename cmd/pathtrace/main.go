@@ -5,7 +5,6 @@ import (
 	"math"
 	"os"
 	"os/signal"
-	"runtime"
 	"runtime/debug"
 	"syscall"
 )
@@ -15,12 +14,12 @@ var version = "devel"
 
 // How much the heap may grow between two collections, in per cent of what is in use. Reading the
 // kernel's types and the programs leaves little of what it allocates: collecting after every few megabytes
-// took as much processor time as reading the types. So the start of a trace collects when all memory of Go
-// nears startMemory (bytes), and while traffic is watched memory matters more.
+// took as much processor time as reading the types. So a start collects when all memory of Go nears
+// startMemory (bytes), and while traffic is watched memory matters more.
 const (
 	garbageStarting = 400
 	garbageRunning  = 50
-	startMemory     = 20 << 20
+	startMemory     = 32 << 20
 )
 
 func main() {
@@ -37,41 +36,20 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// starting bounds the memory of a start. What is in use grows with the number of containers: under a limit
-// that it nears, one collection follows the other, so each raises the limit.
-func starting() {
-	debug.SetMemoryLimit(startMemory)
-	onCollection(func() bool {
-		limit := debug.SetMemoryLimit(-1)
-		if limit < math.MaxInt64 && debug.SetMemoryLimit(limit+limit/5) == math.MaxInt64 {
-			started() // it was, between the two
-		}
-		return debug.SetMemoryLimit(-1) < math.MaxInt64
-	})
-}
+// starting bounds the memory of a start.
+func starting() { debug.SetMemoryLimit(startMemory) }
 
 // loaded gives back what loading the programs took, of which hardly anything is in use any more.
 func loaded() {
+	started()
 	debug.FreeOSMemory()
-	debug.SetMemoryLimit(startMemory)
 }
 
 // started lifts the limit of the start.
 func started() { debug.SetMemoryLimit(math.MaxInt64) }
 
-// onCollection calls fn after each garbage collection until it returns false.
-func onCollection(fn func() bool) {
-	collected := new([64]byte) // large enough not to share its memory
-	runtime.AddCleanup(collected, func(int) {
-		if fn() {
-			onCollection(fn)
-		}
-	}, 0)
-}
-
 // rest gives back what the start took, which takes some milliseconds, and keeps memory low from then on.
 func rest() {
-	started()
 	debug.SetGCPercent(garbageRunning)
 	debug.FreeOSMemory()
 }

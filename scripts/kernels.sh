@@ -22,6 +22,7 @@ arm64 trixie  linux-image-6\.12\.[0-9.]+(\+deb13)?-arm64
 list='
 engine engine 6.12
 pair   pair   6.1 6.12
+hosts  hosts  6.1 6.12
 drivers tests 6.12 ^(TestIPsec|TestIPvlan)$
 lockdown lockdown 6.12
 limits limits 6.1
@@ -46,7 +47,8 @@ if [ "$(uname -m)" != x86_64 ]; then
 	exit 1
 fi
 scripts/apt-need.sh qemu-system-x86_64:qemu-system-x86 cpio:cpio depmod:kmod xz:xz-utils \
-	busybox:busybox-static iptables-legacy:iptables ip:iproute2 ipvsadm:ipvsadm
+	busybox:busybox-static iptables-legacy:iptables ip:iproute2 ipvsadm:ipvsadm \
+	sshd:openssh-server ssh:openssh-client
 mkdir -p .cache/kernels
 dir=${KERNELS_DIR:-$(readlink -f .cache)/kernels}
 . scripts/machine.sh
@@ -108,25 +110,58 @@ job_limits() {
 
 # Runs two machines with different kernels that are joined by a network device, and judges what they recorded.
 job_pair() {
-	rm -rf "$work/pair" "$work"/*.sock
+	rm -rf "$work/pair"
 	mkdir -p "$work/pair"
-	joined one two "$1" &
-	joined two one "$2" &
-	wait
-	cat "$dir/pair-one.log" "$dir/pair-two.log" >"$dir/pair.log"
+	two_machines '^TestPair$' "$1" "$2"
 	{
 		PAIR=$work/pair PATHTRACE=$work/root/tests/pathtrace "$work/root/tests/tracer.test" -test.v -test.run '^TestPairReplay$'
 		echo "== exit $?"
 	} >>"$dir/pair.log" 2>&1 || true
 }
 
-# One of the two: its name, the other's, its kernel.
+# Runs two such machines with an ssh server each, for a trace of both from one of them.
+job_hosts() {
+	rm -rf "$work/hosts"
+	mkdir -p "$work/hosts"
+	ssh_files "$work/hosts/root"
+	two_machines '^TestPairHosts$' "$1" "$2"
+}
+
+# What the machines need for ssh, to be copied over their files: one key for all.
+ssh_files() {
+	local root=$1 applet
+	mkdir -p "$root"/{root/.ssh,etc/ssh,bin}
+	install_program "$root" /usr/sbin/sshd "$(command -v ssh)"
+	for applet in id uname mktemp df tail head gzip rm chmod test printf; do
+		ln -s busybox "$root/bin/$applet"
+	done
+	ln -s "$(command -v ssh)" "$root/bin/ssh"
+	ssh-keygen -q -t ed25519 -N '' -C '' -f "$root/root/.ssh/id_ed25519"
+	cp "$root/root/.ssh/id_ed25519.pub" "$root/root/.ssh/authorized_keys"
+	cp "$root/root/.ssh/id_ed25519" "$root/etc/ssh/ssh_host_ed25519_key"
+	sed 's/^/198.51.100.1,198.51.100.2 /' "$root/root/.ssh/id_ed25519.pub" >"$root/root/.ssh/known_hosts"
+	printf 'HostKey /etc/ssh/ssh_host_ed25519_key\nUsePAM no\nPermitRootLogin prohibit-password\n' >"$root/etc/ssh/sshd_config"
+	printf 'root:x:0:0:root:/root:/bin/sh\nsshd:x:100:65534::/run/sshd:/bin/false\n' >"$root/etc/passwd"
+}
+
+# Runs a test in two machines at once, of two kernels, that share a folder by the job's name.
+two_machines() {
+	local name
+	name=$(basename "$log" .log)
+	rm -f "$work/$name"-*.sock
+	joined "$name" one two "$1" "$2" &
+	joined "$name" two one "$1" "$3" &
+	wait
+	cat "$dir/$name-one.log" "$dir/$name-two.log" >"$log"
+}
+
+# One of the two: the job's name, its own, the other's, the test, its kernel.
 joined() {
-	local mac=02:00:00:00:00:01
-	[ "$1" = one ] || mac=02:00:00:00:00:02
-	boot "$3" "$dir/pair-$1.log" "$(tracer_tests '^TestPair$' "MACHINE=$1")" MORE=1 \
-		-virtfs "local,path=$work/pair,mount_tag=out,security_model=none,id=o" \
-		-netdev "dgram,id=n,local.type=unix,local.path=$work/$1.sock,remote.type=unix,remote.path=$work/$2.sock" \
+	local job=$1 name=$2 mac=02:00:00:00:00:01
+	[ "$name" = one ] || mac=02:00:00:00:00:02
+	boot "$5" "$dir/$job-$name.log" "[ ! -d /out/root ] || cp -a /out/root/. /; $(tracer_tests "$4" "MACHINE=$name")" MORE=1 \
+		-virtfs "local,path=$work/$job,mount_tag=out,security_model=none,id=o" \
+		-netdev "dgram,id=n,local.type=unix,local.path=$work/$job-$name.sock,remote.type=unix,remote.path=$work/$job-$3.sock" \
 		-device "virtio-net-pci,netdev=n,romfile=,mac=$mac"
 }
 

@@ -5,6 +5,8 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -129,8 +131,42 @@ func (s *swarm) decrypted(t *testing.T) {
 		{Namespace: s.two.NetNS, Direction: path.Reply, Stage: path.StageXfrm, Action: path.ActionEncapsulate},
 		{Namespace: s.one.NetNS, Direction: path.Reply, Stage: path.StageXfrm, Action: path.ActionDecapsulate},
 	}})
-	s.two.do(t, "ip", "xfrm", "state", "flush")
-	r = s.one.run(t, args...)
-	r.verdict(want{Outcome: path.Lost, Outcomes: []path.Outcome{path.Dropped}, Cause: path.CauseEncryptionFailed, Direction: path.Request})
-	t.Log(lastVerdict(r))
+	for _, outage := range []struct {
+		name, says string
+		spoil      func()
+		outcome    path.Outcome
+	}{
+		{"other key at the peer", "its keys for the SPI are others", func() { s.otherKeys(t) }, path.Lost},
+		{"no state at the peer", "it has no state (keys) for the SPI", func() { s.two.do(t, "ip", "xfrm", "state", "flush") }, path.Lost},
+		{"no state here", "no state", func() { s.one.do(t, "ip", "xfrm", "state", "flush") }, path.Dropped},
+	} {
+		t.Run(outage.name, func(t *testing.T) {
+			outage.spoil()
+			r := s.one.ask(t, want{Outcome: outage.outcome, Cause: path.CauseEncryptionFailed, Direction: path.Request, Says: []string{outage.says}},
+				first.Name, second.Name+":80", append(s.both(), brief...)...)
+			t.Log(lastVerdict(r))
+		})
+	}
+}
+
+// otherKeys gives the second host another key for what the first one sends it, in each of the engine's states.
+func (s *swarm) otherKeys(t *testing.T) {
+	t.Helper()
+	ends := []string{"src", s.one.Addr.String(), "dst", s.two.Addr.String()}
+	states := s.two.do(t, "ip", append([]string{"xfrm", "state", "list"}, ends...)...)
+	found := regexp.MustCompile(`proto esp spi (0x[0-9a-f]+) reqid (\d+) mode transport[^x]*aead (\S+) 0x([0-9a-f])([0-9a-f]+) (\d+)`)
+	list := found.FindAllStringSubmatch(states, -1)
+	if len(list) == 0 {
+		t.Fatalf("no state of ESP in\n%s", states)
+	}
+	for _, state := range list {
+		digit := "0"
+		if state[4] == digit {
+			digit = "1"
+		}
+		name := append(slices.Clone(ends), "proto", "esp", "spi", state[1])
+		s.two.do(t, "ip", append([]string{"xfrm", "state", "delete"}, name...)...)
+		s.two.do(t, "ip", append(append([]string{"xfrm", "state", "add"}, name...), "reqid", state[2], "mode", "transport",
+			"aead", state[3], "0x"+digit+state[5], state[6])...)
+	}
 }

@@ -41,8 +41,7 @@ func newDoctor(s *streams) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.to, "to", "", "only what concerns this container, network or port, `NAME[:PORT]`")
-	flags.StringArrayVar(&f.dockerHosts, "docker-host", nil,
-		"`ADDRESS` of a Docker engine, may be repeated\n(default DOCKER_HOST, then the usual socket)")
+	registerEngines(flags, &f.dockerHosts)
 	f.registerOutput(flags)
 	return cmd
 }

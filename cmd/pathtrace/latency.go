@@ -12,24 +12,18 @@ import (
 	"github.com/pathtrace/pathtrace/internal/metrics"
 	"github.com/pathtrace/pathtrace/internal/render"
 	"github.com/pathtrace/pathtrace/tracer"
-	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
 // latencyFlags are the flags of latency.
 type latencyFlags struct {
 	outputFlags
-	to          []string
-	from        string
-	proto       string
-	dockerHosts []string
-	timeout     time.Duration
-	duration    time.Duration
-	count, rate int
-	ipv6        bool
-	send        string
-	thresholds  []string
-	quantile    string
-	metrics     string
+	flowFlags  // to is the first of the targets
+	targets    []string
+	rate       int
+	send       string
+	thresholds []string
+	quantile   string
+	metrics    string
 }
 
 const latencyLong = `latency times each segment of the path over many packets: the stacks of both ends, every netfilter
@@ -63,7 +57,7 @@ func newLatency(s *streams) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return measure(cmd, s, f) },
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&f.to, "to", nil, "what to measure to, `NAME[:PORT]`;\nfurther ones are compared with the first")
+	flags.StringArrayVar(&f.targets, "to", nil, "what to measure to, `NAME[:PORT]`;\nfurther ones are compared with the first")
 	flags.StringVar(&f.from, "from", "", "send requests from `NAME` and time exactly those")
 	flags.StringVar(&f.proto, "proto", "", "tcp, udp or icmp (default tcp); with --from only tcp")
 	flags.DurationVar(&f.timeout, "timeout", 2*time.Second, "how long a request waits for an answer")
@@ -75,8 +69,7 @@ func newLatency(s *streams) *cobra.Command {
 	flags.StringArrayVar(&f.thresholds, "threshold", nil, "exit with 3 if the round trip is longer, such as `p99=2ms`;\nmay be repeated")
 	flags.StringVar(&f.quantile, "quantile", "p50", "where targets are compared, such as p50 or p99")
 	flags.StringVar(&f.metrics, "metrics", "", "offer the histograms to Prometheus at `ADDRESS`, such as :9435")
-	flags.StringArrayVar(&f.dockerHosts, "docker-host", nil,
-		"`ADDRESS` of a Docker engine, may be repeated\n(default DOCKER_HOST, then the usual socket)")
+	registerEngines(flags, &f.dockerHosts)
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show every segment")
 	f.registerOutput(flags)
 	return cmd
@@ -84,22 +77,14 @@ func newLatency(s *streams) *cobra.Command {
 
 // config turns flags into a measurement.
 func (f *latencyFlags) config() (tracer.LatencyConfig, error) {
-	cfg := tracer.LatencyConfig{
-		Config: tracer.Config{
-			Source: f.from, Proto: path.Proto(strings.ToLower(f.proto)), DockerHosts: f.dockerHosts,
-			PreferIPv6: f.ipv6, Version: version, Timeout: f.timeout, Duration: f.duration, Count: f.count,
-		},
-		Rate: f.rate, Thresholds: f.thresholds, QuantileName: f.quantile,
+	if len(f.targets) > 0 {
+		f.to = f.targets[0]
 	}
+	flow, err := f.flowFlags.config()
+	cfg := tracer.LatencyConfig{Config: flow, Rate: f.rate, Thresholds: f.thresholds, QuantileName: f.quantile}
 	switch {
-	case len(f.to) == 0:
-		return cfg, usageError{fmt.Errorf("--to is missing: say what to measure to, as in --to web:80")}
-	case f.timeout <= 0:
-		return cfg, usageError{fmt.Errorf("--timeout is %v: give a positive time, as in --timeout 2s", f.timeout)}
-	case f.duration < 0:
-		return cfg, usageError{fmt.Errorf("--duration is %v: give a positive time, as in --duration 30s", f.duration)}
-	case f.count < 0:
-		return cfg, usageError{fmt.Errorf("--count is %d: give a positive number", f.count)}
+	case err != nil:
+		return cfg, err
 	case f.rate <= 0 || f.rate > 100_000:
 		return cfg, usageError{fmt.Errorf("--rate is %d: give 1 to 100000 requests per second", f.rate)}
 	case f.send != "" && f.from == "":
@@ -108,7 +93,7 @@ func (f *latencyFlags) config() (tracer.LatencyConfig, error) {
 	if err := f.checkMetrics(); err != nil {
 		return cfg, err
 	}
-	cfg.Target, cfg.Others = f.to[0], f.to[1:]
+	cfg.Others = f.targets[1:]
 	if f.count == 0 && f.duration == 0 {
 		cfg.Duration = latencyDefault
 	}
@@ -119,11 +104,7 @@ func (f *latencyFlags) config() (tracer.LatencyConfig, error) {
 		}
 		cfg.Payload = []byte(text)
 	}
-	switch cfg.Proto {
-	case "", path.TCP, path.UDP, path.ICMP:
-		return cfg, nil
-	}
-	return cfg, usageError{fmt.Errorf("unknown protocol %q: --proto takes tcp, udp or icmp", f.proto)}
+	return cfg, nil
 }
 
 // checkMetrics reports an address that cannot be listened on, before anything is measured.

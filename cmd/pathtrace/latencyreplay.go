@@ -34,57 +34,37 @@ func (f *replayFlags) registerLatency(flags *pflag.FlagSet) {
 func (f *replayFlags) timed() bool { return f.latency || len(f.against) > 0 }
 
 // replayLatency shows the times of one recording, or of two beside each other.
-func replayLatency(cmd *cobra.Command, s *streams, f replayFlags, names []string) (failure error) {
-	f.traces = false // no packet is shown
-	recordings, closeAll, err := openLatency(names, f.against)
-	defer closeAll()
-	if err != nil {
-		return err
-	}
-	s, done, err := f.begin(s)
-	if err != nil {
-		return err
-	}
-	defer done(&failure)
-	out := render.NewJSON(s.out)
-	cfg := tracer.ReplayConfig{OnNote: func(text string) { render.Note(s.err, text) }}
-	first := true
-	cfg.OnStart = func(m tracer.Meta) {
-		if f.output == "json" && first {
-			_ = out.Meta(m) // the error comes again with what follows
+func replayLatency(cmd *cobra.Command, s *streams, f replayFlags, names []string) error {
+	return f.analyse(s, func(s *streams, parts [][]tracer.Input) error {
+		out := render.NewJSON(s.out)
+		cfg := tracer.ReplayConfig{OnNote: func(text string) { render.Note(s.err, text) }}
+		first := true
+		cfg.OnStart = func(m tracer.Meta) {
+			if f.output == "json" && first {
+				_ = out.Meta(m) // the error comes again with what follows
+			}
+			first = false
 		}
-		first = false
-	}
-	r, err := tracer.ReplayLatency(cmd.Context(), cfg, f.quantile, recordings...)
-	if err != nil {
-		return err
-	}
-	if err := f.writeLatency(s, out, r); err != nil {
-		return fmt.Errorf("write output: %w", err)
-	}
-	return latencyStatus(r)
+		r, err := tracer.ReplayLatency(cmd.Context(), cfg, f.quantile, named(parts)...)
+		if err != nil {
+			return err
+		}
+		if err := f.writeLatency(s, out, r); err != nil {
+			return fmt.Errorf("write output: %w", err)
+		}
+		return latencyStatus(r)
+	}, names, f.against)
 }
 
-// openLatency opens the files of one or two recordings.
-func openLatency(lists ...[]string) (out []tracer.LatencyReplay, closeAll func(), _ error) {
-	var open []recordingFile
-	closeAll = func() { closeRecordings(open) }
-	for _, list := range lists {
-		if len(list) == 0 {
-			continue
-		}
-		files, parts, err := openOne(list)
-		open = append(open, files...)
-		if err != nil {
-			return nil, closeAll, err
-		}
-		rec := tracer.LatencyReplay{Name: recordingName(files[0].name), Parts: parts}
-		out = append(out, rec)
+// named gives recordings names by which they can be told.
+func named(parts [][]tracer.Input) (out []tracer.LatencyReplay) {
+	for _, p := range parts {
+		out = append(out, tracer.LatencyReplay{Name: recordingName(p[0].Name), Parts: p})
 	}
 	if len(out) == 2 && out[0].Name == out[1].Name {
-		out[0].Name, out[1].Name = lists[0][0], lists[1][0]
+		out[0].Name, out[1].Name = parts[0][0].Name, parts[1][0].Name
 	}
-	return out, closeAll, nil
+	return out
 }
 
 // recordingName is what a recording is called: "before" for traces/before.ptr.

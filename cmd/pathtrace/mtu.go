@@ -16,15 +16,10 @@ import (
 // mtuFlags are the flags of mtu.
 type mtuFlags struct {
 	outputFlags
-	to, from    string
-	proto       string
-	dockerHosts []string
-	timeout     time.Duration
-	ipv6        bool
-	expect      int
-	watch       bool
-	duration    time.Duration
-	live        time.Duration
+	flowFlags
+	expect int
+	watch  bool
+	live   time.Duration
 }
 
 // largestPacket is what the length of an IP packet can say (RFC 791), bytes.
@@ -71,16 +66,15 @@ func newMTU(s *streams) *cobra.Command {
 	flags.DurationVar(&f.live, "live", time.Second, "watch live traffic so long before measuring; 0: do not")
 	flags.DurationVar(&f.timeout, "timeout", 2*time.Second, "how long the opening of the path may take")
 	flags.BoolVarP(&f.ipv6, "ipv6", "6", false, "IPv6 where the target has both")
-	flags.StringArrayVar(&f.dockerHosts, "docker-host", nil,
-		"`ADDRESS` of a Docker engine, may be repeated\n(default DOCKER_HOST, then the usual socket)")
+	registerEngines(flags, &f.dockerHosts)
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "the evidence, too; with -o json, the observations of every probe")
 	f.registerOutput(flags)
 	return cmd
 }
 
+// config turns the flags into a measurement.
 func (f *mtuFlags) config() (tracer.Config, error) {
-	t := traceFlags{to: f.to, from: f.from, proto: f.proto, dockerHosts: f.dockerHosts, timeout: f.timeout, ipv6: f.ipv6}
-	cfg, err := t.config()
+	cfg, err := f.flowFlags.config()
 	switch {
 	case err != nil:
 		return cfg, err
@@ -163,13 +157,12 @@ func (f *mtuFlags) watchLive(ctx context.Context) func() (*tracer.MTUWatchResult
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		t := traceFlags{to: f.to, proto: f.proto, dockerHosts: f.dockerHosts, timeout: f.timeout, duration: f.live, ipv6: f.ipv6}
-		t.allPackets = true
-		cfg, err := t.config()
+		cfg, err := f.watching(f.live)
 		if err != nil {
 			done <- outcome{nil, err}
 			return
 		}
+		cfg.AllPackets = true
 		watch, err := tracer.New(ctx, cfg)
 		if err != nil {
 			done <- outcome{nil, err}
@@ -227,9 +220,8 @@ func (f *mtuFlags) writeText(s *streams, r tracer.MTUResult) error {
 
 // watchConfig turns the flags into a watch.
 func (f *mtuFlags) watchConfig(cmd *cobra.Command) (tracer.Config, error) {
-	t := traceFlags{to: f.to, proto: f.proto, dockerHosts: f.dockerHosts, timeout: f.timeout, duration: f.duration, ipv6: f.ipv6}
-	t.allPackets = true
-	cfg, err := t.config()
+	cfg, err := f.watching(f.duration)
+	cfg.AllPackets = true
 	switch {
 	case err != nil:
 		return cfg, err

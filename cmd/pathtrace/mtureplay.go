@@ -14,10 +14,8 @@ import (
 
 // recordMTU records a measurement of packet sizes.
 func recordMTU(cmd *cobra.Command, s *streams, f recordFlags) error {
-	m := mtuFlags{
-		outputFlags: f.outputFlags, to: f.to, from: cmp.Or(f.from, "host"), proto: f.proto, dockerHosts: f.dockerHosts,
-		timeout: f.timeout, duration: f.duration, ipv6: f.ipv6,
-	}
+	m := mtuFlags{outputFlags: f.outputFlags, flowFlags: f.flowFlags}
+	m.from = cmp.Or(m.from, "host")
 	switch {
 	case f.output == "pcapng":
 		return usageError{errors.New("--mtu has no packets to show: record first, then replay --output pcapng")}
@@ -47,29 +45,20 @@ func recordMTU(cmd *cobra.Command, s *streams, f recordFlags) error {
 }
 
 // replayMTU shows the packet sizes that one recording has.
-func replayMTU(cmd *cobra.Command, s *streams, f replayFlags, names []string) (failure error) {
-	f.traces = false // packets are shown with -v only
-	files, inputs, err := openOne(names)
-	defer closeRecordings(files)
-	if err != nil {
-		return err
-	}
-	s, done, err := f.begin(s)
-	if err != nil {
-		return err
-	}
-	defer done(&failure)
-	var meta tracer.Meta
-	r, err := tracer.ReplayMTU(cmd.Context(), tracer.ReplayConfig{
-		OnStart: func(m tracer.Meta) { meta = m },
-		OnNote:  func(text string) { render.Note(s.err, text) },
-	}, f.expect, inputs...)
-	if err != nil {
-		return err
-	}
-	shown := mtuFlags{outputFlags: f.outputFlags}
-	if err := shown.write(s, meta, r); err != nil {
-		return fmt.Errorf("write output: %w", err)
-	}
-	return mtuStatus(r)
+func replayMTU(cmd *cobra.Command, s *streams, f replayFlags, names []string) error {
+	return f.analyse(s, func(s *streams, parts [][]tracer.Input) error {
+		var meta tracer.Meta
+		r, err := tracer.ReplayMTU(cmd.Context(), tracer.ReplayConfig{
+			OnStart: func(m tracer.Meta) { meta = m },
+			OnNote:  func(text string) { render.Note(s.err, text) },
+		}, f.expect, parts[0]...)
+		if err != nil {
+			return err
+		}
+		shown := mtuFlags{outputFlags: f.outputFlags}
+		if err := shown.write(s, meta, r); err != nil {
+			return fmt.Errorf("write output: %w", err)
+		}
+		return mtuStatus(r)
+	}, names)
 }

@@ -152,7 +152,7 @@ func replay(cmd *cobra.Command, s *streams, f replayFlags, names []string) (fail
 		names = []string{f.redact}
 	}
 	files, err := openRecordings(names)
-	defer func() { closeRecordings(files) }()
+	defer closeRecordings(files)
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ func redactCopy(ctx context.Context, f replayFlags, names []string) (failure err
 		return usageError{errors.New("--redact takes one recording at a time; --redact-key makes several fit together")}
 	}
 	files, err := openRecordings(names)
-	defer func() { closeRecordings(files) }()
+	defer closeRecordings(files)
 	if err != nil {
 		return err
 	}
@@ -249,18 +249,31 @@ func openRecordings(names []string) ([]recordingFile, error) {
 	return files, wholeRuns(files)
 }
 
-// openOne opens the files of one recording. They are to be closed, also after an error.
-func openOne(names []string) (files []recordingFile, inputs []tracer.Input, err error) {
-	if files, err = openRecordings(names); err != nil {
-		return files, nil, err
+// analyse opens recordings, each given as the names of its files, and begins the output; show writes it.
+func (f *replayFlags) analyse(s *streams, show func(*streams, [][]tracer.Input) error, recordings ...[]string) (failure error) {
+	f.traces = false // what is shown are no packets
+	var parts [][]tracer.Input
+	for _, names := range recordings {
+		if len(names) == 0 {
+			continue
+		}
+		files, err := openRecordings(names)
+		defer closeRecordings(files)
+		if err = cmp.Or(err, oneRun(files)); err != nil {
+			return err
+		}
+		inputs := make([]tracer.Input, len(files))
+		for i := range files {
+			inputs[i] = files[i].input()
+		}
+		parts = append(parts, inputs)
 	}
-	if err := oneRun(files); err != nil {
-		return files, nil, err
+	s, done, err := f.begin(s)
+	if err != nil {
+		return err
 	}
-	for i := range files {
-		inputs = append(inputs, files[i].input())
-	}
-	return files, inputs, nil
+	defer done(&failure)
+	return show(s, parts)
 }
 
 // replayAll replays one recording, or several hosts' of the same traffic.

@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"strings"
 	"time"
 
@@ -16,15 +16,9 @@ import (
 // traceFlags are the flags of the main command.
 type traceFlags struct {
 	outputFlags
-	to, from    string
-	proto       string
-	dockerHosts []string
-	hosts       []string
-	timeout     time.Duration
-	duration    time.Duration
-	count       int
-	ipv6        bool
-	traceRules  bool
+	flowFlags
+	hosts      []string
+	traceRules bool
 }
 
 const traceLong = `pathtrace follows a packet to a Docker container through the kernel: through DNAT, bridge and
@@ -78,35 +72,21 @@ func (f *traceFlags) registerTrace(flags *pflag.FlagSet) {
 	flags.BoolVarP(&f.ipv6, "ipv6", "6", false, "probe over IPv6 where the target has both")
 	flags.BoolVar(&f.traceRules, "trace-rules", false, "list the nf_tables rules the packets pass: adds a table of its own to\n"+
 		"each namespace of the path, which goes when pathtrace ends")
-	flags.StringArrayVar(&f.dockerHosts, "docker-host", nil,
-		"`ADDRESS` of a Docker engine, may be repeated\n(default DOCKER_HOST, then the usual socket)")
+	registerEngines(flags, &f.dockerHosts)
 	f.register(flags)
 }
 
 // config turns flags into a trace.
 func (f *traceFlags) config() (tracer.Config, error) {
-	cfg := tracer.Config{
-		Target: f.to, Source: f.from, Proto: path.Proto(strings.ToLower(f.proto)),
-		DockerHosts: f.dockerHosts, PreferIPv6: f.ipv6, Version: version,
-		Timeout: f.timeout, Duration: f.duration, Count: f.count, AllPackets: f.allPackets, TraceRules: f.traceRules,
+	cfg, err := f.flowFlags.config()
+	if err != nil {
+		return cfg, err
 	}
-	switch {
-	case f.to == "":
-		return cfg, usageError{fmt.Errorf("--to is missing: say what to trace to, as in --to web:80")}
-	case f.timeout <= 0:
-		return cfg, usageError{fmt.Errorf("--timeout is %v: give a positive time, as in --timeout 2s", f.timeout)}
-	case f.duration < 0:
-		return cfg, usageError{fmt.Errorf("--duration is %v: give a positive time, as in --duration 30s", f.duration)}
-	case f.count < 0:
-		return cfg, usageError{fmt.Errorf("--count is %d: give a positive number", f.count)}
-	case f.from != "" && (f.duration != 0 || f.count != 0):
-		return cfg, usageError{fmt.Errorf("--duration and --count are for watching: --from sends one probe")}
+	if f.from != "" && (f.duration != 0 || f.count != 0) {
+		return cfg, usageError{errors.New("--duration and --count are for watching: --from sends one probe")}
 	}
-	switch cfg.Proto {
-	case "", path.TCP, path.UDP, path.ICMP:
-		return cfg, nil
-	}
-	return cfg, usageError{fmt.Errorf("unknown protocol %q: --proto takes tcp, udp or icmp", f.proto)}
+	cfg.AllPackets, cfg.TraceRules = f.allPackets, f.traceRules
+	return cfg, nil
 }
 
 func trace(cmd *cobra.Command, s *streams, f traceFlags) (failure error) {

@@ -181,8 +181,26 @@ func (f *outputFlags) options(w io.Writer) render.Options {
 	return o
 }
 
-// connect makes the trace report here.
+// connect makes the trace report here, and frees what starting it took.
 func (o *output) connect(cfg *tracer.Config) {
+	o.report(cfg)
+	if cfg.Source == "" {
+		cfg.OnRest = rest
+	}
+	start := cfg.OnStart
+	cfg.OnStart = func(m tracer.Meta) {
+		if cfg.Source == "" {
+			loaded()
+		}
+		start(m)
+		if cfg.Source != "" {
+			started() // it is over before it would pay to give memory back
+		}
+	}
+}
+
+// report makes what is traced, or was, be reported here.
+func (o *output) report(cfg *tracer.Config) {
 	target := cfg.Target
 	cfg.Packets, cfg.Snaplen = o.packets != nil, o.flags.snaplen
 	cfg.OnNote = func(text string) {
@@ -197,9 +215,6 @@ func (o *output) connect(cfg *tracer.Config) {
 		render.Note(o.notes, text)
 	}
 	cfg.OnStart = func(m tracer.Meta) {
-		if cfg.Source == "" {
-			loaded()
-		}
 		switch {
 		case o.json != nil:
 			o.check(o.json.Meta(m))
@@ -210,12 +225,6 @@ func (o *output) connect(cfg *tracer.Config) {
 		case o.live != nil:
 			o.check(o.live.Watching(fmt.Sprintf("watching traffic to %s; Ctrl-C ends", target)))
 		}
-		if cfg.Source != "" {
-			started() // it is over before it would pay to give memory back
-		}
-	}
-	if cfg.Source == "" {
-		cfg.OnRest = rest
 	}
 	cfg.OnFlow = o.flow
 }

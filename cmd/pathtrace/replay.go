@@ -215,7 +215,7 @@ func redactCopy(ctx context.Context, f replayFlags, names []string) (failure err
 // replayed makes a replay report here.
 func (o *output) replayed(info *tracer.RecordingInfo) tracer.ReplayConfig {
 	cfg := tracer.Config{Target: info.Meta.Target, Source: info.Meta.Source}
-	o.connect(&cfg)
+	o.report(&cfg)
 	out := tracer.ReplayConfig{OnFlow: cfg.OnFlow, OnNote: cfg.OnNote, OnStart: cfg.OnStart}
 	if o.live != nil {
 		out.OnStart = func(tracer.Meta) {

@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/lab/labtest"
+	"github.com/pathtrace/pathtrace/tracer"
 )
 
 // TestReplayGolden: a recording that is part of the repository gives what it gave when it was made, also
@@ -33,6 +36,20 @@ func TestReplayGolden(t *testing.T) {
 	cmd := command(t.Context(), "drop", "replay", "testdata/dropped.ptr")
 	if out, _ := cmd.Output(); string(out) != string(want) || cmd.ProcessState.ExitCode() != exitNotDelivered {
 		t.Errorf("without capabilities: status %d\n%s", cmd.ProcessState.ExitCode(), out)
+	}
+}
+
+// TestReplayMemory: nothing is loaded for a replay, so that the limit of a start, which would make it
+// collect garbage all the time, is not set.
+func TestReplayMemory(t *testing.T) {
+	before := debug.SetMemoryLimit(math.MaxInt64)
+	defer debug.SetMemoryLimit(before)
+	for _, source := range []string{"", "web"} {
+		o := (&outputFlags{output: "json"}).open(&streams{out: io.Discard, err: io.Discard}, source == "")
+		o.replayed(&tracer.RecordingInfo{Meta: tracer.Meta{Target: "db", Source: source}}).OnStart(tracer.Meta{})
+		if got := debug.SetMemoryLimit(-1); got != math.MaxInt64 {
+			t.Errorf("from %q: memory is limited to %d bytes", source, got)
+		}
 	}
 }
 

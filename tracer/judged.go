@@ -54,9 +54,10 @@ type ruleRecord struct {
 }
 
 type verdictRecord struct {
-	Kind   firewall.VerdictKind `json:"does"`
-	Chain  string               `json:"chain,omitempty"`
-	Detail string               `json:"detail,omitempty"`
+	Kind     firewall.VerdictKind `json:"does"`
+	Chain    string               `json:"chain,omitempty"`
+	Detail   string               `json:"detail,omitempty"`
+	Untracks bool                 `json:"untracks,omitempty"`
 }
 
 // judgedRecord is how the rules of a reading judged one packet.

@@ -200,7 +200,8 @@ func (b *ruleBook) read(inode uint32, readers []ruleReader, t *tape.Tape) *firew
 
 // firewalled are the namespaces whose rules are read before a flow: those of its ends and of the hosts.
 func (s *session) firewalled() []uint32 {
-	return slices.Concat([]uint32{s.t.topo.Self(), s.t.source.NetNS}, s.t.currentTarget().NetNS, s.hostNetNS(-1))
+	tgt := s.t.currentTarget()
+	return slices.Concat([]uint32{s.t.topo.Self(), s.t.source.NetNS}, targetNamespaces(&tgt), s.hostNetNS(-1))
 }
 
 // readRules reads the rules that a verdict on p asks for. Where a packet ended, the counters matter, so

@@ -272,13 +272,24 @@ func (t *Tracer) pathNamespaces() []uint32 {
 		add(e.NetNS)
 	}
 	add(t.source.NetNS)
-	add(t.target.NetNS...)
+	add(targetNamespaces(&t.target)...)
 	for _, ns := range t.topo.Namespaces() {
 		if ns.Kept() {
 			add(ns.Inode, t.labels.underlay(ns.Inode))
 		}
 	}
 	add(t.given...)
+	return list
+}
+
+// targetNamespaces lists the namespaces of a target, and of the containers behind a port of a host.
+func targetNamespaces(t *target.Target) []uint32 {
+	list := slices.Clone(t.NetNS)
+	for _, c := range t.Containers {
+		if c.NetNS != 0 {
+			list = append(list, c.NetNS)
+		}
+	}
 	return list
 }
 

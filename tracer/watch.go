@@ -96,7 +96,7 @@ func (s *session) follow(ctx context.Context) {
 	if !s.t.set.NeedsNetNS() {
 		return
 	}
-	for _, inode := range now.NetNS {
+	for _, inode := range targetNamespaces(&now) {
 		if !s.t.set.Attached(inode) {
 			s.t.attachNetNS(inode)
 		}

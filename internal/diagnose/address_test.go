@@ -181,10 +181,49 @@ func TestSubnetOverlap(t *testing.T) {
 	runCases(t, []verdictCase{
 		{name: "of the asker", flow: reply, facts: subnet("10.99.0.0/16"), outcome: path.Dropped, cause: path.CauseSubnetOverlap,
 			summary: "dropped: 10.99.0.1 is reached by eth0, and host takes it for one of Docker network two (10.99.0.0/16), so what is " +
-				"for it goes to br-two", remedy: "--subnet SUBNET two"},
+				"for it goes to br-two", remedy: "docker network create --subnet 172.31.0.0/16 two-new"},
 		{name: "a container has it", flow: reply, facts: subnet("10.99.0.0/16", ip("10.99.0.1")), outcome: path.Dropped,
 			cause: path.CauseNeighbourUnresolved, summary: unresolved},
 		{name: "another subnet", flow: reply, facts: subnet("10.98.0.0/16"), outcome: path.Dropped,
 			cause: path.CauseNeighbourUnresolved, summary: unresolved},
+	})
+}
+
+// TestSubnetOverlapInside: the asker's address is one of the container's own network, as the container sees it.
+func TestSubnetOverlapInside(t *testing.T) {
+	flow := func() *testFlow {
+		f := newFlow(path.TCP)
+		f.add(path.Request, "S", f.arriving()...)
+		f.add(path.Reply, "SA", f.hop(nsWeb, path.StagePostrouting, path.ActionLeave, "eth0", ends(inner, sender), through("", "eth0")))
+		return f
+	}
+	with := func(change func(*Facts)) func() *Facts {
+		return func() *Facts {
+			f := facts()
+			f.Probe = silentProbe()
+			f.Subnets = []Subnet{{Network: "app", Prefix: netip.MustParsePrefix("10.99.0.0/16"), Bridge: "br-app", HostNetNS: []uint32{nsHost}}}
+			f.Namespaces[nsWeb].Links = []Link{{Index: 7, Name: "eth0", Up: true, Carrier: true,
+				Addrs: []netip.Prefix{netip.MustParsePrefix("10.99.7.2/16")}}}
+			f.Namespaces[nsWeb].Neighbours = []Neighbour{{Addr: ip("10.99.0.1"), State: "INCOMPLETE"}}
+			change(f)
+			return f
+		}
+	}
+	const unresolved = "lost: the reply from web got no further than container web: nobody answered ARP for 10.99.0.1 on eth0"
+	runCases(t, []verdictCase{
+		{name: "of the asker", flow: flow, facts: with(func(*Facts) {}), outcome: path.Lost, cause: path.CauseSubnetOverlap,
+			summary: "lost: 10.99.0.1 is reached by eth0 of the host, and container web takes it for one of its own network app " +
+				"(10.99.0.0/16), so what is for it does not leave that network",
+			remedy: "docker network create --subnet 172.31.0.0/16 app-new"},
+		{name: "taken subnets", flow: flow, facts: with(func(f *Facts) {
+			f.Subnets = append(f.Subnets, Subnet{Network: "x", Prefix: netip.MustParsePrefix("172.30.0.0/15"), Bridge: "br-x"})
+			f.Namespaces[nsHost].Table = []TableRoute{{Dst: netip.MustParsePrefix("0.0.0.0/0")}, {Dst: netip.MustParsePrefix("172.29.8.0/24")}}
+		}), outcome: path.Lost, cause: path.CauseSubnetOverlap, remedy: "--subnet 172.28.0.0/16 app-new",
+			summary: "lost: 10.99.0.1 is reached by eth0 of the host, and container web takes it for one of its own network app " +
+				"(10.99.0.0/16), so what is for it does not leave that network"},
+		{name: "a container has it", flow: flow, facts: with(func(f *Facts) { f.Subnets[0].Taken = []netip.Addr{ip("10.99.0.1")} }),
+			outcome: path.Lost, cause: path.CauseNeighbourUnresolved, summary: unresolved},
+		{name: "not on that network", flow: flow, facts: with(func(f *Facts) { f.Namespaces[nsWeb].Links[0].Addrs = nil }),
+			outcome: path.Lost, cause: path.CauseNeighbourUnresolved, summary: unresolved},
 	})
 }

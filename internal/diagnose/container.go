@@ -223,6 +223,17 @@ func (a *analysis) hasAddress6(ns uint32) bool {
 	return len(links) == 0
 }
 
+// networkToJoin names a network by which another container can reach an end: one of its own, or the default
+// bridge, which every host has.
+func networkToJoin(e *Endpoint) string {
+	for _, n := range e.Networks {
+		if n.Name != "none" && n.Name != "host" {
+			return n.Name
+		}
+	}
+	return "bridge"
+}
+
 // lacksFamily adds that the source's networks give it no address with which it could reach dst.
 func (a *analysis) lacksFamily(f *finding, dst netip.Addr) {
 	s := &a.f.Source
@@ -238,7 +249,7 @@ func (a *analysis) lacksFamily(f *finding, dst netip.Addr) {
 			f.evidence = append(f.evidence, fmt.Sprintf("container %s is on network none: it has nothing but a loopback device", s.Container))
 			f.remedy = []string{
 				"docker network disconnect none " + quote(s.Container) + "  # which allows no other network beside it",
-				"docker network connect NETWORK " + quote(s.Container),
+				"docker network connect " + quote(networkToJoin(&a.f.Target)) + " " + quote(s.Container),
 			}
 			return
 		}

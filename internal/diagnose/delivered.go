@@ -165,9 +165,13 @@ func (a *analysis) socketIn(ns uint32) *path.Where {
 		Stage: path.StageSocket, Direction: path.Request}
 }
 
-// listOwner is the command that shows who has the port that was asked for.
+// listOwner is the command that shows who has the port that the request came to there.
 func (a *analysis) listOwner(ns uint32) string {
-	return a.commandIn(ns, "", "ss -lnp "+ssPort(a.p.Proto, a.p.Server.Port()))
+	port := a.p.Server.Port()
+	if a.hasDNAT() && a.p.Target.IsValid() {
+		port = a.p.Target.Port()
+	}
+	return a.commandIn(ns, "", "ss -lnp "+ssPort(a.p.Proto, port))
 }
 
 // tookIt reports whether a socket of the namespace is known to have taken the request.

@@ -80,6 +80,7 @@ type explainer func(*analysis, *end) *finding
 func explainers() []explainer {
 	return []explainer{
 		explainNotRunning, explainStale, explainTranslatedElsewhere, explainOverlayOutside, explainMasquerade,
+		explainReplyUntracked,
 		explainDuplicateAddress, explainWrongNeighbour, explainBypassedLink, explainLostSubnet, explainSubnetOverlap,
 		explainBridgeNetfilter, explainMartian,
 		explainConntrack,
@@ -115,6 +116,9 @@ func (a *analysis) explainEnd(e end) path.Verdict {
 	}
 	if best.outcome == "" {
 		best.outcome = outcome
+	}
+	if best.outcome == path.Refused {
+		a.unheard(best)
 	}
 	return a.finish(*best, e)
 }

@@ -212,7 +212,7 @@ func (a *analysis) isolationRemedy(r *ruling, c *firewall.Candidate) []string {
 	src, dst := a.f.Source, a.f.Target
 	if r.packet.In == r.packet.Out {
 		return append([]string{"docker network create shared  # the present one was made with enable_icc=false"},
-			connectBoth("shared", nameOr(src, "SOURCE"), nameOr(dst, "TARGET"))...)
+			connectBoth("shared", a.nameOr(src, r.packet.Src, "SOURCE"), a.nameOr(dst, r.packet.Dst, "TARGET"))...)
 	}
 	if src.Container != "" && dst.Container != "" && len(dst.Networks) > 0 {
 		asker, n := src.Container, dst.Networks[0].Name
@@ -233,9 +233,22 @@ func connectBoth(network, a, b string) []string {
 	}
 }
 
-func nameOr(e Endpoint, other string) string {
+// nameOr names the container that is an end, or that was seen to send with an address or to get what was
+// for it; other if there is none.
+func (a *analysis) nameOr(e Endpoint, addr netip.Addr, other string) string {
 	if e.Container != "" {
 		return quote(e.Container)
+	}
+	for _, p := range a.p.Packets {
+		if p == nil {
+			continue
+		}
+		for i := range p.Hops {
+			h := &p.Hops[i]
+			if h.Container != "" && onPath(h) && (h.SrcAddr.Addr() == addr && isLocalStart(h) || h.DstAddr.Addr() == addr && h.Action == path.ActionDeliver) {
+				return quote(h.Container)
+			}
+		}
 	}
 	return other
 }
@@ -247,12 +260,17 @@ func (a *analysis) directRemedy(r *ruling) []string {
 			return []string{fmt.Sprintf("ask for the published port of the host instead: %d", p.HostPort)}
 		}
 	}
-	port := "PORT"
-	if r.packet.DstPort != 0 {
-		port = fmt.Sprint(r.packet.DstPort)
+	mode := "gateway_mode_ipv4"
+	if r.packet.IsIPv6() {
+		mode = "gateway_mode_ipv6"
+	}
+	open := "make the network with -o com.docker.network.bridge." + mode + "=nat-unprotected  # all of its ports are reachable then"
+	port := r.packet.DstPort
+	if port == 0 {
+		return []string{open}
 	}
 	return []string{
-		fmt.Sprintf("docker run -p %s:%s …  # publish the port: start the container anew with it", port, port),
-		"or make the network with -o com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected  # all of its ports are reachable then",
+		fmt.Sprintf("docker run -p %d:%d/%s …  # publish the port: start the container anew with it", port, port, protoName(r.packet)),
+		"or " + open,
 	}
 }

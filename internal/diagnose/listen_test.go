@@ -121,6 +121,17 @@ func TestNotPublished(t *testing.T) {
 			evidence: "container web publishes no port", remedy: "docker port web",
 		},
 		{
+			name: "it listens elsewhere", flow: host, facts: func() *Facts {
+				f := publishes()()
+				for _, l := range []string{"0.0.0.0:9000", "127.0.0.1:7", "[::]:443", "0.0.0.0:443"} {
+					f.Namespaces[nsWeb].Listeners = append(f.Namespaces[nsWeb].Listeners, Listener{Proto: path.TCP, Addr: ap(l)})
+				}
+				return f
+			},
+			outcome: path.Refused, cause: path.CauseNotPublished, summary: summary,
+			remedy: "-p 8080:443/tcp  # its writable layer is lost; it listens on 9000, too",
+		},
+		{
 			name: "another address", flow: host, facts: publishes(Published{HostIP: ip("127.0.0.1"), HostPort: 8080,
 				ContainerPort: 80, Proto: path.TCP}),
 			outcome: path.Refused, cause: path.CauseNotPublished, summary: summary,

@@ -231,6 +231,12 @@ func (a *analysis) hostRequest(ns uint32) *firewall.Packet {
 // heldByEngine explains a request that dockerd's own socket took: it only keeps others from the port.
 func (a *analysis) heldByEngine(f *finding, s served) {
 	list := a.dnatMissing(s.netns)
+	if k := a.keptFromDNAT(s.netns); k != nil && len(list) == 0 {
+		f.cause = path.CauseNATMissing
+		f.says += ": " + k.why() + ", so Docker's DNAT rule does not see it"
+		a.addKept(f, k)
+		return
+	}
 	if a.space(s.netns).Expected != nil && len(list) == 0 {
 		f.evidence = append(f.evidence, "Docker's DNAT rule for it is there: something kept the request from it, such "+
 			"as a rule in the raw table that turns tracking off")
@@ -304,8 +310,19 @@ func (a *analysis) unmasked(f *finding, h *path.Hop, n *expect.Network, left str
 		f.remedy = []string{`set "ip6tables": true and "experimental": true in /etc/docker/daemon.json and restart docker` +
 			"  # the default from Docker 27 on", route}
 	default:
+		return a.exempted(f, h, left)
+	}
+	return true
+}
+
+// exempted words that a rule kept the request from the MASQUERADE rule that is there.
+func (a *analysis) exempted(f *finding, h *path.Hop, left string) bool {
+	k := a.keptFromSNAT(h.NetNS)
+	if k == nil {
 		return false
 	}
+	f.says = left + ": " + k.why() + ", so the network's MASQUERADE rule does not see it"
+	a.addKept(f, k)
 	return true
 }
 
@@ -329,7 +346,7 @@ func (a *analysis) answerAstray(e *end) bool {
 	switch {
 	case e.pkt == nil:
 		return false
-	case e.direction() == path.Reply || e.phase == phaseAck || a.wayBackFails(e) != nil:
+	case e.direction() == path.Reply || e.phase == phaseAck || a.wayBackFails(e) != nil || a.lostRefusal() != nil:
 		return true
 	case e.drop != nil:
 		return e.drop.Reason == "IP_RPFILTER" || strings.HasPrefix(e.drop.Reason, "IP_LOCAL_SOURCE") ||

@@ -95,6 +95,11 @@ func (a *analysis) proxyWarning() (path.Warning, bool) {
 		return path.Warning{}, false
 	}
 	list := a.dnatMissing(ns)
+	if k := a.keptFromDNAT(ns); k != nil && len(list) == 0 {
+		return path.Warning{Cause: path.CauseNATMissing, Summary: fmt.Sprintf("docker-proxy carried the connection, since "+
+			"%s, so Docker's DNAT rule does not see it; %s sees the proxy's address instead of %s; the rule: %s", k.why(),
+			a.target(), a.p.Client.Addr(), ruleText(&k.list[0]))}, true
+	}
 	if a.space(ns).Expected != nil && len(list) == 0 {
 		return path.Warning{}, false // Docker's rules leave this request to the proxy
 	}

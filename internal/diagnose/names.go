@@ -130,7 +130,7 @@ func (a *analysis) nameless(f *finding) bool {
 // firstNetwork names a network of an end.
 func firstNetwork(e *Endpoint) string {
 	if len(e.Networks) == 0 {
-		return "NETWORK"
+		return "podman" // the one that Podman always has
 	}
 	return e.Networks[0].Name
 }

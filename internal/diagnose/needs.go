@@ -79,9 +79,11 @@ func Needs(p *path.Path) Want {
 			w.routes(s.netns, p.Source.Addr())
 		}
 		w.forWarnings(a)
-		if p.Proto == path.UDP && !a.hasDNAT() {
-			w.tracked(a)
+		if !a.hasDNAT() {
 			w.Rules = append(w.Rules, s.netns) // would they translate it?
+			if p.Proto == path.UDP {
+				w.tracked(a)
+			}
 		}
 		return w.sorted()
 	}
@@ -135,9 +137,15 @@ func (w *want) forEnd(a *analysis, e *end) {
 				NATPortsQuery{NetNS: e.drop.NetNS, Proto: a.p.Proto, Src: src.Addr(), Dst: a.p.Target})
 		}
 	}
+	w.forNAT(a)
 	w.forEndRules(e)
 	if x := a.lostError(e); x != nil {
 		w.forEndRules(x) // which rule ate what the sender had to know?
+	}
+	if x := a.lostRefusal(); x != nil {
+		w.forDrop(x)
+		w.forLinks(a, x)
+		w.forEndRules(x)
 	}
 }
 

@@ -3,6 +3,7 @@ package diagnose
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -21,6 +22,9 @@ func explainSubnetOverlap(a *analysis, e *end) *finding {
 		return nil
 	}
 	dst := h.DstAddr.Addr()
+	if f := a.overlapInside(e, h, dst); f != nil {
+		return f
+	}
 	s := a.subnetOf(h, dst)
 	if s == nil || !a.wentToBridge(e, h, s) {
 		return nil
@@ -42,12 +46,35 @@ func (a *analysis) subnetOf(h *path.Hop, addr netip.Addr) *Subnet {
 		if s.Bridge == "" || !addr.IsValid() || !s.Prefix.Contains(addr) || !contains(s.HostNetNS, h.NetNS) {
 			continue
 		}
-		for _, x := range s.Taken {
-			if x == addr {
-				return nil
-			}
+		if slices.Contains(s.Taken, addr) {
+			return nil
 		}
 		return s
+	}
+	return nil
+}
+
+// overlapInside explains that a container takes an address that is elsewhere for one of its own network,
+// and so asks for it on its own link.
+func (a *analysis) overlapInside(e *end, h *path.Hop, addr netip.Addr) *finding {
+	out := a.linkNamed(h.NetNS, string(a.outDevice(e, h)))
+	if out == nil || a.space(h.NetNS).Container == "" && h.Container == "" {
+		return nil
+	}
+	for i := range a.f.Subnets {
+		s := &a.f.Subnets[i]
+		if s.Bridge == "" || !s.Prefix.Contains(addr) || slices.Contains(s.Taken, addr) ||
+			!slices.ContainsFunc(out.Addrs, func(p netip.Prefix) bool { return s.Prefix.Contains(p.Addr()) }) {
+			continue
+		}
+		dev := a.cameBy(addr, s)
+		if dev == "" {
+			return nil
+		}
+		f := a.overlap(e, h, s, addr, dev)
+		f.says = fmt.Sprintf("%s is reached by %s of the host, and %s takes it for one of its own network %s (%s), so what is "+
+			"for it does not leave that network", addr, dev, a.place(h), s.Network, s.Prefix)
+		return f
 	}
 	return nil
 }
@@ -96,11 +123,59 @@ func (a *analysis) overlap(e *end, h *path.Hop, s *Subnet, addr netip.Addr, dev 
 		says: fmt.Sprintf("%s is reached by %s, and %s takes it for one of Docker network %s (%s), so what is for"+
 			" it goes to %s", addr, dev, a.place(h), s.Network, s.Prefix, s.Bridge),
 		evidence: []string{fmt.Sprintf("no container of network %s has %s", s.Network, addr)},
-		remedy: []string{
-			a.command(h, "ip route get "+addr.String()),
-			fmt.Sprintf("create the network again with a subnet that nothing else uses: docker network create"+
-				" --subnet SUBNET %s  # its containers have to be connected again", quote(s.Network)),
-			"keep Docker off such subnets: set default-address-pools in /etc/docker/daemon.json",
-		},
+		remedy:   append([]string{a.command(h, "ip route get "+addr.String())}, a.renumber(s)...),
 	}
+}
+
+// renumber are the commands that give a network another subnet.
+func (a *analysis) renumber(s *Subnet) []string {
+	pools := "keep Docker off such subnets: set default-address-pools in /etc/docker/daemon.json"
+	free := a.freeSubnet(s.HostNetNS)
+	switch {
+	case !free.IsValid() || !s.Prefix.Addr().Is4():
+		return []string{fmt.Sprintf("create network %s again with a subnet that nothing else uses", quote(s.Network)), pools}
+	case s.Network == "bridge":
+		return []string{fmt.Sprintf(`set "bip": "%s/%d" in /etc/docker/daemon.json and restart docker`, free.Addr().Next(), free.Bits()), pools}
+	}
+	name := quote(s.Network)
+	other := quote(s.Network + "-new")
+	return []string{
+		fmt.Sprintf("docker network create --subnet %s %s  # of Compose: set the subnet in its file instead", free, other),
+		fmt.Sprintf("for c in $(docker ps -q --filter network=%s); do docker network connect %s $c && docker network disconnect %s $c; done"+
+			"  # ends their connections", name, other, name),
+		"docker network rm " + name,
+		pools,
+	}
+}
+
+// freeSubnet picks a subnet for private use (RFC 1918) that no network of Docker, no route and no device
+// of the hosts overlaps; it is invalid if there is none.
+func (a *analysis) freeSubnet(hosts []uint32) netip.Prefix {
+	used := []netip.Prefix{}
+	for i := range a.f.Subnets {
+		used = append(used, a.f.Subnets[i].Prefix)
+	}
+	for _, ns := range hosts {
+		for _, r := range a.space(ns).Table {
+			if r.Dst.Bits() > 0 {
+				used = append(used, r.Dst)
+			}
+		}
+		for _, l := range a.space(ns).Links {
+			used = append(used, l.Addrs...)
+		}
+	}
+	for _, end := range []netip.AddrPort{a.p.Client, a.p.Server, a.p.Source, a.p.Target} {
+		if end.IsValid() {
+			used = append(used, netip.PrefixFrom(end.Addr(), end.Addr().BitLen()))
+		}
+	}
+	const first, last = 31, 16
+	for second := byte(first); second >= last; second-- {
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{172, second, 0, 0}), 16)
+		if !slices.ContainsFunc(used, p.Overlaps) {
+			return p
+		}
+	}
+	return netip.Prefix{}
 }

@@ -215,12 +215,12 @@ func (a *analysis) inUnderlay(e *end, h *path.Hop, cmd string) string {
 
 // networkCommand shows the number that the network has.
 func (a *analysis) networkCommand(e *end) string {
-	name := "NETWORK"
+	const option = `{{index .Options "com.docker.network.driver.overlay.vxlanid_list"}}`
 	if s := a.overlay(e.at().DstAddr.Addr()); s != nil {
-		name = quote(s.Network)
+		return "docker network inspect -f '" + option + "' " + quote(s.Network) + "  # the VNI that it has to have"
 	}
-	return `docker network inspect -f '{{index .Options "com.docker.network.driver.overlay.vxlanid_list"}}' ` + name +
-		"  # the VNI that it has to have"
+	return "docker network ls -q --filter driver=overlay | xargs docker network inspect -f '{{.Name}} " + option +
+		"'  # the VNI that each has to have"
 }
 
 // announce makes the receiver's engine tell the other hosts anew where it is.

@@ -60,8 +60,10 @@ func (a *analysis) refused(e *end, o *Owner, why, fact string) *finding {
 	f.evidence = []string{fact}
 	f.remedy = []string{
 		a.command(h, "ip xfrm state list nokeys"), a.commandIn(o.NetNS, "", "ip xfrm state list nokeys"),
-		"docker network disconnect NETWORK CONTAINER; docker network connect NETWORK CONTAINER" +
-			"  # has the engine agree on keys anew; cuts the container's connections",
+	}
+	if s, c := a.overlay(h.DstAddr.Addr()), a.far(e).Container; s != nil && c != "" {
+		f.remedy = append(f.remedy, fmt.Sprintf("docker network disconnect %s %s; docker network connect %[1]s %[2]s  # has the "+
+			"engine agree on keys anew; cuts the container's connections", quote(s.Network), quote(c)))
 	}
 	return f
 }

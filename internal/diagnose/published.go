@@ -3,6 +3,7 @@ package diagnose
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -105,45 +106,45 @@ func (a *analysis) notPublished(ap netip.AddrPort, proto path.Proto) *finding {
 	if len(t.Published) == 0 {
 		f.evidence = append(f.evidence, "container "+t.Container+" publishes no port")
 	}
-	f.remedy = []string{
-		"docker port " + quote(t.Container),
-		fmt.Sprintf("create the container again with -p %s  # its writable layer is lost",
-			portOption(netip.AddrPortFrom(netip.Addr{}, ap.Port()), a.likelyPort(ap.Port(), proto), proto)),
+	inside, others := a.likelyPort(ap.Port(), proto)
+	again := fmt.Sprintf("create the container again with -p %s  # its writable layer is lost",
+		portOption(netip.AddrPortFrom(netip.Addr{}, ap.Port()), inside, proto))
+	if others != "" {
+		again += fmt.Sprintf("; it listens on %s, too", others)
 	}
+	f.remedy = []string{"docker port " + quote(t.Container), again}
 	return f
 }
 
-// portOption writes what -p is to say; port is the container's, 0 if it is not known.
+// portOption writes what -p is to say; port is the container's.
 func portOption(host netip.AddrPort, port uint16, proto path.Proto) string {
-	inside := "CONTAINER_PORT"
-	if port != 0 {
-		inside = strconv.Itoa(int(port))
-	}
 	outside := strconv.Itoa(int(host.Port()))
 	if host.Addr().IsValid() {
 		outside = host.String()
 	}
-	return fmt.Sprintf("%s:%s/%s", outside, inside, proto)
+	return fmt.Sprintf("%s:%d/%s", outside, port, proto)
 }
 
 // likelyPort returns the port of the target that a request for a port which it does not publish is for:
-// the same, if the target listens on it, or the only one that it listens on; 0 if that is not known.
-func (a *analysis) likelyPort(asked uint16, proto path.Proto) uint16 {
-	var only uint16
+// the same, unless the target listens on others only; then the first of them, and which others there are.
+func (a *analysis) likelyPort(asked uint16, proto path.Proto) (port uint16, others string) {
+	var ports []uint16
 	for _, ns := range a.f.Target.NetNS {
 		for _, l := range a.space(ns).Listeners {
-			switch port := l.Addr.Port(); {
-			case l.Proto != proto || l.Addr.Addr().Unmap().IsLoopback():
-			case port == asked:
-				return asked
-			case only != 0 && only != port:
-				return 0
-			default:
-				only = port
+			if p := l.Addr.Port(); l.Proto == proto && !l.Addr.Addr().Unmap().IsLoopback() && !slices.Contains(ports, p) {
+				ports = append(ports, p)
 			}
 		}
 	}
-	return only
+	if len(ports) == 0 || slices.Contains(ports, asked) {
+		return asked, ""
+	}
+	slices.Sort(ports)
+	var list []string
+	for _, p := range ports[1:] {
+		list = append(list, strconv.Itoa(int(p)))
+	}
+	return ports[0], strings.Join(list, ", ")
 }
 
 // String writes a published port as docker does: "0.0.0.0:8080 -> 80/tcp".

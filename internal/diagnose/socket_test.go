@@ -157,6 +157,17 @@ func TestProxyAndMisdelivery(t *testing.T) {
 			where: "host socket request",
 		},
 		{
+			name: "another container, behind DNAT", flow: func() *testFlow { return newFlow(path.TCP).connect() },
+			facts: func() *Facts {
+				f := facts()
+				f.Target = Endpoint{Label: "dup", Container: "dup", NetNS: []uint32{nsDup}}
+				return f
+			},
+			outcome: path.Misdelivered, cause: path.CauseUnexplainedDrop, where: "web socket request",
+			summary: "misdelivered: a socket in container web took the request from 10.99.0.1, not dup",
+			remedy:  "ss -lnp -t sport = :80",
+		},
+		{
 			name: "another process", flow: onHost, facts: owner("nginx"), outcome: path.Misdelivered,
 			cause: path.CausePortConflict,
 			summary: "misdelivered: nginx in host has port 8080/tcp and took the request from 10.99.0.1; " +

@@ -91,7 +91,7 @@ func served(c *Container) []uint16 {
 
 func (c *Container) firstNetwork() string {
 	if len(c.Endpoints) == 0 {
-		return "NETWORK"
+		return "bridge"
 	}
 	return c.Endpoints[0].Network
 }

@@ -149,6 +149,34 @@ func firewallVariants() []*outage {
 			undo: []string{"host nft delete table netdev fw"},
 			from: "OUTSIDE", to: "HOST:8080", right: drop, container: "host", direction: path.Reply,
 			rule: "tcp sport 8080 counter drop", owner: "user",
+		}, {
+			name: "v21", what: "no tracking, so no DNAT: the proxy answers",
+			do:   []string{"host iptables -w -t raw -I PREROUTING -p tcp --dport 8080 -j CT --notrack"},
+			undo: []string{"host iptables -w -t raw -F"},
+			from: "OUTSIDE", to: "HOST:8080", right: warned(path.CauseNATMissing),
+		}, {
+			name: "v22", what: "exempted from MASQUERADE", made: true, with: save,
+			do:   []string{"host iptables -w -t nat -I POSTROUTING -s SUBNET -d OUTSIDENET -j RETURN"},
+			from: "cli", to: "PEER:8080", right: answer{outcomes: failed, causes: []path.Cause{path.CauseMasqueradeMissing}},
+			rule: "-A POSTROUTING -s SUBNET -d OUTSIDENET -j RETURN", owner: "user",
+		}, {
+			name: "v23", what: "the reply is not tracked",
+			do:   []string{"host iptables -w -t raw -I PREROUTING -s SUBNET -p tcp --sport 80 -j CT --notrack"},
+			undo: []string{"host iptables -w -t raw -F"},
+			from: "OUTSIDE", to: "HOST:8080", right: answer{outcomes: failed, causes: []path.Cause{path.CauseConntrackInvalid}},
+			direction: path.Reply, rule: "-A PREROUTING -s SUBNET -p tcp -m tcp --sport 80 -j CT --notrack", owner: "user",
+		}, {
+			name: "v24", what: "DROP inside the container, which is asked for by the host's address",
+			do: []string{"in web iptables -w -I INPUT -p tcp --dport 80 -j DROP"}, undo: []string{"in web iptables -w -F INPUT"},
+			from: "OUTSIDE", to: "HOST:8080", right: drop, container: "web",
+			rule: "-A INPUT -p tcp -m tcp --dport 80 -j DROP", owner: "user",
+		}, {
+			name: "v25", what: "nothing listens, and the reset is dropped", made: true, with: save,
+			do: []string{
+				"run nl --network app -p 8081:81 -- idle",
+				"host iptables -w -I DOCKER-USER -p tcp -m tcp --tcp-flags RST RST -j DROP",
+			},
+			from: "OUTSIDE", to: "HOST:8081", right: as(path.Dropped, path.CauseNotListening), container: "nl",
 		},
 	}
 }

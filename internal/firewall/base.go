@@ -123,3 +123,16 @@ func (p *Packet) needsNAT() Truth {
 	}
 	return Maybe
 }
+
+// untracked returns the packet as it is once a rule may have kept connection tracking from it. What was
+// seen of its entry says more than the rules do.
+func (p *Packet) untracked(t Truth) *Packet {
+	if t == No || p.TrackedBefore || p.CT != nil && p.CT.HasStatus {
+		return p
+	}
+	q := *p
+	if q.CT = nil; t == Yes {
+		q.CT = &Conntrack{State: CTUntracked}
+	}
+	return &q
+}

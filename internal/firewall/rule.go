@@ -184,6 +184,9 @@ type Verdict struct {
 	// SNAT and Redirect as the rule has them ("172.18.0.2:80"), the target's name for Unknown and
 	// Stolen.
 	Detail string
+	// Untracks says that the rule also keeps connection tracking, and so NAT, from the packet (NOTRACK,
+	// notrack).
+	Untracks bool
 }
 
 // Ends reports whether the verdict ends the walk through the rules of this hook's chain.

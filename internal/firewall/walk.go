@@ -31,8 +31,11 @@ type Step struct {
 
 // Walk follows the packet through the chains that its hook calls. A rule that cannot be judged splits
 // the way: what comes after it is no longer sure.
-func (r *Ruleset) Walk(p *Packet) Walk {
-	w := walker{p: p, alive: Yes}
+func (r *Ruleset) Walk(p *Packet) Walk { return r.WalkWithout(p) }
+
+// WalkWithout is Walk as if some rules were not there.
+func (r *Ruleset) WalkWithout(p *Packet, gone ...*Rule) Walk {
+	w := walker{p: p, gone: gone, alive: Yes}
 	for _, group := range r.baseChains(p) {
 		w.group(group)
 		if w.alive == No {
@@ -46,6 +49,7 @@ func (r *Ruleset) Walk(p *Packet) Walk {
 // walker is a packet on its way through one hook.
 type walker struct {
 	p      *Packet
+	gone   []*Rule // passed over
 	now    *Packet // the packet as the present chain sees it
 	out    Walk
 	judged int
@@ -53,8 +57,8 @@ type walker struct {
 	// alive says whether the packet reached the present base chain, at whether it is at the present
 	// rule, if it is alive.
 	alive, at Truth
-	// dropped and translated are what the present chain did.
-	dropped, translated Truth
+	// dropped and translated are what the present chain did, untracked what all so far did.
+	dropped, translated, untracked Truth
 	// doubts names what earlier rules left open.
 	doubts []string
 }
@@ -107,7 +111,7 @@ func several(list []Candidate) bool {
 // base walks a chain that the kernel calls, and its policy.
 func (w *walker) base(c *Chain) {
 	w.at, w.dropped, w.translated = Yes, No, No
-	w.now = w.p.at(c)
+	w.now = w.p.at(c).untracked(w.untracked)
 	doubts := w.doubts
 	if c.Type == "nat" {
 		if w.at = w.now.needsNAT(); w.at == No {
@@ -144,6 +148,9 @@ func (w *walker) chain(c *Chain, by *Rule) {
 		if w.at == No {
 			break
 		}
+		if slices.Contains(w.gone, r) {
+			continue
+		}
 		if w.judged++; w.judged > maxJudged {
 			w.out.Bounded = true
 			break
@@ -174,6 +181,9 @@ func (w *walker) rule(r *Rule) (back Truth, ends bool) {
 	}
 	if j.Match == Yes && w.sure() {
 		w.out.Steps = append(w.out.Steps, Step{Chain: r.Chain, Rule: r, Verdict: j.Verdict})
+	}
+	if j.Verdict.Untracks {
+		w.untracked = max(w.untracked, min(w.alive, w.at, j.Match))
 	}
 	switch j.Verdict.Kind {
 	case Continue:

@@ -192,6 +192,41 @@ func TestWalkNAT(t *testing.T) {
 	}
 }
 
+// What is not tracked is not translated, unless its entry was seen.
+func TestWalkUntracked(t *testing.T) {
+	untrack := fw.Verdict{Untracks: true}
+	at := func(raw ...body) *fw.Ruleset {
+		return rules(
+			build(fw.Table{Family: fw.FamilyIP, Name: "raw"}, base("PREROUTING", fw.Prerouting, -300, fw.Accept, raw...)),
+			build(fw.Table{Family: fw.FamilyIP, Name: "nat"}, nat("PREROUTING", fw.Prerouting, yes(fw.Verdict{Kind: fw.DNAT}))),
+		)
+	}
+	p := packet()
+	p.Hook = fw.Prerouting
+	for name, c := range map[string]struct {
+		set  *fw.Ruleset
+		ct   *fw.Conntrack
+		want string
+	}{
+		"tracked":        {at(), p.CT, "PREROUTING 1 sure"},
+		"not":            {at(yes(untrack)), p.CT, ""},
+		"another":        {at(no(untrack)), p.CT, "PREROUTING 1 sure"},
+		"not, and ended": {at(yes(fw.Verdict{Kind: fw.Accept, Untracks: true})), p.CT, ""},
+		"perhaps":        {at(maybe(untrack, "-m set")), p.CT, "PREROUTING 1"},
+		"entry was seen": {at(yes(untrack)), &fw.Conntrack{State: fw.CTNew, HasStatus: true}, "PREROUTING 1 sure"},
+	} {
+		p.CT = c.ct
+		if got := show(c.set.Walk(p).Candidates); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+	set := at(yes(untrack))
+	p.CT = &fw.Conntrack{State: fw.CTNew}
+	if got, want := show(set.WalkWithout(p, set.Tables[0].Chains[0].Rules[0]).Candidates), "PREROUTING 1 sure"; got != want {
+		t.Errorf("without that rule: %q, want %q", got, want)
+	}
+}
+
 func TestWalkVia(t *testing.T) {
 	set := rules(build(filter, base("FORWARD", fw.Forward, 0, fw.Accept, yes(to("A"))), chain("A", yes(to("B"))), chain("B", yes(drop))))
 	w := set.Walk(packet())

@@ -341,9 +341,21 @@ func (d *dialer) noAddress(c, owner *docker.Container) error {
 	return &DialError{
 		Cause:     path.CauseNoSharedNetwork,
 		Message:   fmt.Sprintf("container %s is on no network that gives it an address, so %s cannot reach it", c.Name, d.src.Label),
-		Remedy:    append(leaveNone(owner), "docker network connect NETWORK "+owner.Name),
+		Remedy:    append(leaveNone(owner), "docker network connect "+d.networkToJoin()+" "+owner.Name),
 		Container: c,
 	}
+}
+
+// networkToJoin names a network of the source, or the default bridge, which every host has.
+func (d *dialer) networkToJoin() string {
+	if c := d.src.Container; c != nil {
+		for _, e := range c.Endpoints {
+			if e.Network != "none" && e.Network != "host" {
+				return e.Network
+			}
+		}
+	}
+	return "bridge"
 }
 
 func (d *dialer) notPublished(c *docker.Container) error {

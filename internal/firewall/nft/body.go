@@ -52,6 +52,7 @@ func (b *body) Judge(p *firewall.Packet) firewall.Judgement {
 		}
 	}
 	j := firewall.Judgement{Match: m.truth, Verdict: m.verdict}
+	j.Verdict.Untracks = j.Verdict.Untracks || m.untracks
 	for _, i := range m.doubts {
 		j.Unjudged = append(j.Unjudged, b.word(i))
 	}

@@ -67,14 +67,15 @@ type counterExpr struct{}
 
 func (e *counterExpr) eval(*machine) {}
 
-// effectExpr does something that changes neither the verdict nor the registers: a log entry, a mark.
+// effectExpr does something that changes neither where the packet goes nor the registers: a log entry, a
+// mark, no connection tracking.
 type effectExpr struct {
 	name string
 	a    nfnl.Attrs
 	src  int // register it takes a value from, -1 if none
 }
 
-func (e *effectExpr) eval(*machine) {}
+func (e *effectExpr) eval(m *machine) { m.untracks = m.untracks || e.name == "notrack" }
 
 // natExpr translates (nft_nat.c, nft_masq.c, nft_redir.c).
 type natExpr struct {

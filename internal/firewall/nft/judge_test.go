@@ -49,6 +49,7 @@ func TestJudge(t *testing.T) {
 		unknown firewall.Truth
 	}{
 		{"tcp dport 80 drop", yes, drop, no},
+		{"tcp dport 80 notrack accept", yes, firewall.Verdict{Kind: firewall.Accept, Untracks: true}, no},
 		{"ip saddr 10.0.0.0/8 accept", yes, accept, yes},
 		{"ip saddr 10.0.0.0/12 accept", yes, accept, yes},
 		{"ip saddr 11.0.0.0/8 accept", no, accept, no},

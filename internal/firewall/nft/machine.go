@@ -36,9 +36,10 @@ type machine struct {
 	fib   func(typ uint32) firewall.Truth
 	fibAt int
 
-	truth   firewall.Truth
-	verdict firewall.Verdict
-	ended   bool
+	truth    firewall.Truth
+	verdict  firewall.Verdict
+	untracks bool // and so does every verdict that follows
+	ended    bool
 	// doubts are the expressions that could not be judged, by their index; at is the current one.
 	doubts []int
 	at     int
@@ -62,6 +63,7 @@ func (m *machine) require(t firewall.Truth) {
 
 // end sets the rule's verdict; Continue does not end it.
 func (m *machine) end(v firewall.Verdict) {
+	v.Untracks = v.Untracks || m.untracks
 	if m.everything {
 		if v.Kind != firewall.Continue && !slices.Contains(m.verdicts, v) {
 			m.verdicts = append(m.verdicts, v)

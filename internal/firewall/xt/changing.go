@@ -21,8 +21,10 @@ func changingTarget(name string) targetFunc {
 	case "CONNMARK":
 		f = connmarkTarget
 	case "CT":
-		f = ctTarget
-	case "NOTRACK", "TRACE":
+		return ctVerdict
+	case "NOTRACK":
+		return func(*decoding) (firewall.Verdict, bool) { return firewall.Verdict{Untracks: true}, true }
+	case "TRACE":
 		f = plainTarget
 	case "TCPMSS":
 		f = tcpmssTarget
@@ -125,7 +127,13 @@ func connmarkTarget(d *decoding) bool {
 	return d.rev == 1 || d.rev == 2
 }
 
-// ctTarget decodes struct xt_ct_target_info and xt_ct_target_info_v1; it also serves NOTRACK.
+// ctVerdict is ctTarget with what it does; it also serves NOTRACK (XT_CT_NOTRACK, XT_CT_NOTRACK_ALIAS).
+func ctVerdict(d *decoding) (firewall.Verdict, bool) {
+	flags := d.u16(0)
+	return firewall.Verdict{Untracks: flags&1 != 0 || d.rev >= 1 && flags&2 != 0}, ctTarget(d)
+}
+
+// ctTarget decodes struct xt_ct_target_info and xt_ct_target_info_v1.
 func ctTarget(d *decoding) bool {
 	flags, zone := d.u16(0), d.u16(2)
 	if d.rev > 2 {

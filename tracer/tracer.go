@@ -100,6 +100,7 @@ func (t *Tracer) openKernel(ports <-chan []uint16) error {
 		// One probe is a handful of packets: all of them tell more and cost nothing.
 		AllPackets: t.cfg.AllPackets || t.cfg.Source != "",
 		Exact:      t.cfg.Source != "",
+		Streams:    t.streams(),
 		RingSize:   t.cfg.Buffer,
 	}
 	if t.cfg.Packets {
@@ -128,6 +129,16 @@ func (t *Tracer) openKernel(ports <-chan []uint16) error {
 	}
 	t.limits, err = kernel.Lacks()
 	return err
+}
+
+// streams reports whether all that is traced is TCP.
+func (t *Tracer) streams() bool {
+	for _, also := range t.cfg.Also {
+		if also.Proto != path.TCP {
+			return false
+		}
+	}
+	return target.Proto(t.cfg.Target, t.cfg.Proto) == path.TCP
 }
 
 func (t *Tracer) openNames(ctx context.Context, ports chan<- []uint16) error {

@@ -92,6 +92,28 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// TestStreams: where all is TCP, hooks that only datagrams report from are neither attached nor missing.
+func TestStreams(t *testing.T) {
+	s := load(t, Config{Streams: true})
+	for _, st := range s.Hooks() {
+		if st.Datagrams {
+			t.Errorf("hook %s: %q", st.Name, st.Kind)
+		}
+	}
+	for _, h := range Table() {
+		for _, v := range h.Variants {
+			for _, p := range v.Programs {
+				if h.Datagrams && s.Programs()[p] != nil {
+					t.Errorf("program %s is loaded", p)
+				}
+			}
+		}
+	}
+	if got, want := len(s.Hooks()), len(Table())-2; got != want {
+		t.Errorf("got %d hooks, want %d", got, want)
+	}
+}
+
 // TestAttachNetNS: once per namespace, however often it is asked for.
 func TestAttachNetNS(t *testing.T) {
 	s := load(t, Config{})

@@ -24,6 +24,9 @@ type Config struct {
 	AllPackets bool
 	// Exact: only tuples given to Follow are of interest, not endpoints.
 	Exact bool
+	// Streams: all of them are of TCP. Hooks that only datagrams report from are left out: the kernel enters
+	// a program for each segment of everybody's, too.
+	Streams bool
 	// VXLANPorts are the UDP ports whose packets are looked into, four at most; empty means 4789.
 	VXLANPorts []uint16
 	// Snaplen is how many bytes of each packet are copied into its event, 65,535 at most; 0 means none.
@@ -105,7 +108,7 @@ func Prepare(cfg Config) (*Set, error) {
 
 // Load is the rest of Load after Prepare. After an error the Set is closed.
 func (s *Set) Load(cfg Config) error {
-	choices := choose(Table(), cfg.Facts)
+	choices := choose(tableFor(cfg), cfg.Facts)
 	err := refuse(choices)
 	if err == nil {
 		err = s.load(cfg, choices)
@@ -235,7 +238,7 @@ func (s *Set) attachTracing(v Variant) error {
 	return nil
 }
 
-// Hooks returns the state of every hook of the table, in its order.
+// Hooks returns the state of every hook of the table that the trace has a use for, in its order.
 func (s *Set) Hooks() []Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"slices"
+
 	"github.com/cilium/ebpf"
 
 	"github.com/pathtrace/pathtrace/internal/bpfobj"
@@ -24,7 +26,9 @@ type Hook struct {
 	// Without says what is not seen if nothing can be attached.
 	Without  string
 	Required bool
-	Variants []Variant // in order of preference
+	// Datagrams says that a TCP segment has nothing to report here (Config.Streams).
+	Datagrams bool
+	Variants  []Variant // in order of preference
 }
 
 // Variant is one way to watch a hook.
@@ -39,6 +43,15 @@ type Variant struct {
 // Table lists every hook of the tool.
 func Table() []Hook {
 	return append(packetHooks(), stackHooks()...)
+}
+
+// tableFor lists the hooks that a trace can learn something from.
+func tableFor(cfg Config) []Hook {
+	table := Table()
+	if cfg.Streams {
+		table = slices.DeleteFunc(table, func(h Hook) bool { return h.Datagrams })
+	}
+	return table
 }
 
 // packetHooks are those that most packets of a flow meet.
@@ -104,13 +117,13 @@ func stackHooks() []Hook {
 			Variants: tracepoint("socket", "tcp_retransmit_skb", "tcp_retransmit_skb", 0),
 		},
 		{
-			Name:     "skb_copy_datagram_iovec",
+			Name: "skb_copy_datagram_iovec", Datagrams: true,
 			Sees:     "an application reading the packet from its socket",
 			Without:  "when a datagram was read",
 			Variants: tracepoint("socket", "skb_copy_datagram_iovec", "skb_copy_datagram_iovec", 0),
 		},
 		{
-			Name:     "sk_data_ready",
+			Name: "sk_data_ready", Datagrams: true,
 			Sees:     "a datagram queued to the target's socket",
 			Without:  "the proof that a UDP socket took a datagram before it is read (no drop after INPUT tells it)",
 			Variants: tracepoint("ready", "sk_data_ready", "sk_data_ready", 0),

@@ -37,6 +37,19 @@ func (n *Names) Target(ctx context.Context, text string, proto path.Proto) (Targ
 	return out, nil
 }
 
+// Proto is the protocol that Target would find, empty for a text that it would not take.
+func Proto(text string, proto path.Proto) path.Proto {
+	r, err := parse(text)
+	if err != nil {
+		return ""
+	}
+	proto, _, err = r.flow(proto)
+	if err != nil {
+		return ""
+	}
+	return proto
+}
+
 // addEndpoints finds what traffic to the target carries, and who is behind a host's port.
 func (w *world) addEndpoints(t *Target) {
 	switch {

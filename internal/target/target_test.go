@@ -97,6 +97,21 @@ func TestTargetBehindHostPort(t *testing.T) {
 	}
 }
 
+func TestProto(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		flag path.Proto
+		want path.Proto
+	}{
+		{"web:80", "", path.TCP}, {"[fd00::2]:80", "", path.TCP}, {"web:80", "UDP", path.UDP}, {"udp://web:53", "", path.UDP},
+		{"web", "", path.ICMP}, {"web", path.TCP, ""}, {"udp://web:53", path.TCP, ""}, {":80", "", ""}, {"web:80", "sctp", ""},
+	} {
+		if got := Proto(c.text, c.flag); got != c.want {
+			t.Errorf("%q with %q: got %q, want %q", c.text, c.flag, got, c.want)
+		}
+	}
+}
+
 func TestTargetErrors(t *testing.T) {
 	var usageErr *UsageError
 	var unknown *UnknownError

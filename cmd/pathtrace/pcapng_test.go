@@ -2,8 +2,6 @@ package main
 
 import (
 	"bytes"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -11,25 +9,8 @@ import (
 	"time"
 
 	"github.com/pathtrace/pathtrace/internal/lab/labtest"
+	"github.com/pathtrace/pathtrace/internal/pcapng/pcapngtest"
 )
-
-// tshark returns what tshark prints of a capture; any remark of its own is a failure.
-func tshark(t *testing.T, file string, args ...string) string {
-	t.Helper()
-	if _, err := exec.LookPath("tshark"); err != nil {
-		t.Skip("tshark is not installed: scripts/install-test-needs.sh does")
-	}
-	cmd := exec.Command("tshark", append([]string{"-n", "-r", file}, args...)...)
-	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "LC_ALL=C.UTF-8")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	said := strings.ReplaceAll(stderr.String(), `Running as user "root" and group "root". This could be dangerous.`, "")
-	if err != nil || strings.TrimSpace(said) != "" {
-		t.Fatalf("tshark %v: %v: %s", args, err, said)
-	}
-	return string(out)
-}
 
 // demoCapture runs the demo into a capture.
 func demoCapture(t *testing.T, args ...string) string {
@@ -47,11 +28,11 @@ func demoCapture(t *testing.T, args ...string) string {
 // on every interface of its way, with the bytes that it had there.
 func TestDemoPCAPNG(t *testing.T) {
 	file := demoCapture(t)
-	expert := tshark(t, file, "-o", "tcp.analyze_sequence_numbers:FALSE", "-o", "ip.check_checksum:TRUE", "-q", "-z", "expert,warn")
+	expert := pcapngtest.TShark(t, file, "-o", "tcp.analyze_sequence_numbers:FALSE", "-o", "ip.check_checksum:TRUE", "-q", "-z", "expert,warn")
 	if strings.TrimSpace(expert) != "" {
 		t.Errorf("tshark warns:\n%s", expert)
 	}
-	way := tshark(t, file, "-T", "fields", "-E", "separator=|", "-Y", "frame.packet_id == 4294967297",
+	way := pcapngtest.TShark(t, file, "-T", "fields", "-E", "separator=|", "-Y", "frame.packet_id == 4294967297",
 		"-e", "frame.interface_name", "-e", "ip.dst", "-e", "tcp.dstport", "-e", "frame.comment")
 	at := 0
 	for _, want := range []string{
@@ -72,7 +53,7 @@ func TestDemoPCAPNG(t *testing.T) {
 		}
 	}
 	// The verdict is with the flow's last packet, which may be a retransmission.
-	if all := tshark(t, file, "-T", "fields", "-e", "frame.comment"); strings.Count(all, "[firewall-drop]") != 1 {
+	if all := pcapngtest.TShark(t, file, "-T", "fields", "-e", "frame.comment"); strings.Count(all, "[firewall-drop]") != 1 {
 		t.Errorf("want one verdict firewall-drop in\n%s", all)
 	}
 }
@@ -80,7 +61,7 @@ func TestDemoPCAPNG(t *testing.T) {
 // TestDemoPCAPNGLink: what the devices see begins with the Ethernet header that is on the wire.
 func TestDemoPCAPNGLink(t *testing.T) {
 	file := demoCapture(t, "--snaplen", "40")
-	got := tshark(t, file, "-T", "fields", "-E", "separator=|", "-Y", `frame.comment contains "device"`,
+	got := pcapngtest.TShark(t, file, "-T", "fields", "-E", "separator=|", "-Y", `frame.comment contains "device"`,
 		"-e", "eth.type", "-e", "frame.cap_len", "-e", "ip.version")
 	for line := range strings.Lines(got) {
 		if line != "0x0800|40|4\n" {
@@ -139,14 +120,14 @@ func TestReplayPCAPNG(t *testing.T) {
 			t.Fatalf("replay: status %d, output %q and %q", status, stdout, stderr)
 		}
 		lengths := map[string]bool{}
-		for line := range strings.Lines(tshark(t, file, "-T", "fields", "-e", "frame.cap_len")) {
+		for line := range strings.Lines(pcapngtest.TShark(t, file, "-T", "fields", "-e", "frame.cap_len")) {
 			lengths[strings.TrimSpace(line)] = true
 		}
 		if !lengths[tt.longest] || lengths["60"] || lengths["74"] {
 			t.Errorf("snaplen %q: lengths %v, want %s at most", tt.snaplen, lengths, tt.longest)
 		}
 	}
-	now := tshark(t, file, "-c", "1", "-T", "fields", "-e", "frame.time_epoch")
+	now := pcapngtest.TShark(t, file, "-c", "1", "-T", "fields", "-e", "frame.time_epoch")
 	if seconds, err := strconv.ParseFloat(strings.TrimSpace(now), 64); err != nil || time.Since(time.Unix(int64(seconds), 0)).Abs() > time.Minute {
 		t.Errorf("the first packet is of %q, want the time of the trace", now)
 	}

@@ -3,40 +3,21 @@
 package e2e
 
 import (
-	"bytes"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-// tshark returns what tshark prints of a capture; what it remarks is a failure.
-func tshark(t *testing.T, file string, args ...string) string {
-	t.Helper()
-	if _, err := exec.LookPath("tshark"); err != nil {
-		lacks(t, "tshark is missing: scripts/install-test-needs.sh installs it")
-	}
-	cmd := exec.Command("tshark", append([]string{"-n", "-r", file}, args...)...)
-	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "LC_ALL=C.UTF-8")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	said := strings.ReplaceAll(stderr.String(), `Running as user "root" and group "root". This could be dangerous.`, "")
-	if err != nil || strings.TrimSpace(said) != "" {
-		t.Fatalf("tshark %v: %v: %s", args, err, said)
-	}
-	return string(out)
-}
+	"github.com/pathtrace/pathtrace/internal/pcapng/pcapngtest"
+)
 
 // captured are the packets of a capture, each with these fields, separated by bars.
 func captured(t *testing.T, file string) string {
 	t.Helper()
-	warnings := tshark(t, file, "-o", "tcp.analyze_sequence_numbers:FALSE", "-o", "ip.check_checksum:TRUE", "-q", "-z", "expert,warn")
+	warnings := pcapngtest.TShark(t, file, "-o", "tcp.analyze_sequence_numbers:FALSE", "-o", "ip.check_checksum:TRUE", "-q", "-z", "expert,warn")
 	if strings.TrimSpace(warnings) != "" {
 		t.Errorf("tshark warns:\n%s", warnings)
 	}
-	return tshark(t, file, "-T", "fields", "-E", "separator=|", "-E", "aggregator=;", "-e", "frame.interface_name",
+	return pcapngtest.TShark(t, file, "-T", "fields", "-E", "separator=|", "-E", "aggregator=;", "-e", "frame.interface_name",
 		"-e", "frame.interface_description", "-e", "ip.src", "-e", "ip.dst", "-e", "tcp.dstport", "-e", "frame.packet_id", "-e", "frame.comment")
 }
 

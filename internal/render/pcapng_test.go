@@ -3,13 +3,14 @@ package render
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/pathtrace/pathtrace/internal/pcapng/pcapngtest"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
@@ -31,7 +32,7 @@ func withAddresses(p *path.Path) {
 
 const testEpoch = 1_700_000_000_000_000_000
 
-// capture writes flows as a capture and returns its path.
+// capture writes flows as a capture, numbered from 1, and returns its path.
 func capture(t *testing.T, flows ...flowCase) string {
 	t.Helper()
 	var out bytes.Buffer
@@ -39,9 +40,10 @@ func capture(t *testing.T, flows ...flowCase) string {
 	if err := c.Meta(path.Meta{Target: "web:80", Source: "cli", Kernel: "6.1", Version: "test", Epoch: testEpoch}); err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range flows {
+	for i, f := range flows {
 		p, v := f.make()
-		if p != nil {
+		if v.Flow = i + 1; p != nil {
+			p.Flow = v.Flow
 			withAddresses(p)
 		}
 		if err := c.Flow(p, v); err != nil {
@@ -58,24 +60,6 @@ func capture(t *testing.T, flows ...flowCase) string {
 	return file
 }
 
-// tshark runs tshark on a file and returns what it prints; what it says on standard error is a failure.
-func tshark(t *testing.T, file string, args ...string) string {
-	t.Helper()
-	if _, err := exec.LookPath("tshark"); err != nil {
-		t.Skip("tshark is not installed: scripts/install-test-needs.sh does")
-	}
-	cmd := exec.Command("tshark", append([]string{"-n", "-r", file}, args...)...)
-	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "LC_ALL=C.UTF-8")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	said := strings.TrimSpace(strings.ReplaceAll(stderr.String(), `Running as user "root" and group "root". This could be dangerous.`, ""))
-	if err != nil || said != "" {
-		t.Fatalf("tshark %v: %v: %s", args, err, said)
-	}
-	return string(out)
-}
-
 // Severities of tshark's remarks (PI_WARN and PI_ERROR, epan/proto.h).
 const (
 	expertWarning = "6291456"
@@ -85,38 +69,34 @@ const (
 // TestPCAPNGOpens: tshark reads what is written of every hand-written flow without a warning, with
 // checksums of the IP header verified.
 func TestPCAPNGOpens(t *testing.T) {
-	for _, f := range flowCases() {
-		t.Run(f.name, func(t *testing.T) {
-			t.Parallel()
-			p, _ := f.make()
-			file := capture(t, f)
-			got := tshark(t, file, "-o", "ip.check_checksum:TRUE", "-o", "tcp.analyze_sequence_numbers:FALSE",
-				"-T", "fields", "-E", "separator=|", "-E", "aggregator=;", "-e", "_ws.expert.severity", "-e", "_ws.expert.message",
-				"-e", "_ws.malformed", "-e", "frame.comment")
-			for line := range strings.Lines(got) {
-				fields := strings.Split(line, "|")
-				severities, messages := strings.Split(fields[0], ";"), strings.Split(fields[1], ";")
-				for i, severity := range severities {
-					// A reset is a warning to Wireshark, whoever captured it.
-					if (severity == expertWarning || severity == expertError) && !strings.Contains(fields[1], "Connection reset (RST)") {
-						t.Errorf("severity %s: %s", severity, messages[min(i, len(messages)-1)])
-					}
-				}
-				if fields[2] != "" {
-					t.Errorf("malformed: %s", line)
-				}
+	cases := flowCases()
+	got := pcapngtest.TShark(t, capture(t, cases...), "-o", "ip.check_checksum:TRUE", "-o", "tcp.analyze_sequence_numbers:FALSE",
+		"-T", "fields", "-E", "separator=|", "-E", "aggregator=;", "-e", "_ws.expert.severity", "-e", "_ws.expert.message",
+		"-e", "_ws.malformed", "-e", "frame.comment")
+	for line := range strings.Lines(got) {
+		fields := strings.Split(line, "|")
+		severities, messages := strings.Split(fields[0], ";"), strings.Split(fields[1], ";")
+		for i, severity := range severities {
+			// A reset is a warning to Wireshark, whoever captured it.
+			if (severity == expertWarning || severity == expertError) && !strings.Contains(fields[1], "Connection reset (RST)") {
+				t.Errorf("severity %s: %s: %s", severity, messages[min(i, len(messages)-1)], fields[3])
 			}
-			if p != nil && len(p.Packets) > 0 && !strings.Contains(got, "flow 1") {
-				t.Errorf("no comment in\n%s", got)
-			}
-		})
+		}
+		if fields[2] != "" {
+			t.Errorf("malformed: %s", line)
+		}
+	}
+	for i, f := range cases {
+		if p, _ := f.make(); p != nil && len(p.Packets) > 0 && !strings.Contains(got, fmt.Sprintf("(flow %d, packet ", i+1)) {
+			t.Errorf("%s: no comment in\n%s", f.name, got)
+		}
 	}
 }
 
 // TestPCAPNGShows: what a person sees in Wireshark: interface, direction, comment, identifier, time.
 func TestPCAPNGShows(t *testing.T) {
 	file := capture(t, flowCase{"drop", dropForward})
-	got := tshark(t, file, "-T", "fields", "-E", "separator=|", "-Y", `frame.comment contains "drop"`,
+	got := pcapngtest.TShark(t, file, "-T", "fields", "-E", "separator=|", "-Y", `frame.comment contains "drop"`,
 		"-e", "frame.interface_name", "-e", "frame.interface_description", "-e", "frame.packet_flags_direction", "-e", "frame.packet_id",
 		"-e", "frame.time_epoch", "-e", "frame.comment")
 	fields := strings.Split(strings.TrimSpace(got), "|")
@@ -149,7 +129,7 @@ func TestPCAPNGCaptured(t *testing.T) {
 	hops[0].Capture = &path.Capture{Bytes: ip, Length: 40}
 	hops[1].Capture = &path.Capture{Bytes: ether, Length: 1454, Link: 14}
 	file := capture(t, flowCase{"captured", func() (*path.Path, path.Verdict) { return p, v }})
-	got := tshark(t, file, "-T", "fields", "-E", "separator=|", "-e", "frame.encap_type", "-e", "ip.ttl", "-e", "frame.cap_len", "-e", "frame.len")
+	got := pcapngtest.TShark(t, file, "-T", "fields", "-E", "separator=|", "-e", "frame.encap_type", "-e", "ip.ttl", "-e", "frame.cap_len", "-e", "frame.len")
 	want := "7|9|40|40\n1|9|54|1454\n7|9|40|1440\n" // raw IP, Ethernet, raw IP borrowed
 	if got != want {
 		t.Errorf("got\n%swant\n%s", got, want)

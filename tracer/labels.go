@@ -250,12 +250,23 @@ type naming interface {
 	space(inode uint32) recording.Namespace
 	// device describes a device; seen is the name the kernel reported, "" if none.
 	device(netns, ifindex uint32, seen string) device
+	// peerMTU is the MTU of the other end of a veth pair, bytes; 0 if it is not known.
+	peerMTU(netns, ifindex uint32) uint32
 	addrIn(netns uint32, a netip.Addr) string
 	// hasAddr reports whether a device has an address.
 	hasAddr(netns, ifindex uint32, a netip.Addr) bool
 }
 
 func (l *labels) host() string { return l.hostname }
+
+func (l *labels) peerMTU(netns, ifindex uint32) uint32 {
+	link, ok := l.topo.Link(netns, ifindex)
+	if !ok {
+		return 0
+	}
+	peer, _ := l.topo.Link(link.PeerNetNS, link.PeerIndex)
+	return peer.MTU
+}
 
 func (l *labels) space(inode uint32) recording.Namespace {
 	ns := recording.Namespace{Inode: inode, Name: l.namespace(inode)}

@@ -145,6 +145,15 @@ func (b bookNamings) device(netns, ifindex uint32, seen string) device {
 	return device{name: seen}
 }
 
+func (b bookNamings) peerMTU(netns, ifindex uint32) uint32 {
+	for _, book := range b {
+		if mtu := book.peerMTU(netns, ifindex); mtu != 0 {
+			return mtu
+		}
+	}
+	return 0
+}
+
 func (b bookNamings) addrIn(netns uint32, a netip.Addr) string { return b[0].addrIn(netns, a) }
 
 func (b bookNamings) hasAddr(netns, ifindex uint32, a netip.Addr) bool {

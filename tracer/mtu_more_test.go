@@ -1,9 +1,12 @@
 package tracer_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -193,12 +196,14 @@ func TestMTURefused(t *testing.T) {
 	}
 }
 
-// watchMTU watches while traffic runs.
+// watchMTU watches while traffic runs, and records what it sees: the recording shows the same.
 func watchMTU(t *testing.T, c *chain, proto path.Proto, to string, traffic func()) tracer.MTUWatchResult {
 	t.Helper()
 	var o observed
 	cfg := config(c.Lab, &o)
+	var out recorded
 	cfg.Target, cfg.Proto, cfg.AllPackets = to, proto, true
+	cfg.Record = &tracer.RecordConfig{Open: func(int) (io.WriteCloser, error) { return &out, nil }}
 	started := make(chan struct{})
 	cfg.OnStart = func(tracer.Meta) { close(started) }
 	tr, err := tracer.New(t.Context(), cfg)
@@ -220,6 +225,12 @@ func watchMTU(t *testing.T, c *chain, proto path.Proto, to string, traffic func(
 	got := <-done
 	labtest.Must(t, got.err)
 	t.Logf("%+v\n%s", got.r.Watch, got.r.Verdict.Summary)
+	again, err := tracer.ReplayMTUWatch(t.Context(), tracer.ReplayConfig{}, tracer.Input{Name: "watch", Reader: bytes.NewReader(out.Bytes())})
+	labtest.Must(t, err)
+	again.Watch.Seconds = got.r.Watch.Seconds // of which the recording knows the part after its beginning
+	if !reflect.DeepEqual(again.Watch, got.r.Watch) || !reflect.DeepEqual(again.Verdict, got.r.Verdict) {
+		t.Errorf("replayed: %+v\n%+v\nlive: %+v\n%+v", again.Watch, again.Verdict, got.r.Watch, got.r.Verdict)
+	}
 	return got.r
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pathtrace/pathtrace/internal/flow"
 	"github.com/pathtrace/pathtrace/internal/mtu"
 	"github.com/pathtrace/pathtrace/internal/wire"
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -28,9 +29,12 @@ func (r *MTUResult) AddLive(w MTUWatchResult) {
 
 // mtuWatch counts what live traffic shows of sizes. Its methods run on the collector's goroutine.
 type mtuWatch struct {
-	t     *Tracer
-	count *mtu.Watch
-	said  uint64 // when the progress was told, ns
+	names    naming
+	namer    flow.Namer
+	count    *mtu.Watch
+	note     func(string)
+	progress func(string)
+	said     uint64 // when the progress was told, ns
 }
 
 // watchProgress is how often the progress of a watch is told, ns.
@@ -40,7 +44,11 @@ const watchProgress = uint64(500 * time.Millisecond)
 // size and fragments, until Config.Duration is over or ctx ends. It is for a Config without Source and
 // with AllPackets. It is to be called once, in place of Run; the Tracer is closed after.
 func (t *Tracer) WatchMTU(ctx context.Context) (MTUWatchResult, error) {
-	w := &mtuWatch{t: t, count: mtu.NewWatch()}
+	w := &mtuWatch{
+		names: t.labels, namer: t.facts, count: mtu.NewWatch(),
+		note:     func(text string) { go t.cfg.OnNote(text) },
+		progress: func(text string) { go t.cfg.OnProgress(text) },
+	}
 	t.onEvent = w.event
 	t.cfg.OnFlow = func(Flow) {}
 	began := time.Now()
@@ -48,14 +56,18 @@ func (t *Tracer) WatchMTU(ctx context.Context) (MTUWatchResult, error) {
 	if err != nil {
 		return MTUWatchResult{}, err
 	}
-	out := MTUWatchResult{Stats: r.Stats}
-	out.Watch = w.sum(time.Since(began))
+	return w.result(r.Stats, time.Since(began)), nil
+}
+
+// result is what is concluded from what was counted.
+func (w *mtuWatch) result(stats Stats, took time.Duration) MTUWatchResult {
+	out := MTUWatchResult{Stats: stats, Watch: w.sum(took)}
 	silent := false
 	for _, p := range w.count.Places() {
 		silent = silent || p.Silent
 	}
-	out.Verdict = mtu.ConcludeWatch(&out.Watch, silent, r.Stats.LostEvents == 0, r.Stats.LostEvents)
-	return out, nil
+	out.Verdict = mtu.ConcludeWatch(&out.Watch, silent, stats.LostEvents == 0, stats.LostEvents)
+	return out
 }
 
 // event takes an observation, and tells at once what is new.
@@ -64,7 +76,7 @@ func (w *mtuWatch) event(e *wire.Event) {
 	if e.Time > w.said+watchProgress {
 		w.said = e.Time
 		tooBig, fragments := w.count.Found()
-		go w.t.cfg.OnProgress(fmt.Sprintf("%d packets so far, %d too big, %d fragments", w.count.Packets(), tooBig, fragments))
+		w.progress(fmt.Sprintf("%d packets so far, %d too big, %d fragments", w.count.Packets(), tooBig, fragments))
 	}
 	if p == nil {
 		return
@@ -73,41 +85,34 @@ func (w *mtuWatch) event(e *wire.Event) {
 	where := place.Device + " in " + place.Namespace
 	ends := fmt.Sprintf("%s to %s", p.Tuple.Src, p.Tuple.Dst)
 	if p.TooBig > 0 {
-		go w.t.cfg.OnNote(fmt.Sprintf("%d bytes from %s were too big at %s (%s)", p.Smallest, ends, where, p.Function))
+		w.note(fmt.Sprintf("%d bytes from %s were too big at %s (%s)", p.Smallest, ends, where, p.Function))
 		return
 	}
-	go w.t.cfg.OnNote(fmt.Sprintf("fragments of packets from %s leave by %s", ends, where))
+	w.note(fmt.Sprintf("fragments of packets from %s leave by %s", ends, where))
 }
 
 // drop puts names on a drop.
 func (w *mtuWatch) drop(e *wire.Event) mtu.Drop {
-	t := w.t
-	d := mtu.Drop{Function: t.facts.Symbol(e.Location), Reason: t.facts.DropReason(e.Reason)}
-	link, ok := t.topo.Link(e.NetNS, e.Ifindex)
-	if ok && mtu.ChecksPeer(d.Function) {
-		link, ok = t.topo.Link(link.PeerNetNS, link.PeerIndex)
-	}
-	if ok {
-		d.Limit = link.MTU
+	d := mtu.Drop{Function: w.namer.Symbol(e.Location), Reason: w.namer.DropReason(e.Reason)}
+	if mtu.ChecksPeer(d.Function) {
+		d.Limit = w.names.peerMTU(e.NetNS, e.Ifindex)
+	} else {
+		d.Limit = w.names.device(e.NetNS, e.Ifindex, e.Dev).mtu
 	}
 	return d
 }
 
 // place names a place.
 func (w *mtuWatch) place(p *mtu.Place) path.MTUWatchPlace {
-	l := w.t.labels
-	d := l.device(p.NetNS, p.Ifindex, p.Device)
-	out := path.MTUWatchPlace{
-		Namespace: l.namespace(p.NetNS), NetNS: p.NetNS, Device: d.name, MTU: int(d.mtu),
+	l := w.names
+	d, space := l.device(p.NetNS, p.Ifindex, p.Device), l.space(p.NetNS)
+	return path.MTUWatchPlace{
+		Namespace: space.Name, Container: space.Container, NetNS: p.NetNS, Device: d.name, MTU: int(d.mtu),
 		Packets: p.Packets, Fragments: p.Fragments, TooBig: p.TooBig, Smallest: int(p.Smallest),
 		Function: p.Function, Reason: p.Reason,
 		Src: p.Tuple.Src.String(), Dst: p.Tuple.Dst.String(),
 		SrcName: l.addrIn(p.NetNS, p.Tuple.Src.Addr()), DstName: l.addrIn(p.NetNS, p.Tuple.Dst.Addr()),
 	}
-	if c, ok := w.t.engines.ByNetNS(p.NetNS); ok && !c.HostNetwork() {
-		out.Container = c.Name
-	}
-	return out
 }
 
 // sum is what was counted.

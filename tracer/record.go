@@ -190,7 +190,7 @@ func (r *recorder) event(e *wire.Event) {
 	}
 	r.nameEvent(e)
 	r.writer.Event(e)
-	r.sights.see(e)
+	r.sights.see(e, r.dropper(e))
 }
 
 // tick records that time is about to pass for the tracker. It is also when the recorder looks after

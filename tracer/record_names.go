@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/pathtrace/pathtrace/internal/mtu"
 	"github.com/pathtrace/pathtrace/internal/probe"
 	"github.com/pathtrace/pathtrace/internal/recording"
 	"github.com/pathtrace/pathtrace/internal/wire"
@@ -71,6 +72,15 @@ func (r *recorder) nameEvent(e *wire.Event) {
 	}
 }
 
+// dropper is the function that dropped what an event is of, whose name has been recorded; "" if none did. mu is
+// held.
+func (r *recorder) dropper(e *wire.Event) string {
+	if e.Hook != wire.Drop {
+		return ""
+	}
+	return r.said.numbers[numberKey{recording.NameSymbol, e.Location}]
+}
+
 // name records what the kernel calls a number, once.
 func (r *recorder) name(kind recording.NameKind, number uint64, ask func() string) {
 	key := numberKey{kind, number}
@@ -109,7 +119,7 @@ func (n recordedNaming) device(netns, ifindex uint32, seen string) device {
 	said, ok := n.rec.said.devices[deviceKey{netns, ifindex}]
 	now := recording.Device{
 		NetNS: netns, Ifindex: ifindex, Name: d.name, Kind: d.kind, Network: d.network, Bridge: d.bridge, MTU: d.mtu,
-		Addrs: said.Addrs,
+		Addrs: said.Addrs, PeerMTU: said.PeerMTU,
 	}
 	if !ok || !sameDevice(said, now) {
 		n.rec.sayDevice(now)
@@ -118,8 +128,20 @@ func (n recordedNaming) device(netns, ifindex uint32, seen string) device {
 }
 
 func sameDevice(a, b recording.Device) bool {
-	return a.Name == b.Name && a.Kind == b.Kind && a.Network == b.Network && a.Bridge == b.Bridge && a.MTU == b.MTU &&
+	return a.Name == b.Name && a.Kind == b.Kind && a.Network == b.Network && a.Bridge == b.Bridge && a.MTU == b.MTU && a.PeerMTU == b.PeerMTU &&
 		slices.Equal(a.Addrs, b.Addrs)
+}
+
+func (n recordedNaming) peerMTU(netns, ifindex uint32) uint32 {
+	mtu := n.naming.peerMTU(netns, ifindex)
+	n.rec.mu.Lock()
+	defer n.rec.mu.Unlock()
+	d := n.rec.said.devices[deviceKey{netns, ifindex}]
+	if d.NetNS, d.Ifindex = netns, ifindex; d.PeerMTU != mtu {
+		d.PeerMTU = mtu
+		n.rec.sayDevice(d)
+	}
+	return mtu
 }
 
 func (r *recorder) sayDevice(d recording.Device) {
@@ -168,6 +190,7 @@ type sight struct {
 	netns, ifindex uint32
 	addr           netip.Addr
 	dev            string
+	peer           bool // a packet was dropped there that may have been too big for the device's peer
 }
 
 // maxSights bounds the places that are remembered; beyond it names come with the flows.
@@ -175,13 +198,13 @@ const maxSights = 1 << 16
 
 func newSights() sights { return sights{known: map[sight]bool{}, queue: make(chan sight, 256)} }
 
-// see notes the place of an event and its addresses.
-func (s *sights) see(e *wire.Event) {
+// see notes the place of an event and its addresses; function is where the kernel dropped it, "" if it did not.
+func (s *sights) see(e *wire.Event, function string) {
 	if e.NetNS == 0 {
 		return
 	}
 	for _, a := range [...]netip.Addr{e.Tuple.Src.Addr(), e.Tuple.Dst.Addr()} {
-		x := sight{e.NetNS, e.Ifindex, a, e.Dev}
+		x := sight{e.NetNS, e.Ifindex, a, e.Dev, mtu.ChecksPeer(function)}
 		if s.known[x] || len(s.known) >= maxSights {
 			continue
 		}
@@ -201,5 +224,8 @@ func (r *recorder) nameSights() {
 		n.space(x.netns)
 		n.device(x.netns, x.ifindex, x.dev)
 		n.addrIn(x.netns, x.addr)
+		if x.peer {
+			n.peerMTU(x.netns, x.ifindex)
+		}
 	}
 }

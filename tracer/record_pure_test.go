@@ -46,6 +46,8 @@ func (noNaming) addrIn(_ uint32, a netip.Addr) string {
 	return ""
 }
 
+func (noNaming) peerMTU(uint32, uint32) uint32 { return 0 }
+
 func (noNaming) hasAddr(uint32, uint32, netip.Addr) bool { return false }
 
 // nopFile is a file without end.

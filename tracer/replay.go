@@ -125,6 +125,9 @@ type replay struct {
 	session sessionRecord
 	started bool
 	meter   *latency.Meter // times what is recorded, in place of deciding the flows; nil without
+	sizes   *mtuWatch      // counts what the events show of sizes; nil without
+
+	first, last uint64 // when the first and the last event were, CLOCK_MONOTONIC ns
 
 	// pending are the flows that the tracker finished and whose record is still to come.
 	pending  map[flowKey][]*path.Path
@@ -237,7 +240,14 @@ func (r *replay) event(e *wire.Event) error {
 	if r.cfg.pace != nil {
 		r.cfg.pace(r.reader.Header().Wall(e.Time))
 	}
+	if r.events == 0 {
+		r.first = e.Time
+	}
+	r.last = max(r.last, e.Time)
 	r.events++
+	if r.sizes != nil {
+		r.sizes.event(e)
+	}
 	r.hooks[e.Hook.Point(e.Tuple.Dst.Addr().Is6())]++
 	r.tracker.Add(e)
 	return nil

@@ -78,6 +78,11 @@ func (b *bookNaming) device(netns, ifindex uint32, seen string) device {
 	return d
 }
 
+func (b *bookNaming) peerMTU(netns, ifindex uint32) uint32 {
+	d, _ := b.names.Device(netns, ifindex)
+	return d.PeerMTU
+}
+
 func (b *bookNaming) addrIn(netns uint32, a netip.Addr) string {
 	key := addrKey{netns, a}
 	name, ok := b.addrs.get(key)

@@ -268,6 +268,12 @@ func watchMTU(cmd *cobra.Command, s *streams, f mtuFlags) (failure error) {
 	if err != nil {
 		return err
 	}
+	return f.writeWatch(s, j, started, r)
+}
+
+// writeWatch writes what was seen of live traffic as text or, after meta, of which the error is given, as JSON.
+func (f *mtuFlags) writeWatch(s *streams, j *render.JSON, started error, r tracer.MTUWatchResult) error {
+	var err error
 	if f.output == "text" {
 		err = render.MTUWatch(f.options(s.out), r.Watch, r.Verdict)
 	} else {

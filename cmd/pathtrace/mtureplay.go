@@ -48,10 +48,17 @@ func recordMTU(cmd *cobra.Command, s *streams, f recordFlags) error {
 func replayMTU(cmd *cobra.Command, s *streams, f replayFlags, names []string) error {
 	return f.analyse(s, func(s *streams, parts [][]tracer.Input) error {
 		var meta tracer.Meta
+		var notes []string
 		r, err := tracer.ReplayMTU(cmd.Context(), tracer.ReplayConfig{
 			OnStart: func(m tracer.Meta) { meta = m },
-			OnNote:  func(text string) { render.Note(s.err, text) },
+			OnNote:  func(text string) { notes = append(notes, text) },
 		}, f.expect, parts[0]...)
+		if errors.Is(err, tracer.ErrNotMeasured) && f.expect == 0 {
+			return replayMTUWatch(cmd, s, f, parts[0])
+		}
+		for _, text := range notes {
+			render.Note(s.err, text)
+		}
 		if err != nil {
 			return err
 		}
@@ -61,4 +68,30 @@ func replayMTU(cmd *cobra.Command, s *streams, f replayFlags, names []string) er
 		}
 		return mtuStatus(r)
 	}, names)
+}
+
+// replayMTUWatch shows what the recording of live traffic has of sizes, as mtu --watch would have.
+func replayMTUWatch(cmd *cobra.Command, s *streams, f replayFlags, inputs []tracer.Input) error {
+	for _, in := range inputs {
+		if seeker, ok := in.Reader.(io.Seeker); ok { // of one that is none it will be said
+			if _, err := seeker.Seek(0, io.SeekStart); err != nil {
+				return fmt.Errorf("read recording: %w", err)
+			}
+		}
+	}
+	var meta tracer.Meta
+	r, err := tracer.ReplayMTUWatch(cmd.Context(), tracer.ReplayConfig{
+		OnStart: func(m tracer.Meta) { meta = m },
+		OnNote:  func(text string) { render.Note(s.err, text) },
+	}, inputs...)
+	if err != nil {
+		return err
+	}
+	shown := mtuFlags{outputFlags: f.outputFlags}
+	j := render.NewJSON(s.out)
+	var started error
+	if f.output == "json" {
+		started = j.Meta(meta)
+	}
+	return shown.writeWatch(s, j, started, r)
 }

@@ -26,7 +26,8 @@ The recordings of several hosts that saw the same traffic are given together, to
 shown over all of them.
 
 With --doctor, the host is examined as pathtrace doctor does, by what was read of it when the
-recording began. With --mtu, the packet sizes are shown that record --mtu measured.
+recording began. With --mtu, the packet sizes are shown that record --mtu measured; of live traffic
+that was recorded with --all-packets, what pathtrace mtu --watch would have shown.
 
 With --latency, the time that each part of the way took is shown, as pathtrace latency does, of what
 was recorded with --all-packets; --against lays another recording beside it, as before and after a
@@ -55,7 +56,7 @@ func newReplay(s *streams) *cobra.Command {
 	}
 	f.register(cmd.Flags())
 	cmd.Flags().BoolVar(&f.doctor, "doctor", false, "show what pathtrace doctor said of the host when the recording began")
-	cmd.Flags().BoolVar(&f.mtu, "mtu", false, "show the packet sizes that record --mtu measured")
+	cmd.Flags().BoolVar(&f.mtu, "mtu", false, "show the packet sizes that record --mtu measured, or of live traffic")
 	cmd.Flags().IntVar(&f.expect, "expect", 0, "--mtu: exit with 3 if packets of so many `BYTES` did not pass")
 	f.registerLatency(cmd.Flags())
 	cmd.Flags().StringVar(&f.redact, "redact", "", "write a copy to `FILE` in which addresses and names are replaced")

@@ -229,7 +229,8 @@ func TestRecordFullDisk(t *testing.T) {
 	}
 }
 
-// TestRecordParts: files of a size, of which the newest are kept; those that are left can be replayed.
+// TestRecordParts: files of a size, of which the newest are kept; those that are left can be replayed, and
+// show what a watch of packet sizes would have.
 func TestRecordParts(t *testing.T) {
 	labtest.NeedsRoot(t)
 	addr, dir := listen(t), t.TempDir()
@@ -253,6 +254,11 @@ func TestRecordParts(t *testing.T) {
 	lossy := status == exitNotDelivered && strings.Contains(stdout, " events lost: ")
 	if status != exitDelivered && !lossy || !strings.Contains(stdout, "delivered") {
 		t.Errorf("got status %d, %q and\n%s", status, stderr, tail(stdout))
+	}
+	status, stdout, stderr = inProcess(t, append([]string{"replay", "--mtu"}, names...)...)
+	if status != exitDelivered || !strings.Contains(stdout, "no packet was dropped for its size") ||
+		!strings.Contains(stderr, "record with --all-packets") {
+		t.Errorf("sizes: got status %d, %q and\n%s", status, stderr, tail(stdout))
 	}
 	if _, _, stderr := inProcess(t, "replay", names[0], "testdata/dropped.ptr"); stderr == "" {
 		t.Error("two recordings were taken for one")

@@ -50,6 +50,8 @@ type Device struct {
 	Network string `json:"network,omitempty"` // Docker's
 	Bridge  string `json:"bridge,omitempty"`  // that it is a port of
 	MTU     uint32 `json:"mtu,omitempty"`     // bytes
+	// PeerMTU is the MTU of the other end of a veth pair, bytes: only of one that a packet could not pass.
+	PeerMTU uint32 `json:"peer_mtu,omitempty"`
 	// Addrs are its own addresses that packets of the trace had as a source.
 	Addrs []netip.Addr `json:"addrs,omitempty"`
 }

@@ -70,7 +70,7 @@ func readersOfOne() []ruleReader {
 	return []ruleReader{func(t *tape.Tape) ([]*firewall.Table, []string, error) {
 		tables.Tape = t
 		return tables.Read()
-	}, legacy.ReadTape}
+	}, legacy.Read}
 }
 
 func (b *ruleBook) page(inode uint32) *rulePage {

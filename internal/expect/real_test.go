@@ -42,7 +42,9 @@ func shell(t *testing.T, line, input string) string {
 func real(t *testing.T) *firewall.Ruleset {
 	t.Helper()
 	rs := &firewall.Ruleset{}
-	for _, read := range []func() ([]*firewall.Table, []string, error){nft.Read, legacy.Read} {
+	for _, read := range []func() ([]*firewall.Table, []string, error){
+		new(nft.Reader).Read, func() ([]*firewall.Table, []string, error) { return legacy.Read(nil) },
+	} {
 		tables, problems, err := read()
 		labtest.Must(t, err)
 		rs.Tables, rs.Problems = append(rs.Tables, tables...), append(rs.Problems, problems...)

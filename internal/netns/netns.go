@@ -107,9 +107,6 @@ func enter(ns *os.File) error {
 	return nil
 }
 
-// Current opens the namespace of the calling thread.
-func Current() (*os.File, error) { return Open(self) }
-
 // Identify returns the identity of an open namespace.
 func Identify(ns *os.File) (ID, error) {
 	var st unix.Stat_t

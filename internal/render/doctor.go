@@ -34,7 +34,7 @@ func Findings(o Options, list []path.Finding, e Examined) error {
 		out.line()
 	}
 	out.paragraph(findingCount(list)+"; looked at "+count(e.Containers, "container")+", "+count(e.Networks, "network")+
-		" and "+count(e.Namespaces, "network namespace")+" in "+Duration(e.WallNS), bold)
+		" and "+count(e.Namespaces, "network namespace")+" in "+path.FormatDuration(e.WallNS), bold)
 	return out.flush()
 }
 

@@ -197,7 +197,7 @@ func ending(groups []Group) string {
 // repeat notes a packet that was sent again and fared as before.
 func (e *exchange) repeat(pkt *path.Packet, a *attempt, end string) {
 	at := pkt.Hops[0].TimeNS
-	after := Duration(at - a.start)
+	after := path.FormatDuration(at - a.start)
 	what := noun(e.p, pkt)
 	if a.folded++; a.folded <= maxRepeats {
 		a.note = e.note(at, pkt.ID, fmt.Sprintf("%s sent again after %s (%s attempt): %s", what, after, ordinal(a.count), end))

@@ -6,13 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/pathtrace/pathtrace/tracer/path"
 )
-
-// Duration formats nanoseconds for people: three significant digits, whole microseconds below a
-// millisecond.
-func Duration(ns int64) string { return path.FormatDuration(ns) }
 
 // offset formats a time since the flow's first observation, always to the microsecond: steps of a
 // packet that was sent after seconds are still microseconds apart.

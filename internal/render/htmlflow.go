@@ -67,7 +67,7 @@ func htmlPath(p *page, f *path.Path, all bool) {
 	}
 	htmlGroups(p, steps(f, all))
 	htmlRules(p, f, all)
-	packets := Packets(f, all)
+	packets := shownPackets(f, all)
 	n := 0
 	for _, pkt := range packets {
 		n += len(pkt.Hops)

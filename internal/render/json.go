@@ -36,7 +36,7 @@ func (j *JSON) Meta(m path.Meta) error {
 func (j *JSON) Path(p *path.Path, all bool) error {
 	var lines bytes.Buffer
 	enc := encoder(&lines)
-	for _, pkt := range Packets(p, all) {
+	for _, pkt := range shownPackets(p, all) {
 		for i := range pkt.Hops {
 			if pkt.Hops[i].Noise && !all {
 				continue

@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
 // maxSamples bounds what is kept per client: percentiles are exact up to so many flows, beyond
@@ -57,5 +59,5 @@ func (l *latencies) texts() []string {
 		return []string{"-", "-", "-", "-"}
 	}
 	q := l.quantiles(0.5, 0.99)
-	return []string{Duration(l.min), Duration(q[0]), Duration(q[1]), Duration(l.max)}
+	return []string{path.FormatDuration(l.min), path.FormatDuration(q[0]), path.FormatDuration(q[1]), path.FormatDuration(l.max)}
 }

@@ -111,9 +111,9 @@ func roundTripText(v path.Verdict) string {
 	case l == nil:
 		return ""
 	case l.RoundTrip != 0:
-		return Duration(l.RoundTrip)
+		return path.FormatDuration(l.RoundTrip)
 	case l.Request != 0:
-		return Duration(l.Request) + " there"
+		return path.FormatDuration(l.Request) + " there"
 	}
 	return ""
 }

@@ -232,7 +232,7 @@ func (c *PCAPNG) names(list []sighting) error {
 // sightings returns what was seen of a flow's packets in the order of time. Hops of one event are one.
 func sightings(p *path.Path, all bool) []sighting {
 	var out []sighting
-	for _, pkt := range Packets(p, all) {
+	for _, pkt := range shownPackets(p, all) {
 		first := len(out)
 		var pending []string // what has no packet of its own and precedes the first that has
 		for i := range pkt.Hops {

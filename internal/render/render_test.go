@@ -20,8 +20,8 @@ func TestDuration(t *testing.T) {
 		{999_499_000, "999 ms"}, {999_500_000, "1.00 s"}, {1_020_000_000, "1.02 s"},
 		{75_000_000_000, "75.0 s"}, {3_600_000_000_000, "3600 s"}, {-5000, "-5 µs"},
 	} {
-		if got := Duration(c.ns); got != c.want {
-			t.Errorf("Duration(%d) = %q, want %q", c.ns, got, c.want)
+		if got := path.FormatDuration(c.ns); got != c.want {
+			t.Errorf("path.FormatDuration(%d) = %q, want %q", c.ns, got, c.want)
 		}
 	}
 }
@@ -91,7 +91,7 @@ func TestError(t *testing.T) {
 func TestPackets(t *testing.T) {
 	ids := func(p *path.Path, all bool) []int {
 		var out []int
-		for _, pkt := range Packets(p, all) {
+		for _, pkt := range shownPackets(p, all) {
 			out = append(out, pkt.ID)
 		}
 		return out
@@ -122,7 +122,7 @@ func TestPackets(t *testing.T) {
 func TestSteps(t *testing.T) {
 	p, _ := dnatMasquerade()
 	var got []string
-	for _, g := range Steps(p) {
+	for _, g := range steps(p, false) {
 		for _, s := range g.Steps {
 			got = append(got, strings.Join([]string{g.Section, g.Where, s.Device, s.Text}, "|"))
 		}
@@ -147,8 +147,8 @@ func TestSteps(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if got := Steps(nil); got != nil {
-		t.Errorf("Steps(nil) = %v, want nil", got)
+	if got := steps(nil, false); got != nil {
+		t.Errorf("steps(nil, false) = %v, want nil", got)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // A packet sent again that passed the same rules is not written again.
 func writeRules(out *printer, p *path.Path, all bool) {
 	written := map[string]bool{}
-	for _, pkt := range Packets(p, all) {
+	for _, pkt := range shownPackets(p, all) {
 		passed := passedRules(pkt)
 		key := string(pkt.Direction) + pkt.TCPFlags + passed
 		if passed == "" || written[key] {

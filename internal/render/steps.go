@@ -45,12 +45,9 @@ type Group struct {
 	Steps []Step
 }
 
-// Steps compresses the hops of a path to steps grouped by place, in the order in which they
+// steps compresses the hops of a path to steps grouped by place, in the order in which they
 // happened. Packets that neither open, close nor reset the flow, nor were dropped, are only counted
-// in a note.
-func Steps(p *path.Path) []Group { return steps(p, false) }
-
-// steps is Steps; with all every packet is shown on its own and nothing is folded.
+// in a note; with all every packet is shown on its own and nothing is folded.
 func steps(p *path.Path, all bool) []Group {
 	if p == nil {
 		return nil
@@ -69,9 +66,9 @@ func steps(p *path.Path, all bool) []Group {
 	return e.groups()
 }
 
-// Packets selects the packets of a path to show: with all every one, else those that open the
+// shownPackets selects the packets of a path to show: with all every one, else those that open the
 // flow, close or reset it, ICMP errors about it, and every dropped one.
-func Packets(p *path.Path, all bool) []*path.Packet {
+func shownPackets(p *path.Path, all bool) []*path.Packet {
 	if p == nil {
 		return nil
 	}

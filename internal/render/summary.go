@@ -138,11 +138,11 @@ func totalWidth(cols []column) int {
 // write writes the summary of what was watched for wall ns.
 func (t *tally) write(out *printer, wall int64) {
 	if t.all.flows == 0 {
-		out.paragraph("no flow was seen in "+Duration(wall), bold)
+		out.paragraph("no flow was seen in "+path.FormatDuration(wall), bold)
 		return
 	}
 	out.line()
-	out.line(span{count(len(t.clients), "client") + ", " + count(t.all.flows, "flow") + " in " + Duration(wall), bold})
+	out.line(span{count(len(t.clients), "client") + ", " + count(t.all.flows, "flow") + " in " + path.FormatDuration(wall), bold})
 	cols := summaryColumns(out.width)
 	var titles []string
 	for _, c := range cols {

@@ -192,10 +192,10 @@ func latencyText(v path.Verdict) string {
 		name string
 		ns   int64
 	}{{"request", l.Request}, {"reply", l.Reply}, {"there and back", l.RoundTrip}} {
-		if part.ns == 0 || strings.Contains(v.Summary, Duration(part.ns)) {
+		if part.ns == 0 || strings.Contains(v.Summary, path.FormatDuration(part.ns)) {
 			continue
 		}
-		parts = append(parts, part.name+" "+Duration(part.ns))
+		parts = append(parts, part.name+" "+path.FormatDuration(part.ns))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -254,7 +254,7 @@ func writeStats(out *printer, s path.Stats) {
 // writeCost writes the observations per hook and what the trace cost.
 func writeCost(out *printer, s path.Stats) {
 	out.paragraph(count(s.Packets, "packet")+", "+count(s.Events, "event")+", "+
-		Duration(s.WallNS)+" (processor "+Duration(s.CPUNS)+")", dim)
+		path.FormatDuration(s.WallNS)+" (processor "+path.FormatDuration(s.CPUNS)+")", dim)
 	for _, name := range slices.Sorted(maps.Keys(s.Hooks)) {
 		out.line(span{"  " + padLeft(thousands(s.Hooks[name]), 12) + "  " + name, dim})
 	}

@@ -19,7 +19,7 @@ type hookColumns struct{ namespace, device, what int }
 
 // writeHops writes every hook of the flow's packets.
 func writeHops(out *printer, p *path.Path, all bool) {
-	packets := Packets(p, all)
+	packets := shownPackets(p, all)
 	var c hookColumns
 	for _, pkt := range packets {
 		for i := range pkt.Hops {

@@ -65,8 +65,8 @@ func (h Hook) Point(v6 bool) string {
 	return h.String()
 }
 
-// ParseHook returns the hook of that name; ok is false if there is none.
-func ParseHook(name string) (h Hook, ok bool) {
+// parseHook returns the hook of that name; ok is false if there is none.
+func parseHook(name string) (h Hook, ok bool) {
 	for i, n := range hookNames() {
 		if n == name {
 			return Hook(i), true
@@ -75,9 +75,9 @@ func ParseHook(name string) (h Hook, ok bool) {
 	return HookUnknown, false
 }
 
-// NFHookName returns the name of a netfilter hook number (include/uapi/linux/netfilter.h), such as
+// nfHookName returns the name of a netfilter hook number (include/uapi/linux/netfilter.h), such as
 // "prerouting"; the number itself if it is not known.
-func NFHookName(n uint8) string {
+func nfHookName(n uint8) string {
 	switch n {
 	case NFPrerouting:
 		return "prerouting"

@@ -40,7 +40,7 @@ func (e *Event) AppendText(b []byte) []byte {
 	w.num("out", uint64(e.OutIfindex))
 	w.text("dev", escape(e.Dev))
 	if e.Hook == NetfilterEnter || e.Hook == NetfilterLeave || e.NFHook != 0 {
-		w.text("nf", NFHookName(e.NFHook))
+		w.text("nf", nfHookName(e.NFHook))
 	}
 	w.tuple(e.Tuple)
 	w.ends("outer", e.OuterSrc, e.OuterDst)

@@ -139,7 +139,7 @@ func (e *Event) setText(key, val string) (err error) {
 	switch key {
 	case "hook":
 		var ok bool
-		if e.Hook, ok = ParseHook(val); !ok {
+		if e.Hook, ok = parseHook(val); !ok {
 			return fmt.Errorf("unknown hook")
 		}
 	case "dev":
@@ -249,7 +249,7 @@ func parseEnd(s string) (netip.AddrPort, error) {
 
 func parseNFHook(val string) (uint8, error) {
 	for n := uint8(NFPrerouting); n <= NFPostrouting; n++ {
-		if NFHookName(n) == val {
+		if nfHookName(n) == val {
 			return n, nil
 		}
 	}

@@ -29,11 +29,9 @@ const (
 
 // Read returns the tables in the network namespace of the calling thread, to which the goroutine must
 // be locked. It needs CAP_NET_ADMIN there. The sentences say what could not be read although it is
-// there; an error means that nothing could be read.
-func Read() ([]*firewall.Table, []string, error) { return ReadTape(nil) }
-
-// ReadTape is Read with a tape that keeps what the kernel answers, or answers in its place; nil for none.
-func ReadTape(t *tape.Tape) ([]*firewall.Table, []string, error) {
+// there; an error means that nothing could be read. A tape keeps what the kernel answers, or answers in
+// its place; nil for none.
+func Read(t *tape.Tape) ([]*firewall.Table, []string, error) {
 	var tables []*firewall.Table
 	var problems []string
 	var failed error

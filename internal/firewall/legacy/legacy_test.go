@@ -53,7 +53,7 @@ func run(t testing.TB, stdin string, name string, args ...string) (string, error
 // read reads the tables and fails on any problem.
 func read(t testing.TB) []*firewall.Table {
 	t.Helper()
-	tables, problems, err := legacy.Read()
+	tables, problems, err := legacy.Read(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

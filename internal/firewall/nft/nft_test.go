@@ -42,7 +42,7 @@ func run(t testing.TB, stdin string, argv ...string) string {
 // read reads the rules of the calling thread's namespace; there must be no problem.
 func read(t testing.TB) []*firewall.Table {
 	t.Helper()
-	tables, problems, err := nft.Read()
+	tables, problems, err := new(nft.Reader).Read()
 	if err != nil || len(problems) > 0 {
 		t.Fatalf("Read: %v, problems %q", err, problems)
 	}

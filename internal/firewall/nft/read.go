@@ -37,12 +37,9 @@ type Reader struct {
 	bodies     map[ruleKey]*body
 }
 
-// Read reads all tables of all families of the calling thread's network namespace. The sentences say
-// what could not be read; what is returned is right nevertheless. A kernel without nf_tables has no
-// tables, which is no error. It needs CAP_NET_ADMIN in the namespace.
-func Read() ([]*firewall.Table, []string, error) { return new(Reader).Read() }
-
-// Read is as the function Read; each call must be made in the same namespace.
+// Read reads all tables of all families of the calling thread's network namespace, which must be the same
+// for each call. The sentences say what could not be read; what is returned is right nevertheless. A kernel
+// without nf_tables has no tables, which is no error. It needs CAP_NET_ADMIN in the namespace.
 func (r *Reader) Read() ([]*firewall.Table, []string, error) {
 	if !r.present() {
 		return nil, nil, nil

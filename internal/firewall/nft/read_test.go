@@ -201,7 +201,7 @@ func BenchmarkRead(b *testing.B) {
 			inside(b, func() {
 				run(b, tt.stdin, tt.argv...)
 				for b.Loop() {
-					if _, _, err := nft.Read(); err != nil {
+					if _, _, err := new(nft.Reader).Read(); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -278,7 +278,7 @@ func TestReadWhileChanging(t *testing.T) {
 					}
 				default:
 				}
-				all, _, err := nft.Read()
+				all, _, err := new(nft.Reader).Read()
 				if err != nil {
 					t.Fatal(err)
 				}

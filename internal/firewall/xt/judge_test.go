@@ -187,7 +187,7 @@ func TestJudge(t *testing.T) {
 		{"owner", "owner", 1, bytesOf([4]uint32{}, uint8(1), uint8(0)), &packet{Hook: firewall.Output}, maybe},
 	} {
 		data := append(c.data, make([]byte, 16)...) // the kernel aligns
-		m := DecodeMatch(false, c.match, c.rev, data)
+		m := new(Decoder).Match(false, c.match, c.rev, data)
 		if got := m.Judge(c.p); got != c.want {
 			t.Errorf("%s: %s: got %v, want %v", c.what, m.Text, got, c.want)
 		}
@@ -212,7 +212,7 @@ func TestAddrType(t *testing.T) {
 		{"-m addrtype --dst-type LOCAL --limit-iface-in", bytesOf(uint16(0), uint16(4), uint32(4)), local, "eth9", firewall.Maybe},
 		{"-m addrtype --dst-type LOCAL --limit-iface-in", bytesOf(uint16(0), uint16(4), uint32(4)), local, "", firewall.Maybe},
 	} {
-		m := DecodeMatch(false, "addrtype", 1, c.data)
+		m := new(Decoder).Match(false, "addrtype", 1, c.data)
 		if m.Text != c.text {
 			t.Errorf("got %q, want %q", m.Text, c.text)
 		}
@@ -244,7 +244,7 @@ func TestTargets(t *testing.T) {
 		{"NFQUEUE", 0, false, bytesOf(uint16(3)), Target{"-j NFQUEUE --queue-num 3", verdict{Kind: firewall.Queue}}},
 		{"SYNPROXY", 0, false, bytesOf(uint32(0)), Target{"-j SYNPROXY", verdict{Kind: firewall.Stolen, Detail: "SYNPROXY"}}},
 	} {
-		if got := DecodeTarget(c.v6, c.name, c.rev, c.data); got != c.want {
+		if got := new(Decoder).Target(c.v6, c.name, c.rev, c.data); got != c.want {
 			t.Errorf("got %+v, want %+v", got, c.want)
 		}
 	}

@@ -51,16 +51,6 @@ type Decoder struct {
 	Sets Sets
 }
 
-// DecodeMatch decodes a match with the zero Decoder.
-func DecodeMatch(v6 bool, name string, revision uint8, data []byte) Match {
-	return Decoder{}.Match(v6, name, revision, data)
-}
-
-// DecodeTarget decodes a target with the zero Decoder.
-func DecodeTarget(v6 bool, name string, revision uint8, data []byte) Target {
-	return Decoder{}.Target(v6, name, revision, data)
-}
-
 // Match decodes the match of that name and revision of an IPv4 or, if v6, an IPv6 rule. It never
 // fails: one that is not known, or whose data are too short, prints "-m name [not decoded]" and
 // judges every packet Maybe.

@@ -81,7 +81,8 @@ func explainers() []explainer {
 	return []explainer{
 		explainNotRunning, explainStale, explainTranslatedElsewhere, explainOverlayOutside, explainMasquerade,
 		explainReplyUntracked,
-		explainDuplicateAddress, explainWrongNeighbour, explainBypassedLink, explainLostSubnet, explainSubnetOverlap,
+		explainDuplicateAddress, explainWrongNeighbour, explainBypassedLink, explainLostSubnet, explainRoutedAway,
+		explainSubnetOverlap,
 		explainBridgeNetfilter, explainMartian,
 		explainConntrack,
 		explainRulesMissing, explainNATMissing,

@@ -27,8 +27,12 @@ func isRuleFunction(fn string) bool {
 	case "nft_do_chain", "ipt_do_table", "ip6t_do_table":
 		return true
 	}
-	return false
+	return isNFQueue(fn)
 }
+
+// isNFQueue reports whether the function is the one that hands packets to a program (NFQUEUE), and
+// discards those that none takes.
+func isNFQueue(fn string) bool { return fn == "nf_queue" || fn == "__nf_queue" }
 
 // explainFirewallDrop: a rule, or the policy of a chain, discarded the packet.
 func explainFirewallDrop(a *analysis, e *end) *finding {
@@ -49,6 +53,10 @@ func explainFirewallDrop(a *analysis, e *end) *finding {
 		f.where.Stage = hook
 	}
 	by, place := a.byRule(e, f, r), a.hookPlace(e, e.drop)+a.wayThrough(e)
+	if isNFQueue(e.drop.Function) {
+		place += ": no program took it from the queue"
+		f.remedy = append(f.remedy, "or start the program that reads that queue, or have the rule say --queue-bypass (nft: bypass)")
+	}
 	if r.isDeviceHook() {
 		f.where.Stage = path.StageDevice
 		place = fmt.Sprintf("the %s hook of device %s in %s", r.one().Base.Hook, e.drop.Device, a.place(e.drop))

@@ -87,6 +87,11 @@ func (a *analysis) askRules(e *end, h *path.Hop) *ruling {
 	if e.icmp != nil || a.resetFrom(e) != nil {
 		r.list = rejecting(r.list)
 	}
+	if e.drop != nil && isNFQueue(e.drop.Function) {
+		r.list = slices.DeleteFunc(r.list, func(c firewall.Candidate) bool {
+			return c.Verdict.Kind != firewall.Queue && c.Verdict.Kind != firewall.Unknown
+		})
+	}
 	if i := tracedIn(r.list, e, h); i >= 0 {
 		r.settled, r.traced, r.growth = i, true, make([]firewall.Growth, len(r.list))
 		return r

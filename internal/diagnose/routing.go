@@ -314,8 +314,11 @@ func (a *analysis) routeRemedy(nr *noRoute) []string {
 	case !nr.dst.IsValid():
 	case h.Action == path.ActionDrop && h.Device != "" && h.SrcAddr.IsValid() && a.routeSucceeds(h.NetNS, nr.dst):
 		// There is a route, for others: a rule sends packets like this one to another table.
-		return append(cmds, a.command(h, ip+" rule"), a.command(h, fmt.Sprintf("%s route get %s from %s iif %s", ip, nr.dst,
-			h.SrcAddr.Addr(), quote(h.Device))))
+		get := fmt.Sprintf("%s route get %s from %s iif %s", ip, nr.dst, h.SrcAddr.Addr(), quote(h.Device))
+		if h.HasMark && h.Mark != 0 {
+			get += fmt.Sprintf(" mark 0x%x", h.Mark)
+		}
+		return append(cmds, a.command(h, ip+" rule"), a.command(h, get))
 	default:
 		cmds = append(cmds, a.command(h, ip+" route get "+text(nr.dst)))
 	}
@@ -332,8 +335,7 @@ func (a *analysis) routeRemedy(nr *noRoute) []string {
 
 // table names a routing table that is not the main one, for ip route.
 func table(n uint32) string {
-	const main = 254 // RT_TABLE_MAIN, include/uapi/linux/rtnetlink.h
-	if n == 0 || n == main {
+	if n == 0 || n == tableMain {
 		return ""
 	}
 	return fmt.Sprintf(" table %d", n)

@@ -80,9 +80,26 @@ func (a *analysis) mattered(e *end) bool {
 	case len(r) > 4 && r[:4] == "TCP_":
 		return false
 	case flagsOf(e.pkt.TCPFlags).syn:
-		return true
+		return !a.isSurplus(e)
 	}
 	return carriesData(e.pkt) && !a.closedBefore(e.drop)
+}
+
+// isSurplus reports whether a socket dropped a SYN or SYN-ACK that it had from another attempt, which came
+// there at last: it waited for a MAC address, say, while it was sent again.
+func (a *analysis) isSurplus(e *end) bool {
+	if e.drop.Stage != path.StageTCP {
+		return false
+	}
+	for _, q := range a.packets(e.direction()) {
+		if q == e.pkt || q.Seq != e.pkt.Seq || q.TCPFlags != e.pkt.TCPFlags {
+			continue
+		}
+		if o := a.endOf(q, e.phase); o.passed() && o.last.NetNS == e.drop.NetNS {
+			return true
+		}
+	}
+	return false
 }
 
 // phaseOf returns the phase that a packet of a delivered flow belongs to.

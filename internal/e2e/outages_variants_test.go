@@ -177,6 +177,23 @@ func firewallVariants() []*outage {
 				"host iptables -w -I DOCKER-USER -p tcp -m tcp --tcp-flags RST RST -j DROP",
 			},
 			from: "OUTSIDE", to: "HOST:8081", right: as(path.Dropped, path.CauseNotListening), container: "nl",
+		}, {
+			name: "v26", what: "a more specific route out of the host",
+			do:   []string{"host ip route add WEB/32 via OUTSIDEADDR"},
+			undo: []string{"host ip route del WEB/32"},
+			from: "OUTSIDE", to: "HOST:8080", right: answer{outcomes: failed, causes: []path.Cause{path.CauseSubnetOverlap}},
+			container: "host",
+		}, {
+			name: "v27", what: "policy routing sends it out of the host",
+			do:   []string{"host ip route add default via OUTSIDEADDR table 98", "host ip rule add from OUTSIDEADDR lookup 98"},
+			undo: []string{"host ip rule del from OUTSIDEADDR lookup 98", "host ip route flush table 98"},
+			from: "OUTSIDE", to: "HOST:8080", right: answer{outcomes: failed, causes: []path.Cause{path.CauseNoRoute}},
+			container: "host",
+		}, {
+			name: "v28", what: "a queue that no program reads", with: save,
+			do:   []string{"host iptables -w -I DOCKER-USER -p tcp --dport 80 -j NFQUEUE --queue-num 7"},
+			from: "OUTSIDE", to: "HOST:8080", right: drop, container: "host",
+			rule: "-A DOCKER-USER -p tcp -m tcp --dport 80 -j NFQUEUE --queue-num 7", owner: "docker-user",
 		},
 	}
 }

@@ -217,3 +217,18 @@ func TestSchemaIsACopy(t *testing.T) {
 		t.Errorf("Schema()[0] = %q after a caller changed its copy, want '{'", got)
 	}
 }
+
+// TestSchemaDocumented: docs/output.md names every field of every object.
+func TestSchemaDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/output.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for object, d := range definitions(t) {
+		for field := range d.Properties {
+			if !bytes.Contains(page, []byte("`"+field+"`")) && !bytes.Contains(page, []byte("."+field+"`")) {
+				t.Errorf("%s of %s is not in docs/output.md", field, object)
+			}
+		}
+	}
+}

@@ -104,10 +104,10 @@ func (a *agent) listen(in io.Reader) {
 
 func (c *agentConfig) config(version string) Config {
 	return Config{
-		Target: c.Target, Source: c.Source, Proto: c.Proto, DockerHosts: c.DockerHosts, Also: c.Also, Own: c.Own, Foreign: c.Foreign,
+		Target: c.Target, Source: c.Source, Proto: c.Proto, DockerHosts: c.DockerHosts,
 		PreferIPv6: c.PreferIPv6, Timeout: c.Timeout, Count: c.Count, AllPackets: c.AllPackets, TraceRules: c.TraceRules,
 		Packets: c.Packets, Snaplen: c.Snaplen,
-		Buffer: c.Buffer, Version: version,
+		Buffer: c.Buffer, Version: version, share: c.share,
 	}
 }
 

@@ -60,9 +60,6 @@ type agentConfig struct {
 	Source      string        `json:"source,omitempty"`
 	Proto       path.Proto    `json:"proto,omitempty"`
 	DockerHosts []string      `json:"docker_hosts,omitempty"`
-	Also        []Endpoint    `json:"also,omitempty"`
-	Own         bool          `json:"own,omitempty"`
-	Foreign     bool          `json:"foreign,omitempty"`
 	PreferIPv6  bool          `json:"prefer_ipv6,omitempty"`
 	Timeout     time.Duration `json:"timeout_ns,omitempty"`
 	Count       int           `json:"count,omitempty"`
@@ -71,6 +68,7 @@ type agentConfig struct {
 	Packets     bool          `json:"packets,omitempty"`
 	Snaplen     int           `json:"snaplen,omitempty"`
 	Buffer      uint32        `json:"buffer,omitempty"`
+	share
 }
 
 // frames writes to a line. It is safe for concurrent use.

@@ -28,13 +28,6 @@ type Config struct {
 	Namespaces []Namespace
 	// Confined ignores what is seen outside of Namespaces: it is of others with the same addresses.
 	Confined bool
-	// Also are ends that are watched like the target's own: those that it has on another host.
-	Also []Endpoint
-	// Foreign says that Target is an address on another host, whatever has that address here.
-	Foreign bool
-	// Own ignores what is seen outside of the namespaces that belong to this host: its own, those of its
-	// engines' containers and those that they keep for overlays. It is for hosts that share a kernel.
-	Own bool
 	// PreferIPv6 makes the probe use IPv6 where both fit.
 	PreferIPv6 bool
 
@@ -78,6 +71,20 @@ type Config struct {
 	OnProgress func(string)
 	// Log takes what happens in the background; nil discards it.
 	Log *slog.Logger
+
+	// share is what a host is told that traces with others; see RunHosts.
+	share share
+}
+
+// share is one host's part of a trace of several.
+type share struct {
+	// Also are ends that are watched like the target's own: those that it has on another host.
+	Also []Endpoint `json:"also,omitempty"`
+	// Own ignores what is seen outside of the namespaces that belong to this host: its own, those of its
+	// engines' containers and those that they keep for overlays. It is for hosts that share a kernel.
+	Own bool `json:"own,omitempty"`
+	// Foreign says that the target is an address on another host, whatever has that address here.
+	Foreign bool `json:"foreign,omitempty"`
 }
 
 // Namespace is a network namespace that is known by a path only.

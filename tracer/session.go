@@ -79,7 +79,7 @@ func (t *Tracer) newSessionFor(flows func(*session) flow.Config) (*session, erro
 	switch {
 	case t.cfg.Confined:
 		s.collector.confines = func(inode uint32) bool { return slices.Contains(t.given, inode) }
-	case t.cfg.Own:
+	case t.cfg.share.Own:
 		s.collector.confines = newOwnSpaces(t.labels).has
 	}
 	return s, nil

@@ -133,7 +133,7 @@ func (t *Tracer) openKernel(ports <-chan []uint16) error {
 
 // streams reports whether all that is traced is TCP.
 func (t *Tracer) streams() bool {
-	for _, also := range t.cfg.Also {
+	for _, also := range t.cfg.share.Also {
 		if also.Proto != path.TCP {
 			return false
 		}
@@ -206,7 +206,7 @@ func (t *Tracer) findTarget(ctx context.Context) (target.Target, error) {
 	if err != nil {
 		return out, err
 	}
-	for _, e := range t.cfg.Also {
+	for _, e := range t.cfg.share.Also {
 		if ep := (target.Endpoint{AddrPort: e.Addr, Proto: e.Proto, Published: e.Published}); !slices.Contains(out.Endpoints, ep) {
 			out.Endpoints = append(out.Endpoints, ep)
 		}
@@ -220,7 +220,7 @@ func (t *Tracer) resolveTarget(ctx context.Context) (target.Target, error) {
 	if addr, only := netip.ParseAddr(t.cfg.Target); only == nil {
 		ap, err = netip.AddrPortFrom(addr, 0), nil
 	}
-	if !t.cfg.Foreign || err != nil {
+	if !t.cfg.share.Foreign || err != nil {
 		return t.names.Target(ctx, t.cfg.Target, t.cfg.Proto)
 	}
 	return target.Target{

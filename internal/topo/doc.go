@@ -3,7 +3,8 @@
 //
 // Only the identities of namespaces are read at start. What is inside one is read when it is first
 // asked for, kept, and updated by the kernel's notifications, so that starting costs the same with
-// two containers and with two hundred. It is the only package that uses vishvananda/netlink.
+// two containers and with two hundred. Beside internal/lab it is the only package that uses
+// vishvananda/netlink.
 //
 // A namespace is known by its inode number, as eBPF programs see it (struct ns_common.inum). Nothing
 // here writes to a namespace, and nothing keeps one alive: the notification socket of a namespace,

@@ -65,6 +65,9 @@ type Config struct {
 	OnRest func()
 	// OnFlow is called for every flow that was decided. The callee owns the flow.
 	OnFlow func(Flow)
+	// LendsFlows leaves OnFlow the packets of a flow's Path during the call only: their memory is used for
+	// other flows.
+	LendsFlows bool
 	// OnNote is called with a sentence for people: no Docker here, no traffic yet, …
 	OnNote func(string)
 	// OnProgress is called with a few words on how far a measurement is, often.

@@ -205,7 +205,12 @@ func (l *LatencyTracer) deviceKind(netns, ifindex uint32, name string) (string, 
 func (l *LatencyTracer) flowConfig(s *session) flow.Config {
 	return flow.Config{
 		IsTarget: s.endpoints.has, Namer: l.t.facts, OnStep: l.meter.Step,
-		OnDone:     func(p *path.Path) { l.meter.Done(p); s.unfollow(p) },
+		OnDone: func(p *path.Path) {
+			l.meter.Done(p)
+			s.unfollow(p)
+			s.collector.tracker.Recycle(p)
+		},
+		Recycles:   true,
 		MaxPackets: 4, MaxData: 1,
 	}
 }

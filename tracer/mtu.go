@@ -70,7 +70,7 @@ func (t *Tracer) MeasureMTU(ctx context.Context, expect int) (MTUResult, error) 
 		routes: map[path.Direction]string{}, detours: map[path.Direction]string{},
 	}
 	t.measurement = m
-	t.cfg.OnFlow = m.decided
+	t.cfg.OnFlow, t.cfg.LendsFlows = m.decided, false
 	s, err := t.newSession()
 	if err != nil {
 		return MTUResult{}, err

@@ -24,6 +24,8 @@ type ReplayConfig struct {
 	OnStart func(Meta)
 	OnFlow  func(Flow)
 	OnNote  func(string)
+	// LendsFlows is that of Config.
+	LendsFlows bool
 
 	// join takes what would be decided, if this is one of several hosts, as that with the index.
 	join  *hostJoin
@@ -159,6 +161,7 @@ func newReplay(cfg ReplayConfig) *replay {
 	if cfg.OnNote == nil {
 		cfg.OnNote = func(string) {}
 	}
+	cfg.LendsFlows = cfg.LendsFlows && cfg.join == nil
 	return &replay{
 		cfg: cfg, ends: map[probe.Endpoint]bool{}, pending: map[flowKey][]*path.Path{},
 		flows: map[path.Outcome]int{}, hooks: map[string]uint64{}, facts: newFactsBook(), rules: newRuleShelf(),
@@ -306,7 +309,9 @@ func (r *replay) mark(typ string) {
 	case typ == typeFlush:
 		r.tracker.Flush()
 	default:
-		r.tracker.Peek() // which settles what is a copy of what
+		for _, p := range r.tracker.Peek() { // which settles what is a copy of what
+			r.tracker.Recycle(p)
+		}
 	}
 }
 
@@ -317,9 +322,9 @@ func (r *replay) setUp(rec *recording.Record) error {
 	if err := rec.Decode(&r.session); err != nil {
 		return err
 	}
-	cfg := flow.Config{IsTarget: r.isTarget, Namer: r, OnDone: r.done}
+	cfg := flow.Config{IsTarget: r.isTarget, Namer: r, OnDone: r.done, Recycles: r.cfg.LendsFlows}
 	if r.meter != nil {
-		cfg.OnStep, cfg.OnDone = r.meter.Step, r.meter.Done
+		cfg.OnStep, cfg.OnDone, cfg.Recycles = r.meter.Step, r.timed, true
 	}
 	r.session.times(&cfg)
 	r.tracker = flow.New(cfg)
@@ -351,13 +356,21 @@ func (r *replay) changeEnds(rec *recording.Record) error {
 	return nil
 }
 
+// timed takes a finished flow whose packets the meter has had.
+func (r *replay) timed(p *path.Path) {
+	r.meter.Done(p)
+	r.tracker.Recycle(p)
+}
+
 // done takes a finished flow from the tracker. On what it was decided follows in the recording.
 func (r *replay) done(p *path.Path) {
 	if skip(p) {
+		r.tracker.Recycle(p)
 		return
 	}
 	if r.nPending >= maxPending {
 		r.unsolved++
+		r.tracker.Recycle(p)
 		return
 	}
 	r.nPending++
@@ -403,6 +416,7 @@ func (r *replay) decideFlow(rec *recording.Record) error {
 		forPodman(&v)
 	}
 	r.decide(Flow{Path: p, Verdict: v, Decided: f.Decided})
+	r.tracker.Recycle(p)
 	return nil
 }
 

@@ -20,6 +20,7 @@ var ErrNotMeasured = errors.New("no packet sizes were measured: record them with
 func ReplayMTU(ctx context.Context, cfg ReplayConfig, expect int, inputs ...Input) (MTUResult, error) {
 	var out MTUResult
 	opened := false
+	cfg.LendsFlows = false
 	cfg.OnFlow = func(f Flow) {
 		if !opened {
 			opened, out.Path, out.Verdict = true, f.Path, f.Verdict

@@ -88,7 +88,7 @@ func (t *Tracer) newSessionFor(flows func(*session) flow.Config) (*session, erro
 // flowConfig says when a flow is decided: that of a probe with the probe's end, which no flow may
 // forestall; a watched connection soon after it was opened, not when it ends.
 func (s *session) flowConfig() flow.Config {
-	cfg := flow.Config{IsTarget: s.endpoints.has, Namer: s.t.facts, OnDone: s.done}
+	cfg := flow.Config{IsTarget: s.endpoints.has, Namer: s.t.facts, OnDone: s.done, Recycles: s.t.cfg.LendsFlows}
 	s.sessionRecord().times(&cfg)
 	if s.t.cfg.Source != "" {
 		cfg.OnHop = s.noteDrop
@@ -180,6 +180,7 @@ func (s *session) newNamespace(inode uint32) {
 // done takes a finished flow from the tracker.
 func (s *session) done(p *path.Path) {
 	s.unfollow(p)
+	defer s.collector.tracker.Recycle(p)
 	if skip(p) {
 		return
 	}
@@ -199,7 +200,8 @@ func skip(p *path.Path) bool {
 		return false
 	}
 	for _, packet := range p.Packets {
-		for _, h := range packet.Hops {
+		for i := range packet.Hops {
+			h := &packet.Hops[i]
 			if (h.Action == path.ActionDrop && !h.Noise && !h.Copy) || h.Action == path.ActionReject {
 				return false
 			}

@@ -226,7 +226,7 @@ func (o *output) report(cfg *tracer.Config) {
 			o.check(o.live.Watching(fmt.Sprintf("watching traffic to %s; Ctrl-C ends", target)))
 		}
 	}
-	cfg.OnFlow = o.flow
+	cfg.OnFlow, cfg.LendsFlows = o.flow, o.packets == nil // a capture keeps hops that name devices
 }
 
 func (o *output) flow(f tracer.Flow) {

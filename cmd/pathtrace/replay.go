@@ -217,7 +217,7 @@ func redactCopy(ctx context.Context, f replayFlags, names []string) (failure err
 func (o *output) replayed(info *tracer.RecordingInfo) tracer.ReplayConfig {
 	cfg := tracer.Config{Target: info.Meta.Target, Source: info.Meta.Source}
 	o.report(&cfg)
-	out := tracer.ReplayConfig{OnFlow: cfg.OnFlow, OnNote: cfg.OnNote, OnStart: cfg.OnStart}
+	out := tracer.ReplayConfig{OnFlow: cfg.OnFlow, OnNote: cfg.OnNote, OnStart: cfg.OnStart, LendsFlows: cfg.LendsFlows}
 	if o.live != nil {
 		out.OnStart = func(tracer.Meta) {
 			o.check(o.live.Watching(fmt.Sprintf("traffic to %s, as recorded on %s at %s", info.Meta.Target, info.Host,

@@ -76,10 +76,12 @@ func analyse(t *testing.T, s *flowtest.Script, n int) analysis {
 	replay(t, file, func(*recording.Reader) {})
 	out.reading = used(t) - start
 	delivered, apart := 0, time.Duration(0)
-	tracker := flow.New(flow.Config{IsTarget: s.IsTarget, Namer: s, OnDone: func(p *path.Path) {
+	var tracker *flow.Tracker
+	tracker = flow.New(flow.Config{IsTarget: s.IsTarget, Namer: s, Recycles: true, OnDone: func(p *path.Path) {
 		if diagnose.Explain(p, nil).Outcome == path.Delivered {
 			delivered++
 		}
+		tracker.Recycle(p) // as pathtrace replay does
 		if delivered%(n/8) == 0 {
 			pause := used(t)
 			runtime.GC() // else what is garbage since the last collection began counts too

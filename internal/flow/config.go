@@ -35,6 +35,8 @@ type Config struct {
 	OnStep func(*Step)
 	// OnDone, if set, is called once for every flow when it is finished. The callee owns the Path.
 	OnDone func(*path.Path)
+	// Recycles says that the paths which OnDone takes come back to Tracker.Recycle.
+	Recycles bool
 
 	MaxFlows   int // flows followed at once; default 16384
 	MaxPackets int // packets kept per flow; default 64

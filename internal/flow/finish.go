@@ -179,22 +179,16 @@ func (t *Tracker) build(f *flow) *path.Path {
 	out := f.path
 	out.NAT = slices.Clone(out.NAT) // names are put on it while the flow may go on
 	slices.SortFunc(f.packets, func(a, b *packet) int { return a.id - b.id })
-	out.Packets = make([]*path.Packet, 0, len(f.packets))
-	total := 0
-	for _, p := range f.packets {
-		total += len(p.hops)
-	}
-	hops, packets := make([]path.Hop, total), make([]path.Packet, len(f.packets))
+	out.Packets = t.spare.room(len(f.packets), func(i int) int { return len(f.packets[i].hops) })
 	for i, p := range f.packets {
 		p.settleCopies()
-		packets[i] = p.public()
 		p.sortHops()
-		n := len(p.hops)
-		packets[i].Hops, hops = hops[:n:n], hops[n:]
+		hops := out.Packets[i].Hops
+		*out.Packets[i] = p.public()
+		out.Packets[i].Hops = hops
 		for j := range p.hops {
-			t.fill(p, &p.hops[j], &packets[i].Hops[j])
+			t.fill(p, &p.hops[j], &hops[j])
 		}
-		out.Packets = append(out.Packets, &packets[i])
 	}
 	return &out
 }

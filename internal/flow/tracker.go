@@ -21,6 +21,7 @@ type Tracker struct {
 	lightList packetList // packets that are not kept, oldest first
 	free      *packet    // memory of packets that are over, linked by next
 	nFree     int
+	spare     spare // what was handed out and came back
 
 	cpus    []processor
 	settle  fifo
@@ -64,6 +65,7 @@ func New(cfg Config) *Tracker {
 	}
 	t.names.init(cfg.Namer)
 	t.queue.window = uint64(t.cfg.Reorder)
+	t.spare.expected = t.cfg.Recycles
 	return t
 }
 

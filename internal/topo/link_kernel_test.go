@@ -6,8 +6,10 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/pathtrace/pathtrace/internal/lab/labtest"
@@ -120,5 +122,208 @@ func TestTable(t *testing.T) {
 	}
 	if slices.ContainsFunc(list, func(r TableRoute) bool { return r.Table == unix.RT_TABLE_LOCAL }) {
 		t.Errorf("the local table is listed: %+v", list)
+	}
+}
+
+func TestVethAcrossNamespaces(t *testing.T) {
+	a, b := newNS(t, "a"), newNS(t, "b")
+	veth(t, a, "eth0", b, "vethx")
+	in(t, a, func(h *netlink.Handle) error {
+		return errors.Join(linkUp(h, "eth0", "192.0.2.1/24"), linkUp(h, "eth0", "2001:db8::1/64"))
+	})
+	in(t, b, func(h *netlink.Handle) error { return linkUp(h, "vethx", "192.0.2.2/24") })
+	topo := newTopology(t)
+	ia, ib := inodeOf(t, topo, a), inodeOf(t, topo, b)
+
+	l, ok := topo.LinkByName(ia, "eth0")
+	if !ok || l.Kind != "veth" || !l.Up || !l.Carrier || l.MTU != 1500 || l.HardwareAddr == "" {
+		t.Fatalf("got %+v", l)
+	}
+	peer, ok := topo.Link(l.PeerNetNS, l.PeerIndex)
+	if !ok || l.PeerNetNS != ib || peer.Name != "vethx" {
+		t.Errorf("peer: got %+v in %d, want vethx in %d", peer, l.PeerNetNS, ib)
+	}
+	if peer.PeerNetNS != ia || peer.PeerIndex != l.Index {
+		t.Errorf("peer of peer: got %d:%d, want %d:%d", peer.PeerNetNS, peer.PeerIndex, ia, l.Index)
+	}
+	for _, addr := range []string{"192.0.2.1", "2001:db8::1"} {
+		owners := topo.AddrOwner(netip.MustParseAddr(addr))
+		// Other namespaces of the machine may have the same addresses.
+		owners = slices.DeleteFunc(owners, func(o Owner) bool { return o.NetNS.Inode != ia && o.NetNS.Inode != ib })
+		if len(owners) != 1 || owners[0].NetNS.Inode != ia || owners[0].Link.Name != "eth0" {
+			t.Errorf("owner of %s: got %+v", addr, owners)
+		}
+	}
+	addrs, err := topo.HostAddrs(ia)
+	want := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
+	if err != nil || !slices.Equal(addrs, want) {
+		t.Errorf("addresses: got %v %v, want %v", addrs, err, want)
+	}
+	checkRoutes(t, topo, ia)
+}
+
+func checkRoutes(t *testing.T, topo *Topology, netns uint32) {
+	t.Helper()
+	r, err := topo.RouteTo(netns, netip.MustParseAddr("192.0.2.2"))
+	if err != nil || r.Dev != "eth0" || !r.Direct() || r.Src != netip.MustParseAddr("192.0.2.1") {
+		t.Errorf("direct route: got %+v %v", r, err)
+	}
+	if r, err := topo.RouteTo(netns, netip.MustParseAddr("192.0.2.1")); err != nil || !r.Local {
+		t.Errorf("local route: got %+v %v", r, err)
+	}
+	if _, err := topo.RouteTo(netns, netip.MustParseAddr("198.51.100.1")); !errors.Is(err, unix.ENETUNREACH) {
+		t.Errorf("no route: got %v, want ENETUNREACH", err)
+	}
+}
+
+// changesOf returns what a topology reports from now on, as far as there is room.
+func changesOf(topo *Topology) <-chan Change {
+	changes := make(chan Change, 1024)
+	topo.OnChange(func(c Change) {
+		select {
+		case changes <- c:
+		default:
+		}
+	})
+	return changes
+}
+
+func TestLinksFollowChanges(t *testing.T) {
+	a, b := newNS(t, "a"), newNS(t, "b")
+	topo := newTopology(t)
+	ia := inodeOf(t, topo, a)
+	if _, err := topo.Links(ia); err != nil {
+		t.Fatal(err)
+	}
+	changes := changesOf(topo)
+	veth(t, a, "first", b, "peer")
+	l, ok := topo.LinkByName(ia, "first")
+	if !ok {
+		labtest.Eventually(t, "new link", func() bool { l, ok = topo.LinkByName(ia, "first"); return ok })
+	}
+	in(t, a, func(h *netlink.Handle) error {
+		link, err := h.LinkByName("first")
+		if err != nil {
+			return err
+		}
+		return errors.Join(h.LinkSetName(link, "second"), linkUp(h, "second", "192.0.2.9/32"))
+	})
+	labtest.Eventually(t, "renamed link with address", func() bool {
+		got, ok := topo.Link(ia, l.Index)
+		return ok && got.Name == "second" && len(got.Addrs) > 0
+	})
+	in(t, a, func(h *netlink.Handle) error {
+		link, err := h.LinkByName("second")
+		if err != nil {
+			return err
+		}
+		return h.LinkDel(link)
+	})
+	labtest.Eventually(t, "link is gone", func() bool {
+		got, ok := topo.Link(ia, l.Index)
+		return ok && got.Gone && got.Name == "second"
+	})
+	if _, ok := topo.LinkByName(ia, "second"); ok {
+		t.Error("a link that is gone was found by name")
+	}
+	waitChanges(t, changes, l.Index, LinkAdded, LinkChanged, LinkGone)
+}
+
+// waitChanges expects kinds of changes of a link, in order, with others between them.
+func waitChanges(t *testing.T, changes <-chan Change, index uint32, want ...ChangeKind) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for _, kind := range want {
+		for found := false; !found; {
+			select {
+			case c := <-changes:
+				found = c.Kind == kind && c.Link.Index == index
+			case <-deadline:
+				t.Fatalf("change %d was not reported", kind)
+			}
+		}
+	}
+}
+
+func TestSubscriptionDoesNotKeepNamespace(t *testing.T) {
+	a, b := newNS(t, "a"), newNS(t, "b")
+	veth(t, a, "eth0", b, "vethx")
+	topo := newTopology(t)
+	ia, ib := inodeOf(t, topo, a), inodeOf(t, topo, b)
+	if _, err := topo.Links(ia); err != nil {
+		t.Fatal(err)
+	}
+	peer, ok := topo.LinkByName(ib, "vethx")
+	if !ok {
+		t.Fatal("no vethx")
+	}
+	if err := netns.DeleteNamed(a); err != nil {
+		t.Fatal(err)
+	}
+	// The kernel deletes both ends of the pair once nothing holds the namespace.
+	labtest.Eventually(t, "the peer's end vanished with the namespace", func() bool {
+		got, ok := topo.Link(ib, peer.Index)
+		return ok && got.Gone
+	})
+	if got, ok := topo.Link(ia, 1); !ok || got.Name != "lo" || !got.Gone {
+		t.Errorf("lo of the namespace that is gone: got %+v", got)
+	}
+}
+
+func TestBridgeAndVXLAN(t *testing.T) {
+	a := newNS(t, "a")
+	veth(t, a, "port", a, "eth0")
+	in(t, a, func(h *netlink.Handle) error {
+		br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
+		vx := &netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: "vx0"}, VxlanId: 4097, Port: 4789, Proxy: true}
+		if err := errors.Join(h.LinkAdd(br), h.LinkAdd(vx)); err != nil {
+			return err
+		}
+		port, err := h.LinkByName("port")
+		if err != nil {
+			return err
+		}
+		return errors.Join(
+			h.LinkSetMaster(port, br), h.LinkSetAlias(vx, "overlay"), linkUp(h, "br0", "192.0.2.1/24"), linkUp(h, "vx0", ""),
+			linkUp(h, "port", ""), linkUp(h, "eth0", ""), linkUp(h, "lo", ""),
+			h.NeighAdd(&netlink.Neigh{
+				LinkIndex: vx.Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_SELF, State: netlink.NUD_PERMANENT,
+				IP: []byte{198, 51, 100, 7}, HardwareAddr: []byte{2, 0, 0, 0, 0, 7},
+			}),
+			h.NeighAdd(&netlink.Neigh{
+				LinkIndex: br.Index, State: netlink.NUD_PERMANENT,
+				IP: []byte{192, 0, 2, 77}, HardwareAddr: []byte{2, 0, 0, 0, 0, 9},
+			}),
+		)
+	})
+	topo := newTopology(t)
+	netns := inodeOf(t, topo, a)
+	br, _ := topo.LinkByName(netns, "br0")
+	vx, _ := topo.LinkByName(netns, "vx0")
+	port, _ := topo.LinkByName(netns, "port")
+	if br.Kind != "bridge" || vx.Kind != "vxlan" || vx.VNI != 4097 || vx.VXLANPort != 4789 || !vx.VXLANProxy || vx.Alias != "overlay" {
+		t.Errorf("got %+v and %+v", br, vx)
+	}
+	if port.Master != br.Index || port.BridgePortState == "" || port.PeerNetNS != netns {
+		t.Errorf("port: got %+v", port)
+	}
+	if lo, _ := topo.Link(netns, 1); lo.Kind != "loopback" || lo.BridgePortState != "" {
+		t.Errorf("lo: got %+v", lo)
+	}
+	labtest.Eventually(t, "port is forwarding", func() bool {
+		port, _ := topo.LinkByName(netns, "port")
+		return port.BridgePortState == "forwarding"
+	})
+	fdb, err := topo.FDB(netns, vx.Index)
+	if err != nil || !slices.ContainsFunc(fdb, func(e FDBEntry) bool {
+		return e.Dst == netip.MustParseAddr("198.51.100.7") && e.HardwareAddr == "02:00:00:00:00:07" && e.State == "PERMANENT"
+	}) {
+		t.Errorf("fdb: got %+v %v", fdb, err)
+	}
+	neigh, err := topo.Neighbours(netns, br.Index)
+	if err != nil || !slices.ContainsFunc(neigh, func(n Neighbour) bool {
+		return n.Addr == netip.MustParseAddr("192.0.2.77") && n.State == "PERMANENT"
+	}) {
+		t.Errorf("neighbours: got %+v %v", neigh, err)
 	}
 }

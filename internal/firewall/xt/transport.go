@@ -225,25 +225,19 @@ func hasPorts(p *firewall.Packet) firewall.Truth {
 	return firewall.No
 }
 
-// sctpMatch decodes struct xt_sctp_info; chunk types are named only, as a Packet does not hold them.
-func sctpMatch(d *decoding) judge {
-	if d.rev != 0 {
-		return nil
-	}
-	flags, inv := d.u32(284), d.u32(288) // after a map of 256 bytes and four conditions on it
-	dst := ports{d.u16(0), d.u16(2), inv&2 != 0}
-	src := ports{d.u16(4), d.u16(6), inv&1 != 0}
+// portPair decodes the two ranges of ports with which struct xt_sctp_info and struct xt_dccp_info begin.
+// Bits 0 and 1 of flags say that the source, the destination counts, those of inverted turn it round.
+func portPair(d *decoding, proto uint8, flags, inverted uint32) judge {
+	dst := ports{d.u16(0), d.u16(2), inverted&2 != 0}
+	src := ports{d.u16(4), d.u16(6), inverted&1 != 0}
 	if flags&1 != 0 {
 		d.option(src.inverted, "--sport", span(src.lo, src.hi))
 	}
 	if flags&2 != 0 {
 		d.option(dst.inverted, "--dport", span(dst.lo, dst.hi))
 	}
-	if flags&4 != 0 {
-		return nil
-	}
 	return func(p *firewall.Packet) firewall.Truth {
-		t := transport(p, protoSCTP)
+		t := transport(p, proto)
 		if flags&1 != 0 {
 			t = t.And(src.judge(p.SrcPort))
 		}
@@ -254,39 +248,36 @@ func sctpMatch(d *decoding) judge {
 	}
 }
 
+// sctpMatch decodes struct xt_sctp_info; chunk types are named only, as a Packet does not hold them.
+func sctpMatch(d *decoding) judge {
+	if d.rev != 0 {
+		return nil
+	}
+	flags := d.u32(284) // after a map of 256 bytes and four conditions on it
+	judged := portPair(d, protoSCTP, flags, d.u32(288))
+	if flags&4 != 0 {
+		return nil
+	}
+	return judged
+}
+
 // dccpMatch decodes struct xt_dccp_info.
 func dccpMatch(d *decoding) judge {
 	if d.rev != 0 {
 		return nil
 	}
-	flags, inv := d.u16(8), d.u16(10)
-	dst := ports{d.u16(0), d.u16(2), inv&2 != 0}
-	src := ports{d.u16(4), d.u16(6), inv&1 != 0}
-	if flags&1 != 0 {
-		d.option(src.inverted, "--sport", span(src.lo, src.hi))
-	}
-	if flags&2 != 0 {
-		d.option(dst.inverted, "--dport", span(dst.lo, dst.hi))
-	}
+	flags, inv := uint32(d.u16(8)), uint32(d.u16(10))
+	judged := portPair(d, protoDCCP, flags, inv)
 	if flags&4 != 0 {
 		d.option(inv&4 != 0, "--dccp-types", dccpTypes(d.u16(12)))
 	}
 	if flags&8 != 0 {
 		d.option(inv&8 != 0, "--dccp-option", decimal(d.u8(14)))
 	}
-	return func(p *firewall.Packet) firewall.Truth {
-		t := transport(p, protoDCCP)
-		if flags&1 != 0 {
-			t = t.And(src.judge(p.SrcPort))
-		}
-		if flags&2 != 0 {
-			t = t.And(dst.judge(p.DstPort))
-		}
-		if flags&(4|8) != 0 {
-			t = t.And(firewall.Maybe)
-		}
-		return t
+	if flags&(4|8) == 0 {
+		return judged
 	}
+	return func(p *firewall.Packet) firewall.Truth { return judged(p).And(firewall.Maybe) }
 }
 
 func dccpTypes(mask uint16) string {

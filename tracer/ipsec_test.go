@@ -11,6 +11,7 @@ import (
 
 	"github.com/pathtrace/pathtrace/internal/lab"
 	"github.com/pathtrace/pathtrace/internal/lab/labtest"
+	"github.com/pathtrace/pathtrace/internal/mtu"
 	"github.com/pathtrace/pathtrace/tracer"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -111,6 +112,9 @@ func TestIPsec(t *testing.T) {
 		checkWay(t, string(w.direction), p, []string{w.from + " eth0 xfrm encapsulate", w.to + " eth0 xfrm decapsulate", w.to + " vxlan0 device receive"})
 		if i := slices.IndexFunc(p.Hops, func(h path.Hop) bool { return h.SPI != 0 }); i < 0 || p.Hops[i].SPI != w.spi {
 			t.Errorf("%s: no hop with SPI %#x", w.direction, w.spi)
+		}
+		if got, want := mtu.Declared(mtu.Links(p)), 1424; got != want { // of 1500, as Docker's own networks have it
+			t.Errorf("%s: %d bytes are declared, want %d", w.direction, got, want)
 		}
 	}
 	for _, row := range []struct {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pathtrace/pathtrace/internal/lab"
 	"github.com/pathtrace/pathtrace/internal/lab/labtest"
+	"github.com/pathtrace/pathtrace/internal/prober"
 	"github.com/pathtrace/pathtrace/tracer"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -28,6 +29,19 @@ func TestLatencyProtocols(t *testing.T) {
 			t.Errorf("%+v", report)
 		}
 		checkSegments(t, r.Targets[0].Segments, []string{"request veth app eth0", "request receiver-stack web", "application", "reply receiver-stack app"})
+	})
+	t.Run("ICMP", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); pings(ctx, t, d.App, d.WebAddr) }()
+		defer func() { cancel(); <-done }()
+		r, _ := measuring(t, d.Lab, func(cfg *tracer.LatencyConfig) {
+			cfg.Target, cfg.Proto, cfg.Count, cfg.Duration = "web", path.ICMP, 100, labtest.Patience(20*time.Second)
+		})
+		if report := r.Targets[0].Report; report.RoundTrip.Count < 50 || len(report.Checks) != 0 {
+			t.Errorf("%+v", report)
+		}
+		checkSegments(t, r.Targets[0].Segments, []string{"request veth app eth0", "reply receiver-stack app"})
 	})
 	t.Run("IPv6", func(t *testing.T) {
 		if !d.IPv6() {
@@ -57,6 +71,25 @@ func echoes(ctx context.Context, from *lab.Namespace, to netip.AddrPort) {
 		if _, err := c.Write(buf); err == nil {
 			_, _ = c.Read(buf) // one that is lost is sent again
 		}
+		time.Sleep(2 * time.Millisecond) // a pace, not a wait
+	}
+}
+
+// pings exchanges echoes until ctx ends.
+func pings(ctx context.Context, t *testing.T, from *lab.Namespace, to netip.Addr) {
+	var c *prober.Packets
+	src, dst := netip.AddrPortFrom(netip.IPv4Unspecified(), 77), netip.AddrPortFrom(to, 0)
+	err := from.Do(func() (err error) {
+		c, err = prober.OpenPackets(path.ICMP, src.Addr(), to)
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer c.Close()
+	for id := uint16(1); ctx.Err() == nil; id++ {
+		_, _ = c.Exchange(ctx, prober.Sized{Proto: path.ICMP, Src: src, Dst: dst, Size: 84, ID: id}, 100*time.Millisecond)
 		time.Sleep(2 * time.Millisecond) // a pace, not a wait
 	}
 }

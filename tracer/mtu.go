@@ -226,18 +226,27 @@ func (m *measurement) noteHop(_ *path.Path, _ *path.Packet, h *path.Hop) {
 	}
 }
 
+// flowFrom returns the flow of a client among others; without one, for echoes, one of its address, as what
+// was seen of it may lack the identifier. Other echoes between the same two ends are not the probes'.
+func flowFrom(list []*path.Path, client netip.AddrPort) *path.Path {
+	var other *path.Path
+	for _, p := range list {
+		switch {
+		case p.Client == client:
+			return p
+		case other == nil && p.Proto == path.ICMP && p.Client.Addr() == client.Addr():
+			other = p
+		}
+	}
+	return other
+}
+
 // peek returns the probes' flow as it is now, with names; nil if nothing was seen of it yet.
 func (m *measurement) peek(ctx context.Context) *path.Path {
 	answer := make(chan *path.Path, 1)
 	ask := func(t *flow.Tracker) {
 		m.s.rec.mark(typePeek)
-		for _, p := range t.Peek() {
-			if p.Client == m.s.local || p.Client.Addr() == m.s.local.Addr() && p.Proto == path.ICMP {
-				answer <- p
-				return
-			}
-		}
-		answer <- nil
+		answer <- flowFrom(t.Peek(), m.s.local)
 	}
 	select {
 	case m.s.collector.asked <- ask:

@@ -9,8 +9,18 @@ import (
 // What VXLAN puts around a packet: the inner Ethernet header and the outer IP, UDP and VXLAN headers
 // (RFC 7348), bytes.
 const (
-	vxlanOverIPv4 = 14 + 20 + 8 + 8
+	vxlanOverIPv4 = 14 + ipv4Header + 8 + 8
 	vxlanOverIPv6 = 14 + 40 + 8 + 8
+	ipv4Header    = 20
+)
+
+// What IPsec puts around the UDP packet of an encrypted overlay, in transport mode: SPI and sequence number,
+// then, with rfc4106(gcm(aes)) and the check value of 64 bits that Docker asks for, initialisation vector and
+// check value; pad length and next header come before that, and pad it all to words (RFC 4303, RFC 4106).
+const (
+	espAround  = 8 + 8 + 8
+	espTrailer = 2
+	espAlign   = 4
 )
 
 // Links lists the devices that a packet passed, in order.
@@ -21,8 +31,10 @@ func Links(p *path.Packet) []path.MTULink {
 	}
 	for i := range p.Hops {
 		h := &p.Hops[i]
-		if h.Stage != path.StageDevice || h.Copy || h.Noise || h.Device == "" ||
-			h.Action != path.ActionTransmit && h.Action != path.ActionReceive {
+		// What is encrypted is not seen to leave: it was on its way out of that device.
+		sealed := h.Stage == path.StageXfrm && h.Action == path.ActionEncapsulate && h.SPI != 0 && h.Outer != nil
+		passed := h.Stage == path.StageDevice && (h.Action == path.ActionTransmit || h.Action == path.ActionReceive)
+		if !passed && !sealed || h.Copy || h.Noise || h.Device == "" {
 			continue
 		}
 		if n := len(out); n > 0 && out[n-1].NetNS == h.NetNS && out[n-1].Device == h.Device {
@@ -34,6 +46,10 @@ func Links(p *path.Packet) []path.MTULink {
 			Overhead: overhead(h.Outer),
 		}
 		l.Carries = max(0, l.MTU-l.Overhead)
+		if sealed && l.MTU > 0 {
+			l.Carries = sealedCarries(l.MTU, h.Outer)
+			l.Overhead = l.MTU - l.Carries
+		}
 		out = append(out, l)
 	}
 	return out
@@ -48,6 +64,13 @@ func overhead(o *path.Outer) int {
 		return vxlanOverIPv6
 	}
 	return vxlanOverIPv4
+}
+
+// sealedCarries is the largest packet that fits into an encrypted tunnel's packet of a device with that MTU.
+func sealedCarries(mtu int, o *path.Outer) int {
+	const vxlan = vxlanOverIPv4 - ipv4Header
+	header := overhead(o) - vxlan
+	return max(0, (mtu-header-espAround)&^(espAlign-1)-espTrailer-vxlan)
 }
 
 // Declared is the least that the links declare to carry; 0 if none says anything.

@@ -20,6 +20,13 @@ func within(h path.Hop, src string) path.Hop {
 	return h
 }
 
+// encrypted is the last that is seen of a tunnel's packet before it leaves a device in ESP.
+func encrypted(ns uint32, device string, mtu uint32, src string) path.Hop {
+	h := within(hop(ns, device, mtu, path.ActionEncapsulate), src)
+	h.Stage, h.SPI = path.StageXfrm, 0x1000
+	return h
+}
+
 func TestLinks(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -34,6 +41,10 @@ func TestLinks(t *testing.T) {
 			within(hop(2, "eth0", 1500, path.ActionTransmit), "192.0.2.1:4789")}, []int{1450, 1450}, 1450},
 		{"VXLAN over IPv6", []path.Hop{hop(1, "vxlan0", 1450, path.ActionTransmit),
 			within(hop(2, "eth0", 1500, path.ActionTransmit), "[fd00::1]:4789")}, []int{1450, 1430}, 1430},
+		{"an encrypted overlay", []path.Hop{hop(1, "vxlan0", 1424, path.ActionTransmit), encrypted(2, "eth0", 1500, "192.0.2.1:4789")},
+			[]int{1424, 1424}, 1424},
+		{"an encrypted overlay over less", []path.Hop{encrypted(2, "eth0", 1401, "192.0.2.1:4789")}, []int{1324}, 1324},
+		{"an encrypted overlay over IPv6", []path.Hop{encrypted(2, "eth0", 1500, "[fd00::1]:4789")}, []int{1404}, 1404},
 		{"what is no device, a copy, or unknown", []path.Hop{
 			{NetNS: 1, Device: "eth0", Stage: path.StageQdisc, Action: path.ActionQueue},
 			{NetNS: 1, Device: "eth1", Stage: path.StageDevice, Action: path.ActionReceive, Copy: true},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pathtrace/pathtrace/internal/render"
 	"github.com/pathtrace/pathtrace/tracer"
+	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
 // recordFlags are the flags of record, beside those of a trace.
@@ -199,7 +200,7 @@ func record(cmd *cobra.Command, s *streams, f recordFlags) error {
 
 // recorded says what was recorded.
 func recorded(s *streams, file string, result tracer.Result) error {
-	if err := sayRecorded(s, file, plural(result.Recorded.Flows, "flow"), "pathtrace replay "+file, result.Recorded); err != nil {
+	if err := sayRecorded(s, file, path.FormatCount(result.Recorded.Flows, "flow"), "pathtrace replay "+file, result.Recorded); err != nil {
 		return err
 	}
 	return status(result.Flows)
@@ -214,13 +215,6 @@ func sayRecorded(s *streams, file, what, command string, r *tracer.Recorded) err
 		render.Note(s.err, fmt.Sprintf("recorded %s to %s (%s); to see it again: %s", what, file, bytesText(r.Bytes), command))
 	}
 	return nil
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // bytesText is a size in the unit that suits it.

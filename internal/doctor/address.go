@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -24,28 +25,18 @@ func duplicateChecks(h *Host) []finding {
 	var out []finding
 	for _, n := range h.Networks {
 		holders, macs := carriers(h, n)
-		for _, addr := range slices.SortedFunc(keys(holders), netip.Addr.Compare) {
+		for _, addr := range slices.SortedFunc(maps.Keys(holders), netip.Addr.Compare) {
 			if list := holders[addr]; len(list) > 1 {
 				out = append(out, duplicateAddress(h, n, addr, list))
 			}
 		}
-		for _, mac := range slices.Sorted(keys(macs)) {
+		for _, mac := range slices.Sorted(maps.Keys(macs)) {
 			if list := macs[mac]; len(list) > 1 {
 				out = append(out, duplicateMAC(h, n, mac, list))
 			}
 		}
 	}
 	return out
-}
-
-func keys[K comparable, V any](m map[K]V) func(func(K) bool) {
-	return func(yield func(K) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
 }
 
 // carriers lists who carries which address on a network: containers and, for a bridge, the host.

@@ -55,7 +55,7 @@ func engineDown(h *Host) finding {
 		}
 	}
 	if e.Orphans > 0 {
-		f.Evidence = append(f.Evidence, count(e.Orphans, "container")+
+		f.Evidence = append(f.Evidence, path.FormatCount(e.Orphans, "container")+
 			" still running without it: published ports without a DNAT rule and names inside containers do not work meanwhile")
 	}
 	f.Evidence = notEmpty(f.Evidence)

@@ -44,7 +44,7 @@ func twoBackends(h *Host) []finding {
 		Severity: path.SeverityWarning, Check: "two-iptables-backends",
 		Summary: "rules of iptables-legacy and of iptables-nft are both in force, and each tool shows only its own",
 		Evidence: []string{
-			fmt.Sprintf("%s of iptables-legacy, %d of iptables-nft (a DROP policy counts as one)", count(legacy, "rule"), nft),
+			fmt.Sprintf("%s of iptables-legacy, %d of iptables-nft (a DROP policy counts as one)", path.FormatCount(legacy, "rule"), nft),
 		},
 		Remedy: []string{
 			enter(h.NS, "iptables-legacy-save  # write what is needed of it with iptables-nft, then: iptables-legacy -P FORWARD ACCEPT; iptables-legacy -F"),
@@ -82,9 +82,9 @@ func longWay(h *Host) []finding {
 	t := longest.Table
 	return []finding{{Finding: path.Finding{
 		Severity: path.SeverityNote, Check: "many-rules",
-		Summary: fmt.Sprintf("a new connection to a container meets up to %d rules at the hook %s: that costs time for each packet", most, at),
+		Summary: fmt.Sprintf("a new connection to a container meets up to %s rules at the hook %s: that costs time for each packet", path.FormatNumber(uint64(most)), at),
 		Evidence: []string{
-			fmt.Sprintf("%s of them are in chain %s of table %s %s (%s)", count(len(longest.Rules), "rule"), longest.Name, t.Family, t.Name, t.Backend),
+			fmt.Sprintf("%s of them are in chain %s of table %s %s (%s)", path.FormatCount(len(longest.Rules), "rule"), longest.Name, t.Family, t.Name, t.Backend),
 		},
 		Remedy: []string{"put addresses and ports into sets (ipset, nft sets): one rule with a set replaces many"},
 		Where:  &path.Place{Namespace: h.NS.Name},

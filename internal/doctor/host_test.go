@@ -200,7 +200,7 @@ func TestRules(t *testing.T) {
 			}
 			chain(h.NS.Rules.Tables[0], "LONG", "", rules...)
 			h.NS.Rules.Tables[0].Chain("DOCKER-USER").Rules[0].Body = body{verdict: firewall.Verdict{Kind: firewall.Jump, Chain: "LONG"}}
-		}, want: []string{"note many-rules"}, says: []string{"1502 rules at the hook forward", "1500 rules of them are in chain LONG"}},
+		}, want: []string{"note many-rules"}, says: []string{"1,502 rules at the hook forward", "1,500 rules of them are in chain LONG"}},
 		{name: "many rules elsewhere", spoil: func(h *Host) {
 			var rules []*firewall.Rule
 			for i := range 1500 {

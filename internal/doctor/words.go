@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pathtrace/pathtrace/internal/shell"
+	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
 // maxListed is how many names a sentence lists before it only counts the rest.
@@ -26,14 +27,6 @@ func joinWords(words []string) string {
 	default:
 		return strings.Join(words[:n-1], ", ") + " and " + words[n-1]
 	}
-}
-
-// count is "1 container" or "3 containers".
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return strconv.Itoa(n) + " " + noun + "s"
 }
 
 // enter makes a command run in a namespace.
@@ -124,13 +117,13 @@ func ago(now, then time.Time) string {
 	d := now.Sub(then)
 	switch {
 	case d < 2*time.Minute:
-		return count(max(0, int(d/time.Second)), "second") + " ago"
+		return path.FormatCount(max(0, int(d/time.Second)), "second") + " ago"
 	case d < 2*time.Hour:
-		return count(int(d/time.Minute), "minute") + " ago"
+		return path.FormatCount(int(d/time.Minute), "minute") + " ago"
 	case d < 48*time.Hour:
-		return count(int(d/time.Hour), "hour") + " ago"
+		return path.FormatCount(int(d/time.Hour), "hour") + " ago"
 	}
-	return count(int(d/(24*time.Hour)), "day") + " ago"
+	return path.FormatCount(int(d/(24*time.Hour)), "day") + " ago"
 }
 
 // hostPorts lists the host's side of ports, each number once.

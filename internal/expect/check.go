@@ -1,6 +1,7 @@
 package expect
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -140,7 +141,7 @@ func (c *checker) check(r *rule) {
 		if present != firewall.No {
 			return
 		}
-		stale = either(stale, leads)
+		stale = cmp.Or(stale, leads)
 	}
 	m := c.missing(r)
 	m.Rule, m.Command = c.text(r), c.command(r)

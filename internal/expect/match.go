@@ -1,6 +1,7 @@
 package expect
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -56,10 +57,10 @@ func (m *match) packet(hook firewall.Hook, a addresses) *firewall.Packet {
 		Length: 60, TTL: 63,
 	}
 	if hook != firewall.Output && hook != firewall.Postrouting {
-		p.In = either(m.in, outside)
+		p.In = cmp.Or(m.in, outside)
 	}
 	if hook == firewall.Forward || hook == firewall.Output || hook == firewall.Postrouting {
-		p.Out = either(m.out, outside)
+		p.Out = cmp.Or(m.out, outside)
 	}
 	if hook == firewall.Postrouting {
 		p.In = m.in // the kernel knows it, nft may match on it
@@ -245,11 +246,4 @@ func protoNumber(name string) uint8 {
 		return 132
 	}
 	return 0
-}
-
-func either(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }

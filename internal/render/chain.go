@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -98,7 +99,7 @@ func (w *walker) bridge(h *path.Hop) string {
 	if w.in.Bridge == "" || w.in.Bridge != h.Bridge {
 		return ""
 	}
-	return "bridge " + shorten(first(h.Network, w.in.Network, h.Bridge), maxName)
+	return "bridge " + shorten(cmp.Or(h.Network, w.in.Network, h.Bridge), maxName)
 }
 
 // dedupe drops neighbours that are equal.

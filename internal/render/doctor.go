@@ -33,8 +33,8 @@ func Findings(o Options, list []path.Finding, e Examined) error {
 	if len(list)+len(e.Skipped) > 0 {
 		out.line()
 	}
-	out.paragraph(findingCount(list)+"; looked at "+count(e.Containers, "container")+", "+count(e.Networks, "network")+
-		" and "+count(e.Namespaces, "network namespace")+" in "+path.FormatDuration(e.WallNS), bold)
+	out.paragraph(findingCount(list)+"; looked at "+path.FormatCount(e.Containers, "container")+", "+path.FormatCount(e.Networks, "network")+
+		" and "+path.FormatCount(e.Namespaces, "network namespace")+" in "+path.FormatDuration(e.WallNS), bold)
 	return out.flush()
 }
 
@@ -98,7 +98,7 @@ func findingCount(list []path.Finding) string {
 			}
 		}
 		if n > 0 {
-			parts = append(parts, count(n, string(s)))
+			parts = append(parts, path.FormatCount(n, string(s)))
 		}
 	}
 	if len(parts) == 0 {

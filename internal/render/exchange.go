@@ -203,7 +203,7 @@ func (e *exchange) repeat(pkt *path.Packet, a *attempt, end string) {
 		a.note = e.note(at, pkt.ID, fmt.Sprintf("%s sent again after %s (%s attempt): %s", what, after, ordinal(a.count), end))
 		return
 	}
-	more := count(a.folded-maxRepeats, "more time")
+	more := path.FormatCount(a.folded-maxRepeats, "more time")
 	text := fmt.Sprintf("%s sent again %s, the last after %s (%s attempt): %s", what, more, after, ordinal(a.count), end)
 	if a.folded == maxRepeats+1 {
 		a.note = e.note(at, 0, text)
@@ -220,7 +220,7 @@ func (e *exchange) another(pkt *path.Packet, sig, end string) {
 		e.alike[sig] = l
 	}
 	l.count++
-	l.note.Text = count(l.count, "more "+noun(e.p, pkt)) + ": " + end
+	l.note.Text = path.FormatCount(l.count, "more "+noun(e.p, pkt)) + ": " + end
 }
 
 // establish notes the end of the handshake.
@@ -278,9 +278,9 @@ func (e *exchange) finish() {
 		e.note(e.closedAt, 0, "closed: "+strings.Join(e.closing, ", "))
 	}
 	if e.hidden > 0 {
-		text := count(e.hidden, "more packet")
+		text := path.FormatCount(e.hidden, "more packet")
 		if e.resent > 0 {
-			text += ", " + thousands(uint64(e.resent)) + " of them sent again,"
+			text += ", " + path.FormatNumber(uint64(e.resent)) + " of them sent again,"
 		}
 		e.note(end, 0, text+" not shown (--all-packets shows all)")
 	}

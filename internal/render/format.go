@@ -39,23 +39,6 @@ func ordinal(n int) string {
 	return strconv.Itoa(n) + suffix
 }
 
-// count formats a number with its noun: "1 packet", "3 packets".
-func count[T int | uint64](n T, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return thousands(uint64(n)) + " " + noun + "s"
-}
-
-// thousands groups digits by comma.
-func thousands(n uint64) string {
-	s := strconv.FormatUint(n, 10)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
 // endpoint formats an address, with its port if it has one.
 func endpoint(a netip.AddrPort) string {
 	switch {
@@ -73,14 +56,4 @@ func hostOf(s string) string {
 		return a.Addr().String()
 	}
 	return strings.Trim(s, "[]")
-}
-
-// first returns the first of its arguments that is not empty.
-func first(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
 }

@@ -1,8 +1,11 @@
 package render
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
 // HookRow is one row of the table of hooks.
@@ -49,7 +52,7 @@ func Hooks(o Options, rows []HookRow, limits ...LimitRow) error {
 		writeHook(out, r, name, kind)
 	}
 	out.line()
-	out.line(span{strconv.Itoa(attached) + " of " + count(len(rows), "hook") + " attached", bold})
+	out.line(span{strconv.Itoa(attached) + " of " + path.FormatCount(len(rows), "hook") + " attached", bold})
 	for _, l := range limits {
 		out.paragraph("no "+l.Name+": not seen are "+l.Unseen, yellow)
 	}
@@ -64,10 +67,10 @@ func writeHook(out *printer, r HookRow, name, kind int) {
 	}
 	out.paragraph(r.Sees, plain,
 		span{pad(shorten(r.Name, name), name) + "  ", plain},
-		span{pad(shorten(first(r.Kind, "-"), kind), kind) + "  ", st})
+		span{pad(shorten(cmp.Or(r.Kind, "-"), kind), kind) + "  ", st})
 	indent := span{strings.Repeat(" ", name+2+kind+2), plain}
 	if !r.Attached {
-		out.paragraph("not attached: "+first(r.Status, "unknown reason"), yellow, indent)
+		out.paragraph("not attached: "+cmp.Or(r.Status, "unknown reason"), yellow, indent)
 	}
 	if r.Unseen != "" {
 		out.paragraph("without it: "+r.Unseen, dim, indent)

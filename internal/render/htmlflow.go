@@ -73,12 +73,12 @@ func htmlPath(p *page, f *path.Path, all bool) {
 		n += len(pkt.Hops)
 	}
 	p.open("details", "")
-	p.element("summary", "dim", "every hook: "+count(n, "observation")+" of "+count(len(packets), "packet"))
+	p.element("summary", "dim", "every hook: "+path.FormatCount(n, "observation")+" of "+path.FormatCount(len(packets), "packet"))
 	for _, pkt := range packets {
 		htmlHops(p, f, pkt)
 	}
 	if hidden := len(inOrder(f.Packets)) - len(packets); hidden > 0 {
-		p.element("p", "dim", count(hidden, "more packet")+" not shown (--all-packets shows all)")
+		p.element("p", "dim", path.FormatCount(hidden, "more packet")+" not shown (--all-packets shows all)")
 	}
 	p.end("details")
 }

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -41,7 +42,7 @@ func Latency(o Options, targets []TargetLatency, comparisons []path.Comparison, 
 		writeComparison(out, &comparisons[i])
 	}
 	if lost > 0 {
-		labelled(out, "lost", red, count(lost, "observation")+" were lost: what is shown is of the others")
+		labelled(out, "lost", red, path.FormatCount(lost, "observation")+" were lost: what is shown is of the others")
 	}
 	return out.flush()
 }
@@ -82,11 +83,11 @@ func targetTitle(r *path.LatencyReport) string {
 	case r.RoundTrip.Count == 0 && r.Request.Count+r.Reply.Count == 0:
 		return ends + ": nothing was measured"
 	case r.RoundTrip.Count == 0:
-		return fmt.Sprintf("%s: %s there, %s back, no round trip", ends, count(r.Request.Count, "packet"), count(r.Reply.Count, "packet"))
+		return fmt.Sprintf("%s: %s there, %s back, no round trip", ends, path.FormatCount(r.Request.Count, "packet"), path.FormatCount(r.Reply.Count, "packet"))
 	case r.Source != "":
-		return ends + ": " + count(r.RoundTrip.Count, "round trip") + " of own requests"
+		return ends + ": " + path.FormatCount(r.RoundTrip.Count, "round trip") + " of own requests"
 	}
-	return ends + ": " + count(r.RoundTrip.Count, "round trip") + " of live traffic"
+	return ends + ": " + path.FormatCount(r.RoundTrip.Count, "round trip") + " of live traffic"
 }
 
 // quantiles is "min 60 µs  p50 72 µs  …".
@@ -164,7 +165,7 @@ func writeSegments(out *printer, list []path.Segment) {
 	var last path.Direction = "none"
 	for _, s := range list {
 		if s.Direction != last {
-			title := "  " + first(string(s.Direction), "application")
+			title := "  " + cmp.Or(string(s.Direction), "application")
 			out.line(span{pad(title, placeWidth+2) + columnsOf("min", "p50", "p90", "p99", "p99.9", "max"), dim})
 		}
 		last = s.Direction
@@ -206,7 +207,7 @@ func segmentPlace(s *path.Segment) string {
 	if where != "" {
 		what += " " + where
 	}
-	names := first(s.Container, s.Namespace)
+	names := cmp.Or(s.Container, s.Namespace)
 	if s.ToNamespace != "" {
 		names += " → " + s.ToNamespace
 	}
@@ -222,25 +223,25 @@ func writeHonesty(out *printer, r *path.LatencyReport) {
 		labelled(out, "own", plain, r.Own.Method)
 	} else if r.Own.Observations > 0 {
 		labelled(out, "own", plain, fmt.Sprintf("%s of %d ns a round trip: shown as pathtrace itself, not in the rest",
-			count(r.Own.Observations, "observation"), r.Own.PerObservation))
+			path.FormatCount(r.Own.Observations, "observation"), r.Own.PerObservation))
 	} else if r.Own.PerObservation > 0 {
 		labelled(out, "own", plain, fmt.Sprintf("%d ns an observation, taken out of each segment", r.Own.PerObservation))
 	}
 	for _, c := range r.Checks {
 		labelled(out, "check", plain, fmt.Sprintf("by %s: segments %s, clock %s at p50 (%s, %s)", c.Clock,
-			latency.Duration(c.Segments), latency.Duration(c.Measured), deviation(c.Segments, c.Measured), count(c.Count, "sample")))
+			latency.Duration(c.Segments), latency.Duration(c.Measured), deviation(c.Segments, c.Measured), path.FormatCount(c.Count, "sample")))
 	}
 	if n := r.Retransmissions[path.Request] + r.Retransmissions[path.Reply]; n > 0 {
-		labelled(out, "resent", yellow, count(n, "retransmission")+", not in the figures")
+		labelled(out, "resent", yellow, path.FormatCount(n, "retransmission")+", not in the figures")
 	}
 	if d := r.DelayedAcks; d != nil {
-		labelled(out, "acks", plain, count(d.Count, "delayed acknowledgement")+", "+latency.Duration(d.P50)+" at p50: the receiver's wait, in no segment")
+		labelled(out, "acks", plain, path.FormatCount(d.Count, "delayed acknowledgement")+", "+latency.Duration(d.P50)+" at p50: the receiver's wait, in no segment")
 	}
 	if r.Reconnects > 0 {
-		labelled(out, "closed", yellow, "the server closed the connection "+count(r.Reconnects, "time")+"; a new one was opened each time")
+		labelled(out, "closed", yellow, "the server closed the connection "+path.FormatCount(r.Reconnects, "time")+"; a new one was opened each time")
 	}
 	for _, why := range slices.Sorted(maps.Keys(r.Discarded)) {
-		labelled(out, "omitted", plain, count(r.Discarded[why], "sample")+": "+why)
+		labelled(out, "omitted", plain, path.FormatCount(r.Discarded[why], "sample")+": "+why)
 	}
 	for _, t := range r.Thresholds {
 		word, st := "met", green

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"strings"
 	"sync"
 	"time"
@@ -65,7 +66,7 @@ func (l *Live) Flow(at time.Time, p *path.Path, v path.Verdict) error {
 
 // writeFlow writes the line of a flow and, if it failed or has warnings, why.
 func (l *Live) writeFlow(out *printer, at time.Time, e ends, v path.Verdict) {
-	source, target := first(e.source(), "?"), first(e.target(), "?")
+	source, target := cmp.Or(e.source(), "?"), cmp.Or(e.target(), "?")
 	l.client = max(l.client, min(columns(source), maxClient))
 	l.target = max(l.target, min(columns(target), maxTarget))
 	left := []span{
@@ -142,9 +143,9 @@ func whereText(v path.Verdict) string {
 	var parts []string
 	stage := string(w.Stage)
 	if w.Stage == path.StageDevice || w.Stage == path.StageQdisc {
-		stage = first(w.Device, stage)
+		stage = cmp.Or(w.Device, stage)
 	}
-	for _, s := range []string{shorten(first(w.Container, w.Namespace, w.Host), maxName), stage} {
+	for _, s := range []string{shorten(cmp.Or(w.Container, w.Namespace, w.Host), maxName), stage} {
 		if s != "" {
 			parts = append(parts, s)
 		}

@@ -1,6 +1,10 @@
 package render
 
-import "github.com/pathtrace/pathtrace/tracer/path"
+import (
+	"cmp"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
 
 // isUpper reports whether a hop is on a device that shares its parent's link: what it sends is seen on
 // the parent once more, what it receives on the parent alone.
@@ -18,7 +22,7 @@ func (w *walker) fromUpper(h *path.Hop) string {
 	if w.last == nil || !isUpper(w.last) || w.last.Action != path.ActionTransmit || w.last.NetNS == h.NetNS {
 		return ""
 	}
-	return w.last.DeviceKind + " " + shorten(first(w.last.Network, w.last.Device), maxName)
+	return w.last.DeviceKind + " " + shorten(cmp.Or(w.last.Network, w.last.Device), maxName)
 }
 
 // upperReceived makes the arrival at a macvlan or ipvlan device a step: the kernel hands the packet over

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -205,7 +206,7 @@ func tooBigText(m *path.MTU) string {
 
 // spotText is "eth0 in container web (br_forward, NOT_SPECIFIED)".
 func spotText(w *path.Where) string {
-	s := first(w.Namespace, w.Host)
+	s := cmp.Or(w.Namespace, w.Host)
 	if w.Container != "" {
 		s = "container " + w.Container
 	}
@@ -282,7 +283,7 @@ func gsoText(m *path.MTU) string {
 	for i := range m.Links {
 		if l := &m.Links[i]; l.GSOMaxSegments == 1 {
 			return fmt.Sprintf("%s in %s takes single packets only (gso_max_segs 1): TCP costs more there, nothing is lost by it",
-				l.Device, first(l.Container, l.Namespace))
+				l.Device, cmp.Or(l.Container, l.Namespace))
 		}
 	}
 	return ""

@@ -11,8 +11,8 @@ import (
 // fragments, and the verdict.
 func MTUWatch(o Options, w path.MTUWatch, v path.Verdict) error {
 	out := newPrinter(o)
-	out.line(span{fmt.Sprintf("%s in %.0f s; %d too big, %s", count(w.Packets, "packet"), w.Seconds, w.TooBig,
-		count(w.Fragments, "fragment")), bold})
+	out.line(span{fmt.Sprintf("%s in %.0f s; %d too big, %s", path.FormatCount(w.Packets, "packet"), w.Seconds, w.TooBig,
+		path.FormatCount(w.Fragments, "fragment")), bold})
 	if len(w.Places) > 0 {
 		out.line(span{"  packets  too big  fragments    MTU  where", dim})
 	}
@@ -52,7 +52,7 @@ func writeLiveSizes(out *printer, w *path.MTUWatch) {
 		tooBig = strconv.FormatUint(w.TooBig, 10)
 	}
 	if w.Fragments > 0 {
-		fragments = count(w.Fragments, "fragment")
+		fragments = path.FormatCount(w.Fragments, "fragment")
 	}
-	out.paragraph(text+count(w.Packets, "packet")+", "+tooBig+" dropped for the size, "+fragments, dim)
+	out.paragraph(text+path.FormatCount(w.Packets, "packet")+", "+tooBig+" dropped for the size, "+fragments, dim)
 }

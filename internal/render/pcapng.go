@@ -82,7 +82,7 @@ func (c *PCAPNG) Summary() string {
 	if c.packets == 0 {
 		return "no packet was observed: the capture is empty"
 	}
-	return "wrote " + count(c.packets, "observation") + " of " + count(c.flows, "flow")
+	return "wrote " + path.FormatCount(c.packets, "observation") + " of " + path.FormatCount(c.flows, "flow")
 }
 
 // Stats ends a section: what was lost is said with the first interface, for all of them.
@@ -92,13 +92,13 @@ func (c *PCAPNG) Stats(s path.Stats) error {
 	}
 	return c.w.WriteStatistics(pcapng.Statistics{
 		Time: c.last, Dropped: s.LostEvents,
-		Comment: count(s.LostEvents, "observation") + " lost, on all interfaces together: the trace is not complete",
+		Comment: path.FormatCount(s.LostEvents, "observation") + " lost, on all interfaces together: the trace is not complete",
 	})
 }
 
 // verdictComment says what became of the flow.
 func verdictComment(v path.Verdict) string {
-	text := fmt.Sprintf("flow %d: %s", v.Flow, first(v.Summary, string(v.Outcome)))
+	text := fmt.Sprintf("flow %d: %s", v.Flow, cmp.Or(v.Summary, string(v.Outcome)))
 	if v.Cause != "" {
 		text += " [" + string(v.Cause) + "]"
 	}
@@ -155,7 +155,7 @@ func (c *PCAPNG) place(h *path.Hop, link pcapng.LinkType) (uint32, error) {
 		h = known
 	}
 	id, err := c.w.AddInterface(pcapng.Interface{
-		Name: clean(namespaceText(h) + "/" + first(device, "-")), Description: clean(interfaceText(h, device, link)),
+		Name: clean(namespaceText(h) + "/" + cmp.Or(device, "-")), Description: clean(interfaceText(h, device, link)),
 		OS: "Linux " + c.meta.Kernel, Link: link, Snaplen: uint32(c.limit),
 	})
 	c.ids[key] = id

@@ -41,8 +41,8 @@ func TestFormat(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
 		{ordinal(1), "1st"}, {ordinal(2), "2nd"}, {ordinal(3), "3rd"}, {ordinal(11), "11th"},
 		{ordinal(12), "12th"}, {ordinal(21), "21st"}, {ordinal(113), "113th"},
-		{thousands(0), "0"}, {thousands(999), "999"}, {thousands(1234567), "1,234,567"},
-		{count(1, "packet"), "1 packet"}, {count(2, "packet"), "2 packets"},
+		{path.FormatNumber(0), "0"}, {path.FormatNumber(999), "999"}, {path.FormatNumber(1234567), "1,234,567"},
+		{path.FormatCount(1, "packet"), "1 packet"}, {path.FormatCount(2, "packet"), "2 packets"},
 		{shorten("abcdefgh", 5), "ab…gh"}, {shorten("abcdefgh", 2), "a…"}, {shorten("äöü", 3), "äöü"},
 		{shortenEnd("abc", 0), ""}, {clean("a\x1b[1mb\r\nc\u202e\xff"), "a?[1mb? c??"},
 		{hostOf("[fd00::2]:80"), "fd00::2"}, {hostOf("fd00::2"), "fd00::2"}, {hostOf("10.0.0.1"), "10.0.0.1"},

@@ -79,7 +79,7 @@ func newTally() *tally {
 
 // add counts one flow.
 func (t *tally) add(e ends, v path.Verdict) {
-	name := first(e.client(), "unknown client")
+	name := cmp.Or(e.client(), "unknown client")
 	c := t.clients[name]
 	if c == nil {
 		if len(t.clients) >= maxClients {
@@ -142,7 +142,7 @@ func (t *tally) write(out *printer, wall int64) {
 		return
 	}
 	out.line()
-	out.line(span{count(len(t.clients), "client") + ", " + count(t.all.flows, "flow") + " in " + path.FormatDuration(wall), bold})
+	out.line(span{path.FormatCount(len(t.clients), "client") + ", " + path.FormatCount(t.all.flows, "flow") + " in " + path.FormatDuration(wall), bold})
 	cols := summaryColumns(out.width)
 	var titles []string
 	for _, c := range cols {
@@ -154,7 +154,7 @@ func (t *tally) write(out *printer, wall int64) {
 		c.write(out, cols)
 	}
 	if more := len(clients) - shownClients; more > 0 {
-		out.line(span{"  … and " + count(more, "more client"), dim})
+		out.line(span{"  … and " + path.FormatCount(more, "more client"), dim})
 	}
 	if len(clients) > 1 {
 		writeRow(out, cols, "all", t.all.numbers(), bold)
@@ -165,10 +165,10 @@ func (t *tally) write(out *printer, wall int64) {
 // writeRemarks writes what concerns the whole watch.
 func (t *tally) writeRemarks(out *printer) {
 	for _, cause := range slices.Sorted(maps.Keys(t.warnings)) {
-		labelled(out, "warning", yellow, string(cause)+" on "+count(t.warnings[cause], "flow"))
+		labelled(out, "warning", yellow, string(cause)+" on "+path.FormatCount(t.warnings[cause], "flow"))
 	}
 	if t.incomplete > 0 {
-		labelled(out, "lost", red, "the paths of "+count(t.incomplete, "flow")+" may have gaps")
+		labelled(out, "lost", red, "the paths of "+path.FormatCount(t.incomplete, "flow")+" may have gaps")
 	}
 }
 
@@ -193,7 +193,7 @@ func (c *clientTally) write(out *printer, cols []column) {
 	})
 	for i, place := range places {
 		if i == shownPlaces {
-			out.line(span{"      … and " + count(len(places)-i, "more ending"), dim})
+			out.line(span{"      … and " + path.FormatCount(len(places)-i, "more ending"), dim})
 			break
 		}
 		out.paragraph(strconv.Itoa(c.places[place])+" "+place, red, span{"      ", plain})

@@ -211,12 +211,12 @@ func writeLosses(out *printer, p *path.Path, v path.Verdict) {
 func losses(p *path.Path, v path.Verdict, where string) (list []string) {
 	switch {
 	case v.LostEvents > 0:
-		list = append(list, count(v.LostEvents, "observation")+": the path "+where+" may have gaps")
+		list = append(list, path.FormatCount(v.LostEvents, "observation")+": the path "+where+" may have gaps")
 	case !v.Complete:
 		list = append(list, "not everything could be observed: the path "+where+" may have gaps")
 	}
 	if p != nil && p.OmittedPackets > 0 {
-		list = append(list, count(p.OmittedPackets, "further packet")+" of this flow not kept")
+		list = append(list, path.FormatCount(p.OmittedPackets, "further packet")+" of this flow not kept")
 	}
 	return list
 }
@@ -243,9 +243,9 @@ func writeStats(out *printer, s path.Stats) {
 	if s.LostEvents == 0 && len(s.Lost) == 0 {
 		return
 	}
-	text, separator := count(s.LostEvents, "event")+" lost", ": "
+	text, separator := path.FormatCount(s.LostEvents, "event")+" lost", ": "
 	for _, name := range slices.Sorted(maps.Keys(s.Lost)) {
-		text += separator + name + " " + thousands(s.Lost[name])
+		text += separator + name + " " + path.FormatNumber(s.Lost[name])
 		separator = ", "
 	}
 	labelled(out, "lost", red, text)
@@ -253,9 +253,9 @@ func writeStats(out *printer, s path.Stats) {
 
 // writeCost writes the observations per hook and what the trace cost.
 func writeCost(out *printer, s path.Stats) {
-	out.paragraph(count(s.Packets, "packet")+", "+count(s.Events, "event")+", "+
+	out.paragraph(path.FormatCount(s.Packets, "packet")+", "+path.FormatCount(s.Events, "event")+", "+
 		path.FormatDuration(s.WallNS)+" (processor "+path.FormatDuration(s.CPUNS)+")", dim)
 	for _, name := range slices.Sorted(maps.Keys(s.Hooks)) {
-		out.line(span{"  " + padLeft(thousands(s.Hooks[name]), 12) + "  " + name, dim})
+		out.line(span{"  " + padLeft(path.FormatNumber(s.Hooks[name]), 12) + "  " + name, dim})
 	}
 }

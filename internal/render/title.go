@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -42,14 +43,14 @@ func endsOf(p *path.Path, v path.Verdict) ends {
 	if p == nil {
 		return e
 	}
-	e.proto = path.Proto(first(string(e.proto), string(p.Proto)))
-	e.src, e.dst = first(e.src, endpoint(p.Client)), first(e.dst, endpoint(p.Server))
+	e.proto = path.Proto(cmp.Or(string(e.proto), string(p.Proto)))
+	e.src, e.dst = cmp.Or(e.src, endpoint(p.Client)), cmp.Or(e.dst, endpoint(p.Server))
 	client, server := names(p)
 	if client != endpoint(p.Client) {
-		e.srcName = first(e.srcName, client)
+		e.srcName = cmp.Or(e.srcName, client)
 	}
 	if server != endpoint(p.Server) {
-		e.dstName = first(e.dstName, server)
+		e.dstName = cmp.Or(e.dstName, server)
 	}
 	e.port = p.Server.Port()
 	// A name that appears only after DNAT goes with the port behind it.
@@ -63,7 +64,7 @@ func endsOf(p *path.Path, v path.Verdict) ends {
 func (e ends) client() string {
 	addr := hostOf(e.src)
 	if e.srcName == "" || addr == "" || e.srcName == addr {
-		return first(e.srcName, addr)
+		return cmp.Or(e.srcName, addr)
 	}
 	return e.srcName + " (" + addr + ")"
 }
@@ -112,11 +113,11 @@ func names(p *path.Path) (client, server string) {
 			continue
 		}
 		for i := range pkt.Hops {
-			client = first(client, pkt.Hops[i].SrcName)
+			client = cmp.Or(client, pkt.Hops[i].SrcName)
 			// After DNAT the destination is the container, which is what people call it.
-			server = first(pkt.Hops[i].DstName, server)
+			server = cmp.Or(pkt.Hops[i].DstName, server)
 		}
 		break
 	}
-	return first(client, endpoint(p.Client)), first(server, endpoint(p.Server))
+	return cmp.Or(client, endpoint(p.Client)), cmp.Or(server, endpoint(p.Server))
 }

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -36,11 +37,11 @@ func writeHops(out *printer, p *path.Path, all bool) {
 			writeHop(out, p, pkt, i, c)
 		}
 		if pkt.OmittedHops > 0 {
-			out.line(span{"  " + count(pkt.OmittedHops, "more observation") + " not kept", red})
+			out.line(span{"  " + path.FormatCount(pkt.OmittedHops, "more observation") + " not kept", red})
 		}
 	}
 	if hidden := len(inOrder(p.Packets)) - len(packets); hidden > 0 {
-		out.line(span{count(hidden, "more packet") + " not shown (--all-packets shows all)", dim})
+		out.line(span{path.FormatCount(hidden, "more packet") + " not shown (--all-packets shows all)", dim})
 	}
 }
 
@@ -57,7 +58,7 @@ func packetTitle(p *path.Path, pkt *path.Packet) string {
 func packetDetail(pkt *path.Packet) string {
 	var parts []string
 	if pkt.Length > 0 {
-		parts = append(parts, count(pkt.Length, "byte"))
+		parts = append(parts, path.FormatCount(pkt.Length, "byte"))
 	}
 	if pkt.TCPFlags != "" {
 		parts = append(parts, "flags "+pkt.TCPFlags, "seq "+strconv.FormatUint(uint64(pkt.Seq), 10),
@@ -74,7 +75,7 @@ func namespaceText(h *path.Hop) string {
 	if h.Namespace == "" && h.Container == "" && h.NetNS != 0 {
 		return strconv.FormatUint(uint64(h.NetNS), 10)
 	}
-	return first(h.Container, h.Namespace, "?")
+	return cmp.Or(h.Container, h.Namespace, "?")
 }
 
 // hookText returns stage and action.
@@ -111,7 +112,7 @@ func writeHop(out *printer, p *path.Path, pkt *path.Packet, i int, c hookColumns
 }
 
 // deviceColumn names the device of a hop, else one that a netfilter hook was given.
-func deviceColumn(h *path.Hop) string { return first(h.Device, h.InDevice, h.OutDevice) }
+func deviceColumn(h *path.Hop) string { return cmp.Or(h.Device, h.InDevice, h.OutDevice) }
 
 // hopRest returns the addresses, if wanted, and what is special about a hop; before is the one before it,
 // or nil.
@@ -126,7 +127,7 @@ func hopRest(p *path.Path, pkt *path.Packet, before, h *path.Hop, ends bool) str
 		}
 	}
 	if h.Length != pkt.Length && h.Length != 0 {
-		add("", count(h.Length, "byte"))
+		add("", path.FormatCount(h.Length, "byte"))
 	}
 	if h.TCPFlags != pkt.TCPFlags {
 		add("", h.TCPFlags)

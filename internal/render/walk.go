@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 
@@ -61,7 +62,7 @@ func isKept(name string) bool {
 
 // placeName is the short name of a place, for "received from X".
 func placeName(h *path.Hop) string {
-	return shorten(first(h.Container, h.Namespace, h.Host, "elsewhere"), maxName)
+	return shorten(cmp.Or(h.Container, h.Namespace, h.Host, "elsewhere"), maxName)
 }
 
 // walker compresses the hops of one packet to steps.
@@ -96,7 +97,7 @@ func walk(p *path.Path, pkt *path.Packet, severalHosts bool) []Group {
 		w.add(w.last, StepNote, w.last.Device, "queued, not seen to be transmitted")
 	}
 	if w.last != nil && pkt.OmittedHops > 0 {
-		w.add(w.last, StepNote, "", count(pkt.OmittedHops, "more observation")+" of this packet not kept")
+		w.add(w.last, StepNote, "", path.FormatCount(pkt.OmittedHops, "more observation")+" of this packet not kept")
 	}
 	return w.groups
 }
@@ -137,14 +138,14 @@ func (w *walker) hop(h *path.Hop) {
 		w.drop(h)
 	case h.Action == path.ActionReject, h.Action == path.ActionReset:
 		w.refusedAt = h.Stage
-		w.add(h, StepRefuse, first(h.Device, h.InDevice, h.OutDevice), refuseText(h))
+		w.add(h, StepRefuse, cmp.Or(h.Device, h.InDevice, h.OutDevice), refuseText(h))
 	case h.Action == path.ActionDNAT, h.Action == path.ActionSNAT, h.Action == path.ActionMasquerade:
 		i := w.add(h, StepNAT, "", natText(w.p, h))
 		if r := natRule(w.p, h); r != nil {
 			w.steps()[i].Note = shortRule(r)
 		}
 	case h.Action == path.ActionFragment:
-		w.add(h, StepPass, h.Device, "fragmented, "+count(h.Length, "byte"))
+		w.add(h, StepPass, h.Device, "fragmented, "+path.FormatCount(h.Length, "byte"))
 	case h.Action == path.ActionDeliver:
 		w.deliver(h)
 	case h.Error != "":
@@ -201,7 +202,7 @@ func (w *walker) start(h *path.Hop) {
 	}
 	// NAT before the first device still belongs to what the sender asked for.
 	sent := *h
-	sent.Src, sent.Dst = first(h.PrevSrc, h.Src), first(h.PrevDst, h.Dst)
+	sent.Src, sent.Dst = cmp.Or(h.PrevSrc, h.Src), cmp.Or(h.PrevDst, h.Dst)
 	w.sentStep = w.add(h, StepPass, "", sentText(w.p, w.pkt, &sent))
 }
 
@@ -260,7 +261,7 @@ func (w *walker) drop(h *path.Hop) {
 	if s := w.steps(); len(s) > 0 && s[len(s)-1].Kind == StepRefuse && w.refusedAt == h.Stage {
 		return
 	}
-	w.add(h, StepDrop, first(h.Device, h.InDevice, h.OutDevice), dropText(h))
+	w.add(h, StepDrop, cmp.Or(h.Device, h.InDevice, h.OutDevice), dropText(h))
 }
 
 // composed tells the Compose project and service of a container, where the name does not say it.

@@ -34,3 +34,20 @@ func significant(f float64) string {
 	}
 	return strconv.FormatFloat(f, 'f', digits, 64)
 }
+
+// FormatCount formats a number with its noun for people: "1 packet", "12,345 packets".
+func FormatCount[T int | uint64](n T, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return FormatNumber(uint64(n)) + " " + noun + "s"
+}
+
+// FormatNumber groups the digits of a number: "12,345".
+func FormatNumber(n uint64) string {
+	s := strconv.FormatUint(n, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

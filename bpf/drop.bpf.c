@@ -52,7 +52,7 @@ static __always_inline bool wanted(struct sk_buff *skb)
 
 OUT_OF_LINE int report(struct sk_buff *skb, void *location, __u32 reason, struct sock *rx_sk)
 {
-	const struct current *now = get_current();
+	struct current *now = get_current();
 	PACKET(p, HOOK_DROP);
 	struct event *e;
 
@@ -63,8 +63,10 @@ OUT_OF_LINE int report(struct sk_buff *skb, void *location, __u32 reason, struct
 	if (!e)
 		return 0;
 	fill_skb(e, skb, p);
-	if (inside_hook(now, skb, p) && !now->time)
+	if (inside_hook(now, skb, p) && !now->time) {
 		fill_hook(e, now);
+		now->skb = 0; /* another packet gets its memory */
+	}
 	e->location = (__u64)location;
 	e->reason = reason;
 	if (rx_sk)

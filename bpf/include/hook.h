@@ -176,13 +176,18 @@ static __always_inline bool entered(const struct current *now, struct sk_buff *s
 				    const struct nf_hook_state *state)
 {
 	return now->head == (__u64)skb->head && now->nf_hook == state->hook &&
-	       now->netns == state_netns(state);
+	       now->netns == state_netns(state) && !now->time;
 }
 
-/* Follows the tuple that a packet of ours got by translation. */
-static __always_inline bool take(struct sk_buff *skb, struct packet *p)
+/*
+ * Follows the tuple that a packet of ours got by translation. The one that entered, if it is known, has
+ * kept its number: another packet may have got its memory meanwhile.
+ */
+static __always_inline bool take(struct sk_buff *skb, const struct current *now, struct packet *p)
 {
 	if (!parse_packet(skb, skb->network_header, p))
+		return false;
+	if (now && (now->seq != p->seq || now->ip_id != p->ip_id))
 		return false;
 	if (ours(&p->tuple))
 		return true;
@@ -203,10 +208,10 @@ static __always_inline bool leaves(struct sk_buff *skb, const struct nf_hook_sta
 	struct nf_conn *ct = skb_ct(skb);
 
 	if (is_current(now, skb) && entered(now, skb, state) && current_ours(now))
-		return take(skb, p) && now->seq == p->seq && now->ip_id == p->ip_id;
+		return take(skb, now, p);
 	if (candidate(skb, l3) && confirm(skb, l3, p))
 		return true;
-	return !(ct_status(ct) & IPS_CONFIRMED) && ct_ours(ct) && take(skb, p);
+	return !(ct_status(ct) & IPS_CONFIRMED) && ct_ours(ct) && take(skb, NULL, p);
 }
 
 OUT_OF_LINE int report_leave(struct sk_buff *skb, const struct nf_hook_state *state)

@@ -173,6 +173,7 @@ job_engine() {
 # The same with a swarm. The machine's clock counts its instructions, one for each nanosecond, and goes on by
 # itself while there are none, so that the time limits of the engines hold however busy this machine is.
 job_swarm() {
+	local limit=${KERNELS_LIMIT:-3600}
 	# As an engine in the first namespace sets it, for those that it makes.
 	KERNELS_ACCEL=tcg,thread=single engine_machine "$1" '^TestEmulatedSwarm$' 'sysctl -w net.ipv4.ip_forward=1' \
 		-icount shift=0,sleep=on

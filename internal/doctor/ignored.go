@@ -64,7 +64,7 @@ func ignored(h *Host, c *Container, missing []Port) finding {
 		f.Summary = fmt.Sprintf("%s was to publish %s, and is attached to no network", c.Name, word)
 		f.Remedy = []string{h.docker("network connect %s %s", networkToJoin(c), quote(c.Name))}
 	case all:
-		f.Cause = "network-isolation"
+		f.Cause = path.CauseNetworkIsolation
 		f.Where.Network = internal
 		f.Summary = fmt.Sprintf("%s was to publish %s, which Docker ignores: its network %s is internal", c.Name, word, internal)
 		f.Evidence = append(f.Evidence, fmt.Sprintf("network %s is internal: it has no way in or out", internal))

@@ -220,7 +220,7 @@ func shared(h *Host, c *Container, proto string, port uint16, l *Listener) findi
 		}
 	}
 	return finding{about: about{containers: []string{c.ID}, ports: []uint16{port}}, Finding: path.Finding{
-		Severity: path.SeverityNote, Check: "port-shared", Cause: "port-conflict",
+		Severity: path.SeverityNote, Check: "port-shared", Cause: path.CausePortConflict,
 		Summary: fmt.Sprintf("%s of the host listens on %s port %d, which %s publishes: it depends on the address which of them answers",
 			l.Process, proto, port, c.Name),
 		Evidence: []string{

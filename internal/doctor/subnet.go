@@ -51,7 +51,7 @@ func conflicts(h *Host, n *Network, subnet netip.Prefix, r Route) bool {
 
 func overlapsRoute(h *Host, n *Network, subnet netip.Prefix, r Route) finding {
 	f := finding{about: about{networks: []string{n.ID}}, Finding: path.Finding{
-		Severity: path.SeverityWarning, Check: "subnet-overlap", Cause: "subnet-overlap",
+		Severity: path.SeverityWarning, Check: "subnet-overlap", Cause: path.CauseSubnetOverlap,
 		Evidence: []string{
 			fmt.Sprintf("network %s has %s", n.Name, subnet),
 			fmt.Sprintf("%s has a route to %s by %s", h.NS.Name, r.Dst, r.Dev),
@@ -89,7 +89,7 @@ func overlapsNetwork(h *Host, n *Network, subnet netip.Prefix, other *Network) (
 			continue
 		}
 		return finding{about: about{networks: []string{n.ID, other.ID}}, Finding: path.Finding{
-			Severity: path.SeverityError, Check: "subnet-overlap", Cause: "subnet-overlap",
+			Severity: path.SeverityError, Check: "subnet-overlap", Cause: path.CauseSubnetOverlap,
 			Summary: fmt.Sprintf("networks %s and %s have the same addresses: the host reaches only one of them", n.Name, other.Name),
 			Evidence: []string{
 				fmt.Sprintf("network %s has %s", n.Name, subnet), fmt.Sprintf("network %s has %s", other.Name, s),

@@ -171,9 +171,7 @@ func newReplay(cfg ReplayConfig) *replay {
 // maxPending bounds the flows that wait for their record, which follows at once in what was not altered.
 const maxPending = 1 << 14
 
-// DropReason, ResetReason and Symbol implement flow.Namer with the names of the input being read.
-
-// DropReason implements flow.Namer.
+// DropReason implements flow.Namer with the names of the input being read, as ResetReason and Symbol do.
 func (r *replay) DropReason(reason uint32) string { return r.reader.Names().DropReason(reason) }
 
 // ResetReason implements flow.Namer.
@@ -481,18 +479,11 @@ func (r *replay) finish(complete bool) {
 func (r *replay) sayRest(complete bool) {
 	switch {
 	case r.unsolved > 0 || complete && r.open > 0:
-		r.cfg.OnNote(fmt.Sprintf("%s: %s could not be followed again from what was recorded", r.name, flowCount(r.unsolved+r.open)))
+		r.cfg.OnNote(fmt.Sprintf("%s: %s could not be followed again from what was recorded", r.name, path.FormatCount(r.unsolved+r.open, "flow")))
 	case r.open > 0:
 		r.cfg.OnNote(fmt.Sprintf("%s: the recording ends with %s still under way; what became of that is not known",
-			r.name, flowCount(r.open)))
+			r.name, path.FormatCount(r.open, "flow")))
 	}
-}
-
-func flowCount(n int) string {
-	if n == 1 {
-		return "1 flow"
-	}
-	return fmt.Sprintf("%d flows", n)
 }
 
 func (r *replay) lostEvents() (sum uint64) {

@@ -72,7 +72,7 @@ func duplicateAddress(h *Host, n *Network, addr netip.Addr, list []holderOf) fin
 	f := finding{
 		about: about{networks: []string{n.ID}},
 		Finding: path.Finding{
-			Severity: path.SeverityError, Check: "duplicate-address", Cause: "duplicate-address",
+			Severity: path.SeverityError, Check: "duplicate-address", Cause: path.CauseDuplicateAddress,
 			Summary: fmt.Sprintf("%s have the same address %s on network %s: packets reach the one or the other",
 				labels(list), addr, n.Name),
 			Where: &path.Place{Network: n.Name},
@@ -113,10 +113,7 @@ func labels(list []holderOf) string {
 	for i, o := range list {
 		words[i] = o.label
 	}
-	if len(list) == 2 {
-		return words[0] + " and " + words[1]
-	}
-	return strings.Join(words, ", ")
+	return joinWords(words)
 }
 
 // given reports whether the engine assigned an address to a container on a network.

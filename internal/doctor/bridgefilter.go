@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"regexp"
+	"slices"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -21,7 +22,7 @@ func bridgeFilterChecks(h *Host) []finding {
 	}
 	dependent, networks := dependsOnBridgeFilter(h)
 	f := finding{about: about{networks: networks}, Finding: path.Finding{
-		Severity: path.SeverityWarning, Check: "bridge-netfilter-off", Cause: "bridge-netfilter-off",
+		Severity: path.SeverityWarning, Check: "bridge-netfilter-off", Cause: path.CauseBridgeNetfilterOff,
 		Summary:  "firewall rules do not see traffic within a bridge, and something here relies on it",
 		Evidence: append([]string{"net.bridge.bridge-nf-call-iptables is 0 in " + h.NS.Name}, dependent...),
 		Remedy:   []string{enter(h.NS, "sysctl -w net.bridge.bridge-nf-call-iptables=1")},
@@ -68,12 +69,7 @@ func dependsOnBridgeFilter(h *Host) (why, networks []string) {
 }
 
 func publishesOn(list []*Container) bool {
-	for _, c := range list {
-		if len(c.Published) > 0 {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(list, func(c *Container) bool { return len(c.Published) > 0 })
 }
 
 // rulesWithin lists rules that are to refuse what stays within a bridge.
@@ -97,10 +93,7 @@ func rulesWithin(rules *firewall.Ruleset, bridge string, within *regexp.Regexp) 
 }
 
 func refuses(r *firewall.Rule) bool {
-	for _, v := range r.Body.Verdicts() {
-		if v.Kind == firewall.Drop || v.Kind == firewall.Reject {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.Body.Verdicts(), func(v firewall.Verdict) bool {
+		return v.Kind == firewall.Drop || v.Kind == firewall.Reject
+	})
 }

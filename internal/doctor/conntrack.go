@@ -24,7 +24,7 @@ func conntrackChecks(h *Host) []finding {
 		return nil
 	}
 	f := finding{Finding: path.Finding{
-		Severity: path.SeverityWarning, Check: "conntrack-nearly-full", Cause: "conntrack-full",
+		Severity: path.SeverityWarning, Check: "conntrack-nearly-full", Cause: path.CauseConntrackFull,
 		Summary: fmt.Sprintf("the connection tracking table is %d %% full: beyond that new connections are dropped", used*100/limit),
 		Evidence: []string{
 			fmt.Sprintf("net.netfilter.nf_conntrack_count is %d, nf_conntrack_max %d", used, limit),

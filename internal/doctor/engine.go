@@ -66,7 +66,7 @@ func engineDown(h *Host) finding {
 func rulesOff(h *Host) finding {
 	e := h.Engine
 	f := finding{Finding: path.Finding{
-		Severity: path.SeverityWarning, Check: "docker-iptables-off", Cause: "docker-rules-missing",
+		Severity: path.SeverityWarning, Check: "docker-iptables-off", Cause: path.CauseDockerRulesMissing,
 		Summary: "Docker writes no firewall rules (iptables is off): no isolation between networks, no masquerade and no DNAT but your own",
 		Evidence: []string{
 			"iptables is false in " + e.ConfigFile + " or on the command line of dockerd",

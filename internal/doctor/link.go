@@ -114,14 +114,14 @@ func portCheck(a attachment, bridgeDown bool, say func(check, device, summary, e
 			fmt.Sprintf("%s is cut off from network %s: its device %s is not a port of %s", c.Name, netName, peer.Name, a.network.Bridge),
 			fmt.Sprintf("%s in %s is %s", peer.Name, a.peerNS.Name, masterOf(a)),
 			enter(a.peerNS, "ip link set "+peer.Name+" master "+a.network.Bridge))
-		f.Cause = "not-bridged"
+		f.Cause = path.CauseNotBridged
 		return f, true
 	case !bridgeDown && inBridge && peer.Carrier && (peer.PortState == "blocking" || peer.PortState == "disabled"):
 		f, _ := say("bridge-port-blocked", peer.Name,
 			fmt.Sprintf("%s is cut off from network %s: the bridge does not forward at %s", c.Name, netName, peer.Name),
 			fmt.Sprintf("bridge port %s is %s", peer.Name, peer.PortState),
 			enter(a.peerNS, "bridge link set dev "+peer.Name+" state 3"))
-		f.Cause = "bridge-port-blocked"
+		f.Cause = path.CauseBridgePortBlocked
 		return f, true
 	}
 	return finding{}, false

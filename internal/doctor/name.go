@@ -34,7 +34,7 @@ func nameChecks(h *Host) []finding {
 // container's namespace.
 func resolverCheck(h *Host, c *Container) (finding, bool) {
 	f := finding{about: about{containers: []string{c.ID}}, Finding: path.Finding{
-		Severity: path.SeverityError, Cause: "name-not-resolved",
+		Severity: path.SeverityError, Cause: path.CauseNameNotResolved,
 		Where: &path.Place{Namespace: c.NS.Name, Container: c.Name},
 	}}
 	atDNS := func(l Listener) bool { return l.Addr.Addr() == embeddedDNS() }
@@ -95,7 +95,7 @@ func defaultBridge(h *Host) []finding {
 			return nil
 		}
 		f := finding{about: about{networks: []string{n.ID}, containers: ids(users)}, Finding: path.Finding{
-			Severity: path.SeverityNote, Check: "default-bridge-names", Cause: "name-not-resolved",
+			Severity: path.SeverityNote, Check: "default-bridge-names", Cause: path.CauseNameNotResolved,
 			Summary:  "containers on the default network bridge do not find each other by name, only by address",
 			Evidence: []string{"on it: " + joinWords(names(users))},
 			Remedy:   []string{h.docker("network create app")},

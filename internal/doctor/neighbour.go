@@ -66,7 +66,7 @@ func wrongNeighbours(h *Host, n *Network, ns *Namespace, c *Container, dev *Link
 			concerned = append(concerned, c.ID)
 		}
 		f := finding{about: about{containers: concerned, networks: []string{n.ID}}, Finding: path.Finding{
-			Severity: path.SeverityWarning, Check: "wrong-neighbour", Cause: "wrong-neighbour", Where: place,
+			Severity: path.SeverityWarning, Check: "wrong-neighbour", Cause: path.CauseWrongNeighbour, Where: place,
 			Summary: fmt.Sprintf("%s sends what is for %s (%s) to a hardware address that is not its own, until the entry is renewed",
 				who, o.container.Name, e.Addr),
 			Evidence: []string{

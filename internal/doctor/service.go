@@ -80,7 +80,7 @@ func serviceChecks(h *Host) []finding {
 			state = s.unit + " starts with the host"
 		}
 		f := finding{Finding: path.Finding{
-			Severity: path.SeverityWarning, Check: "rules-wiped-on-restart", Cause: "docker-rules-missing",
+			Severity: path.SeverityWarning, Check: "rules-wiped-on-restart", Cause: path.CauseDockerRulesMissing,
 			Summary: fmt.Sprintf("a restart of %s removes Docker's firewall rules, until dockerd is restarted too",
 				strings.TrimSuffix(s.unit, ".service")),
 			Evidence: []string{state, fact, "docker.service is not restarted with it (no PartOf=" + s.unit + ")"},

@@ -59,7 +59,7 @@ func startFailed(h *Host, c *Container) (finding, bool) {
 	if !ok {
 		return f, true
 	}
-	f.Check, f.Cause = "port-taken", "port-conflict"
+	f.Check, f.Cause = "port-taken", path.CausePortConflict
 	f.Summary = fmt.Sprintf("%s could not be started: host port %d was taken", c.Name, port)
 	f.about.ports = append(f.about.ports, port)
 	start := h.docker("start %s", quote(c.Name))

@@ -6,7 +6,6 @@ import (
 	"math"
 	"net/netip"
 	"slices"
-	"sort"
 	"sync"
 	"syscall"
 	"time"
@@ -282,7 +281,7 @@ func (s *session) stats() Stats {
 			st.Skipped = append(st.Skipped, fmt.Sprintf("hook %s: %v", h.Name, h.Err))
 		}
 	}
-	sort.Strings(st.Skipped)
+	slices.Sort(st.Skipped)
 	for what, n := range map[string]uint64{
 		"flows were decided early because too many were followed at once": tracked.FlowsEvicted,
 		"packets were counted but not kept":                               tracked.PacketsOmitted,
@@ -294,7 +293,7 @@ func (s *session) stats() Stats {
 			st.Warnings = append(st.Warnings, fmt.Sprintf("%d %s", n, what))
 		}
 	}
-	sort.Strings(st.Warnings)
+	slices.Sort(st.Warnings)
 	return st
 }
 

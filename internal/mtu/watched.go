@@ -1,6 +1,7 @@
 package mtu
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -41,11 +42,11 @@ func ConcludeWatch(w *path.MTUWatch, silent bool, complete bool, lost uint64) pa
 		v.Summary = fmt.Sprintf("dropped: %s vanished at %s, from %d bytes on, and %s", share(&p),
 			deviceIn(p.Device, p.Container, p.Namespace), p.Smallest, untoldLive(w, silent))
 		v.Remedy = []string{fmt.Sprintf("pathtrace mtu --from %s --to %s  # measures what passes, and says what to set",
-			quote(firstOf(p.SrcName, p.Src)), quote(firstOf(p.Dst, p.DstName)))}
+			quote(cmp.Or(p.SrcName, p.Src)), quote(cmp.Or(p.Dst, p.DstName)))}
 	case w.TooBig > 0:
-		v.Summary = fmt.Sprintf("delivered: %s were too big, and ICMP errors said so", count(w.TooBig, "packet"))
+		v.Summary = fmt.Sprintf("delivered: %s were too big, and ICMP errors said so", path.FormatCount(w.TooBig, "packet"))
 		v.Warnings = []path.Warning{{Cause: path.CausePacketTooBig, Summary: fmt.Sprintf("%s dropped for their size: their senders were "+
-			"told, and send less from then on", count(w.TooBig, "packet"))}}
+			"told, and send less from then on", path.FormatCount(w.TooBig, "packet"))}}
 	default:
 		v.Summary = "delivered: no packet was dropped for its size"
 	}
@@ -74,7 +75,7 @@ func fragmented(w *path.MTUWatch) []path.Warning {
 	text := fmt.Sprintf("%.1f %% of what leaves by %s are fragments (%d of %d)", 100*float64(most.Fragments)/float64(max(most.Packets, 1)),
 		deviceIn(most.Device, most.Container, most.Namespace), most.Fragments, most.Packets)
 	if places > 1 {
-		text += fmt.Sprintf(", seen at %s", count(uint64(places), "device"))
+		text += fmt.Sprintf(", seen at %s", path.FormatCount(places, "device"))
 	}
 	return []path.Warning{{Cause: path.CausePacketTooBig, Summary: text}}
 }
@@ -97,9 +98,9 @@ func AddLive(v *path.Verdict, w *path.MTUWatch, watched path.Verdict) {
 // share is "3 of 40 packets (7.5 %)", without the whole where that is not known.
 func share(p *path.MTUWatchPlace) string {
 	if p.Packets < p.TooBig || p.Packets == 0 {
-		return count(p.TooBig, "packet")
+		return path.FormatCount(p.TooBig, "packet")
 	}
-	return fmt.Sprintf("%d of %s (%.1f %%)", p.TooBig, count(p.Packets, "packet"), 100*float64(p.TooBig)/float64(p.Packets))
+	return fmt.Sprintf("%d of %s (%.1f %%)", p.TooBig, path.FormatCount(p.Packets, "packet"), 100*float64(p.TooBig)/float64(p.Packets))
 }
 
 func untoldLive(w *path.MTUWatch, silent bool) string {
@@ -107,21 +108,7 @@ func untoldLive(w *path.MTUWatch, silent bool) string {
 	case silent:
 		return "nobody tells the sender: between the devices of one link nobody sends an ICMP error"
 	case w.LostErrors > 0:
-		return fmt.Sprintf("%s that say so were dropped on their way", count(w.LostErrors, "ICMP error"))
+		return fmt.Sprintf("%s that say so were dropped on their way", path.FormatCount(w.LostErrors, "ICMP error"))
 	}
 	return "no ICMP error that says so was seen"
-}
-
-func count(n uint64, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }

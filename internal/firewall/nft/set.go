@@ -139,11 +139,14 @@ func (s *set) concatenated() bool { return s.has(setFlagConcat) || len(s.fields)
 func (s *set) joinIntervals() {
 	rest := slices.DeleteFunc(slices.Clone(s.elems), func(el *element) bool { return el == s.all })
 	// An end and a start with the same key: the end belongs to the interval before.
-	sort.SliceStable(rest, func(i, j int) bool {
-		if c := bytes.Compare(rest[i].key, rest[j].key); c != 0 {
-			return c < 0
+	slices.SortStableFunc(rest, func(a, b *element) int {
+		switch c := bytes.Compare(a.key, b.key); {
+		case c != 0 || a.intervalEnd == b.intervalEnd:
+			return c
+		case a.intervalEnd:
+			return -1
 		}
-		return rest[i].intervalEnd && !rest[j].intervalEnd
+		return 1
 	})
 	var open *element
 	for _, el := range rest {

@@ -108,6 +108,9 @@ func TestUsageErrors(t *testing.T) {
 		{"record -w x.ptr --to web:80 --output pcapng", "record makes a recording, of which pathtrace replay --output pcapng makes a capture"},
 		{"--to web:80 --snaplen 100", "--snaplen is for --output pcapng"},
 		{"--to", "flag needs an argument"},
+		{"--to web:80 --from=", "--from is empty: give it a value, or leave it out"},
+		{"latency --to web:80 --from=", "--from is empty"},
+		{"record --to web:80 --write=", "--write is empty"},
 	} {
 		status, stdout, stderr := inProcess(t, strings.Fields(tt.args)...)
 		lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")

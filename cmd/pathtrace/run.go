@@ -69,8 +69,20 @@ func newRoot(s *streams) *cobra.Command {
 	cmd := newTrace(s)
 	cmd.AddCommand(newDoctor(s), newHooks(s), newDemo(s), newLatency(s), newMTU(s))
 	cmd.AddCommand(newRecord(s), newReplay(s), newAgent(s))
+	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return emptyFlag(cmd.Flags()) }
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{plainFlagError(err)} })
 	return cmd
+}
+
+// emptyFlag refuses a flag with an empty value, as scripts write it when a variable is not set: a trace
+// without a source is another thing than one with a source that is missing.
+func emptyFlag(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		if f.Value.Type() == "string" && f.Value.String() == "" && f.Name != "to" && err == nil {
+			err = usageError{fmt.Errorf("--%s is empty: give it a value, or leave it out", f.Name)}
+		}
+	})
+	return err
 }
 
 // plainFlagError says what a flag expects in place of what its parser met.

@@ -90,6 +90,10 @@ func checkAddr(text string, addr netip.Addr) error {
 		return usage("%q has a zone: link-local addresses cannot be told apart between namespaces, use another address of it", text)
 	case addr.IsUnspecified():
 		return usage("%q means every address: write the address that the client uses", text)
+	case addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return usage("%q is the broadcast address: only flows between two ends can be followed", text)
+	case addr.Is6() && addr.IsLinkLocalUnicast():
+		return usage("%q is a link-local address, which means another machine on each link: use another address of it", text)
 	case addr.IsMulticast():
 		return usage("%q is a multicast address: only flows between two ends can be followed", text)
 	}

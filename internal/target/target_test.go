@@ -143,6 +143,8 @@ func TestTargetErrors(t *testing.T) {
 		{"fe80::1%eth0", "", &usageErr, "zone"},
 		{"0.0.0.0:80", "", &usageErr, "every address"},
 		{"224.0.0.1:80", "", &usageErr, "multicast"},
+		{"255.255.255.255:80", "", &usageErr, "broadcast"},
+		{"[fe80::1]:80", "", &usageErr, "link-local"},
 		{"a/b/c:80", "", &usageErr, "is no name"},
 		{"we b:80", "", &usageErr, "is no name"},
 		{"wbe:80", "", &unknown, `called "wbe": did you mean web?`},

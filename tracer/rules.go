@@ -207,6 +207,13 @@ func (s *session) firewalled() []uint32 {
 // readRules reads the rules that a verdict on p asks for. Where a packet ended, the counters matter, so
 // the reading has to be later than that.
 func (s *session) readRules(f *diagnose.Facts, want diagnose.Want, p *path.Path) {
+	if want.OwnerRules {
+		for _, o := range f.Owners {
+			if !slices.Contains(want.Rules, o.NetNS) {
+				want.Rules = append(want.Rules, o.NetNS)
+			}
+		}
+	}
 	for _, inode := range want.Rules {
 		ns := s.fact(f, inode)
 		since := p.End

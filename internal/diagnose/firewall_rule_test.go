@@ -8,14 +8,18 @@ import (
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
-// body judges every packet alike.
+// body judges every packet alike, unless fits decides.
 type body struct {
 	match    firewall.Truth
+	fits     func(*firewall.Packet) firewall.Truth
 	verdict  firewall.Verdict
 	unjudged []string
 }
 
-func (b body) Judge(*firewall.Packet) firewall.Judgement {
+func (b body) Judge(p *firewall.Packet) firewall.Judgement {
+	if b.fits != nil {
+		return firewall.Judgement{Match: b.fits(p), Verdict: b.verdict}
+	}
 	return firewall.Judgement{Match: b.match, Verdict: b.verdict, Unjudged: b.unjudged}
 }
 

@@ -138,6 +138,7 @@ func (w *want) forEnd(a *analysis, e *end) {
 		}
 	}
 	w.forNAT(a)
+	w.forDiscovery(a, e)
 	w.forEndRules(e)
 	if x := a.lostError(e); x != nil {
 		w.forEndRules(x) // which rule ate what the sender had to know?

@@ -25,6 +25,8 @@ type LinkWant struct {
 	Tunnels bool
 	// OwnerCounters asks for the counters' growth in the namespaces that have one of Owners.
 	OwnerCounters bool
+	// OwnerRules asks for the rules of the namespaces that have one of Owners.
+	OwnerRules bool
 	// IPsec lists namespaces whose policies and states are wanted.
 	IPsec []uint32
 }

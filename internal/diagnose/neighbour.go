@@ -61,6 +61,10 @@ func explainNeighbour(a *analysis, e *end) *finding {
 		f.remedy = []string{a.addAddress(ns, s, hop)}
 		return f
 	}
+	if m := a.discoveryDropped(h.NetNS, hop, dev); m != nil {
+		a.muteFinding(f, m)
+		return f
+	}
 	f.remedy = []string{a.command(h, "ip neigh show "+text(hop))}
 	if dev != "" && hop.Is4() {
 		f.remedy = append(f.remedy, a.command(h, fmt.Sprintf("arping -c 3 -I %s %s", dev, hop)))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pathtrace/pathtrace/internal/diagnose"
+	"github.com/pathtrace/pathtrace/internal/shell"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
@@ -39,8 +40,7 @@ func (x *Exchange) Conclude(hosts []Host, problems []Problem) path.Verdict {
 // for a namespace have that already.
 func (x *Exchange) reach(hosts []Host, v *path.Verdict) {
 	for i, line := range v.Remedy {
-		word, _, _ := strings.Cut(line, " ")
-		if !isTool(word) || strings.Contains(line, "  # on ") {
+		if !isLocal(line) || strings.Contains(line, "  # on ") {
 			continue
 		}
 		host := ""
@@ -58,14 +58,10 @@ func (x *Exchange) reach(hosts []Host, v *path.Verdict) {
 
 func mentions(line, name string) bool { return name != "" && strings.Contains(line, name) }
 
-// isTool reports whether a remedy that begins with this word is a command for one host.
-func isTool(word string) bool {
-	switch word {
-	case "docker", "systemctl", "sysctl", "ip", "iptables", "ip6tables", "nft", "ss", "tc", "bridge", "nsenter", "conntrack",
-		"ethtool", "tcpdump", "iptables-legacy", "ls", "echo", "ping":
-		return true
-	}
-	return false
+// isLocal reports whether a remedy is a command for one host: pathtrace and ssh are run from anywhere.
+func isLocal(line string) bool {
+	program, _, _ := strings.Cut(line, " ")
+	return shell.IsCommand(line) && program != "pathtrace" && program != "ssh"
 }
 
 // hostOf is the host that an end of the flow is on, "" if unknown.

@@ -137,17 +137,29 @@ func TestReplayMany(t *testing.T) {
 	if len(parts) < 3 || len(want) != connections {
 		t.Fatalf("%d parts, %d verdicts", len(parts), len(want))
 	}
-	var inputs []Input
-	for i, p := range parts {
-		inputs = append(inputs, Input{fmt.Sprint("part ", i), bytes.NewReader(p.Bytes())})
+	replayed := func() (inputs []Input) {
+		for i, p := range parts {
+			inputs = append(inputs, Input{fmt.Sprint("part ", i), bytes.NewReader(p.Bytes())})
+		}
+		return inputs
 	}
 	var got []path.Verdict
 	result, err := Replay(t.Context(), ReplayConfig{
 		OnFlow: func(f Flow) { got = append(got, f.Verdict) }, OnNote: func(s string) { t.Error(s) },
-	}, inputs...)
+	}, replayed()...)
 	labtest.Must(t, err)
 	if !reflect.DeepEqual(got, want) || result.Stats.Events != uint64(events) {
 		t.Errorf("%d verdicts, want %d; %d events, want %d", len(got), len(want), result.Stats.Events, events)
+	}
+	lent := 0
+	_, err = Replay(t.Context(), ReplayConfig{LendsFlows: true, OnFlow: func(f Flow) {
+		if !reflect.DeepEqual(f.Verdict, want[lent]) || len(f.Path.Packets) == 0 || f.Path.Packets[0].Hops[0].Namespace == "" {
+			t.Fatalf("lent flow %d: %+v", lent, f.Verdict)
+		}
+		lent++
+	}}, replayed()...)
+	if labtest.Must(t, err); lent != connections {
+		t.Errorf("%d flows are lent", lent)
 	}
 	// A part alone has what it needs, but for the flows that began before it.
 	n := 0

@@ -53,9 +53,9 @@ func (a *analysis) tableFull(e *end) *finding {
 	f.says = fmt.Sprintf("%s was dropped in the %s hook (netfilter) of %s: the connection tracking table is full, "+
 		"%d of %d entries", a.subject(e), hookName(e.hook()), a.place(e.drop), count, limit)
 	f.evidence = []string{fmt.Sprintf("nf_conntrack_count is %d, nf_conntrack_max is %d", count, limit),
-		fmt.Sprintf("connection tracking in %s refused %s during the flow", a.place(e.drop), plural(drops, "packet"))}
+		fmt.Sprintf("connection tracking in %s refused %s during the flow", a.place(e.drop), path.FormatCount(drops, "packet"))}
 	if early > 0 {
-		f.evidence = append(f.evidence, plural(early, "older connection")+" gave way to new ones")
+		f.evidence = append(f.evidence, path.FormatCount(early, "older connection")+" gave way to new ones")
 	}
 	f.remedy = []string{
 		fmt.Sprintf("sysctl -w net.netfilter.nf_conntrack_max=%d  # on the host; about 320 bytes of memory an entry",
@@ -76,7 +76,7 @@ func (a *analysis) refusedAsInvalid(e *end) *finding {
 	f.says = fmt.Sprintf("%s was dropped in the %s hook (netfilter) of %s: connection tracking refused it as invalid",
 		a.subject(e), hookName(e.hook()), a.place(e.drop))
 	f.evidence = []string{fmt.Sprintf("connection tracking in %s called %s invalid during the flow",
-		a.place(e.drop), plural(a.grew(ns, "invalid"), "packet"))}
+		a.place(e.drop), path.FormatCount(a.grew(ns, "invalid"), "packet"))}
 	f.remedy = []string{
 		a.command(e.drop, "conntrack -L -p "+string(a.p.Proto)+" --orig-dst "+a.p.Server.Addr().String()),
 		"sysctl -w net.netfilter.nf_conntrack_log_invalid=255  # the kernel's log then says why",
@@ -114,9 +114,9 @@ func (a *analysis) portsExhausted(e *end) *finding {
 	f.says = fmt.Sprintf("%s was dropped in the POSTROUTING hook (netfilter) of %s: the source translation to %s found "+
 		"no free port towards %s", a.subject(e), a.place(e.drop), to.Addr(), a.p.Target)
 	f.evidence = []string{fmt.Sprintf("%s could not be entered into the connection tracking table of %s during "+
-		"the flow, since others have the same addresses and ports", plural(failed, "connection"), a.place(e.drop))}
+		"the flow, since others have the same addresses and ports", path.FormatCount(failed, "connection"), a.place(e.drop))}
 	if n := a.space(ns).NATPorts; n > 0 {
-		f.evidence = append(f.evidence, fmt.Sprintf("%s of %s in use towards %s", plural(uint64(n), "port"), to.Addr(), a.p.Target))
+		f.evidence = append(f.evidence, fmt.Sprintf("%s of %s in use towards %s", path.FormatCount(n, "port"), to.Addr(), a.p.Target))
 	}
 	f.remedy = []string{
 		a.command(e.drop, fmt.Sprintf("conntrack -L -p %s --reply-src %s --reply-dst %s", a.p.Proto, a.p.Target.Addr(), to.Addr())),

@@ -123,13 +123,13 @@ func fromAddr(pr *Probe) string {
 // addGaps says what may be missing from the picture.
 func (a *analysis) addGaps(add func(string, ...any), outcome path.Outcome) {
 	if n := a.f.LostEvents; n > 0 {
-		add("%s %s lost, so the picture may have gaps", plural(n, "observation"), were(n))
+		add("%s %s lost, so the picture may have gaps", path.FormatCount(n, "observation"), were(n))
 	}
 	for _, s := range a.f.Unseen {
 		add("could not be seen: %s", s)
 	}
 	if n := a.p.OmittedPackets; n > 0 {
-		add("%s of the flow %s seen and not kept", plural(uint64(n), "packet"), were(uint64(n)))
+		add("%s of the flow %s seen and not kept", path.FormatCount(n, "packet"), were(uint64(n)))
 	}
 	if len(a.f.MissingHooks) > 0 && outcome != path.Delivered {
 		add("not attached, so what they would show is missing: %s", strings.Join(a.f.MissingHooks, ", "))
@@ -147,7 +147,7 @@ func (a *analysis) doubt(outcome path.Outcome) string {
 	case n == 0:
 		return ""
 	}
-	return fmt.Sprintf("; %s %s lost, so this is not certain", plural(n, "observation"), were(n))
+	return fmt.Sprintf("; %s %s lost, so this is not certain", path.FormatCount(n, "observation"), were(n))
 }
 
 // sent counts the attempts to open the flow.

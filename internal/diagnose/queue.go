@@ -48,7 +48,7 @@ func explainQueue(a *analysis, e *end) *finding {
 			since = "since it was set up"
 		}
 		f.evidence = append(f.evidence, fmt.Sprintf("the %s queue%s dropped %s %s", q.Kind, of(h.Device),
-			plural(q.Drops, "packet"), since))
+			path.FormatCount(q.Drops, "packet"), since))
 	}
 	if q != nil && q.Parent == "root" || kind == "tbf" || kind == "netem" {
 		f.remedy = append(f.remedy, a.command(h, "tc qdisc del dev "+quote(h.Device)+" root")+

@@ -147,14 +147,6 @@ func span(d time.Duration) string {
 	return path.FormatDuration(d.Nanoseconds())
 }
 
-// plural writes a count with its noun: "1 observation", "3 observations".
-func plural(n uint64, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
 // were returns the verb that fits a count.
 func were(n uint64) string {
 	if n == 1 {

@@ -32,12 +32,17 @@ OUT_OF_LINE int report(struct sk_buff *skb, __u32 l3, struct net_device *dev, __
 	return 0;
 }
 
+static __always_inline bool wanted(struct sk_buff *skb, __u32 l3)
+{
+	return look_from(skb, l3, AT_DEVICE) == CANDIDATE;
+}
+
 SEC("tp_btf/net_dev_queue")
 int BPF_PROG(net_dev_queue, struct sk_buff *skb)
 {
 	__u32 l3 = skb->network_header;
 
-	return look(skb, l3) == CANDIDATE ? report(skb, l3, skb_dev(skb), HOOK_DEV_QUEUE) : 0;
+	return wanted(skb, l3) ? report(skb, l3, skb_dev(skb), HOOK_DEV_QUEUE) : 0;
 }
 
 SEC("tp_btf/net_dev_start_xmit")
@@ -45,7 +50,7 @@ int BPF_PROG(net_dev_start_xmit, struct sk_buff *skb, struct net_device *dev)
 {
 	__u32 l3 = skb->network_header;
 
-	return look(skb, l3) == CANDIDATE ? report(skb, l3, dev, HOOK_DEV_XMIT) : 0;
+	return wanted(skb, l3) ? report(skb, l3, dev, HOOK_DEV_XMIT) : 0;
 }
 
 SEC("tp_btf/netif_receive_skb")
@@ -53,7 +58,7 @@ int BPF_PROG(netif_receive_skb, struct sk_buff *skb)
 {
 	__u32 l3 = skb_data(skb);
 
-	return look(skb, l3) == CANDIDATE ? report(skb, l3, skb_dev(skb), HOOK_DEV_RECEIVE) : 0;
+	return wanted(skb, l3) ? report(skb, l3, skb_dev(skb), HOOK_DEV_RECEIVE) : 0;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -39,6 +39,15 @@ enum sight {
 	PASSING, /* may be ours, a segment in mid-connection: only a drop of it is reported */
 };
 
+/*
+ * Who looks. A device reports no segment in mid-connection, whoever's it is, and most of what it sees are
+ * such: it asks for their flags before their ends.
+ */
+enum looker {
+	AT_HOOK,
+	AT_DEVICE,
+};
+
 static __always_inline bool marked(__u32 folded, __u16 port, __u8 proto)
 {
 	return *(const __u16 *)mark_at(folded, port, proto);
@@ -52,16 +61,19 @@ static __always_inline bool ends_marked(__u32 source, __u32 dest, __u32 ports, _
 	return marked(dest, host & 0xFFFF, proto) || marked(source, host >> 16, proto);
 }
 
-/* A TCP segment, whose header is at offset l4, that neither opens nor closes nor resets. */
+/* flags: the byte of a TCP header, with whatever is above it. A segment that neither opens, closes nor resets. */
+static __always_inline bool passes(__u64 flags)
+{
+	return !config.all_packets && !(flags & (TCP_SYN | TCP_FIN | TCP_RST));
+}
+
+/* The same of the segment whose header is at offset l4. */
 static __always_inline bool in_midst(const struct sk_buff *skb, __u32 l4)
 {
-	__u64 word;
-
-	if (config.all_packets || l4 + 20 > skb->tail)
+	if (l4 + 20 > skb->tail)
 		return false;
-	word = word_at(skb->head + l4 +
-		       8); /* RFC 9293, 3.1: acknowledgment, offset, flags, window */
-	return !(word >> 40 & (TCP_SYN | TCP_FIN | TCP_RST));
+	/* RFC 9293, 3.1: acknowledgment, offset, flags, window */
+	return passes(word_at(skb->head + l4 + 8) >> 40);
 }
 
 /* A plain header of ours, by its ends: source and destination ports as they stand there. */
@@ -78,14 +90,14 @@ static __always_inline enum sight sight_of(const struct sk_buff *skb, __u32 l4, 
 /*
  * Anything but a plain TCP or UDP header goes to the parser. Double words of an IPv4 header (RFC 791,
  * 3.1): 0 version and length .. fragment offset; 1 ttl, protocol, checksum, source; 2 destination
- * and, without options, the ports.
+ * and, without options, the ports; 4 TCP's offset, flags, ...
  */
-static __always_inline enum sight look_v4(const struct sk_buff *skb, __u32 l3)
+static __always_inline enum sight look_v4(const struct sk_buff *skb, __u32 l3, const enum looker at)
 {
-	__u64 w[3], first;
+	__u64 w[5], first;
 	__u8 proto;
 
-	if (!load_words(w, skb->head + l3, 3))
+	if (!load_words(w, skb->head + l3, at == AT_DEVICE ? 5 : 3))
 		return STRANGER;
 	first = bpf_be64_to_cpu(w[0]);
 	if (first >> 56 != 0x45 || first & (IP_MF | IP_OFFSET))
@@ -93,6 +105,8 @@ static __always_inline enum sight look_v4(const struct sk_buff *skb, __u32 l3)
 	proto = w[1] >> 8;
 	if (!is_plain_transport(proto))
 		return proto == IPPROTO_ICMP ? CANDIDATE : STRANGER;
+	if (at == AT_DEVICE && proto == IPPROTO_TCP && l3 + 40 <= skb->tail && passes(w[4] >> 8))
+		return PASSING;
 	return sight_of(skb, l3 + 20, fold_v4(w[1] >> 32), fold_v4(w[2]), w[2] >> 32, proto);
 }
 
@@ -102,16 +116,18 @@ struct ends_v6 {
 	__u64 source;
 	__u64 dest;
 	__u32 ports; /* if there are no extension headers */
+	__u8 flags; /* if it is TCP, and a device looks */
 };
 
 /*
  * Double words of an IPv6 header (RFC 8200, 3): 0 version .. hop limit; 1-2 source; 3-4 destination; 5 the
- * ports. Each is folded as it is read: all six would not stay in registers.
+ * ports; 6 TCP's acknowledgment, offset, flags. Each is folded as it is read: they would not all stay in
+ * registers.
  */
-static __always_inline bool read_v6(struct ends_v6 *e, const void *header)
+static __always_inline bool read_v6(struct ends_v6 *e, const void *header, const enum looker at)
 {
 	const struct itimerspec64 *t;
-	__u64 w[6];
+	__u64 w[7] = {};
 
 	if (can_cast()) {
 		t = bpf_rdonly_cast(header, bpf_core_type_id_kernel(struct itimerspec64));
@@ -122,38 +138,46 @@ static __always_inline bool read_v6(struct ends_v6 *e, const void *header)
 		t = bpf_rdonly_cast(header + 32, bpf_core_type_id_kernel(struct itimerspec64));
 		e->dest ^= t->it_interval.tv_sec;
 		e->ports = t->it_interval.tv_nsec;
+		e->flags = at == AT_DEVICE ? t->it_value.tv_sec >> 40 : 0;
 		return true;
 	}
-	if (bpf_probe_read_kernel(w, sizeof(w), header))
+	if (bpf_probe_read_kernel(w, at == AT_DEVICE ? 56 : 48, header))
 		return false;
-	*e = (struct ends_v6){ w[0], w[1] ^ w[2], w[3] ^ w[4], w[5] };
+	*e = (struct ends_v6){ w[0], w[1] ^ w[2], w[3] ^ w[4], w[5], w[6] >> 40 };
 	return true;
 }
 
-static __always_inline enum sight look_v6(const struct sk_buff *skb, __u32 l3)
+static __always_inline enum sight look_v6(const struct sk_buff *skb, __u32 l3, const enum looker at)
 {
 	struct ends_v6 e;
 	__u8 proto;
 
-	if (!read_v6(&e, skb->head + l3))
+	if (!read_v6(&e, skb->head + l3, at))
 		return STRANGER;
 	proto = e.first >> 48;
 	if (!is_plain_transport(proto))
 		return CANDIDATE;
+	if (at == AT_DEVICE && proto == IPPROTO_TCP && l3 + 60 <= skb->tail && passes(e.flags))
+		return PASSING;
 	return sight_of(skb, l3 + 40, e.source ^ e.source >> 32, e.dest ^ e.dest >> 32, e.ports,
 			proto);
 }
 
-static __always_inline enum sight look(struct sk_buff *skb, __u32 l3)
+static __always_inline enum sight look_from(struct sk_buff *skb, __u32 l3, const enum looker at)
 {
 	__be16 proto = skb->protocol;
 
 	if (proto == bpf_htons(ETH_P_IP))
-		return look_v4(skb, l3);
+		return look_v4(skb, l3, at);
 	if (proto == bpf_htons(ETH_P_IPV6))
-		return look_v6(skb, l3);
+		return look_v6(skb, l3, at);
 	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD) ? CANDIDATE
 										   : STRANGER;
+}
+
+static __always_inline enum sight look(struct sk_buff *skb, __u32 l3)
+{
+	return look_from(skb, l3, AT_HOOK);
 }
 
 static __always_inline bool candidate(struct sk_buff *skb, __u32 l3)

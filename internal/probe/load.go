@@ -3,7 +3,6 @@ package probe
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -53,56 +52,46 @@ func pick(h Hook, facts *kernel.Facts) choice {
 	return c
 }
 
-// load loads the objects of the chosen variants over one set of maps. A variant that the kernel
-// refuses after all gives way to the next.
+// load loads the best variants of all choices side by side, over one set of maps.
 func (s *Set) load(cfg Config, choices []choice) error {
-	pending := make([]*choice, 0, len(choices))
-	for i := range choices {
-		if choices[i].err == nil {
-			pending = append(pending, &choices[i])
-		}
+	var group errgroup.Group
+	for _, members := range together(choices) {
+		group.Go(func() error { return s.loadBest(cfg, members) })
 	}
-	for len(pending) > 0 {
-		var again []*choice
-		for c, err := range s.loadBest(cfg, pending) {
-			if c.variants = c.variants[1:]; len(c.variants) > 0 {
-				again = append(again, c)
-				continue
-			}
-			if c.err = err; c.hook.Required {
-				return fmt.Errorf("load %s: %w", c.hook.Name, explain(err))
-			}
-		}
-		pending = again
-	}
-	return nil
+	return group.Wait()
 }
 
-// loadBest loads the best variants side by side and returns the choices that failed. What shares maps of
-// its own is loaded together.
-func (s *Set) loadBest(cfg Config, choices []*choice) map[*choice]error {
-	together := map[string][]*choice{}
-	for _, c := range choices {
+// together groups what is loaded in one piece: a hook, but all hooks of an object that has maps of its own.
+func together(choices []choice) map[string][]*choice {
+	groups := map[string][]*choice{}
+	for i := range choices {
+		c := &choices[i]
+		if c.err != nil {
+			continue
+		}
 		key := c.variants[0].Family
 		if inlineFamilies()[key] == nil {
 			key += " " + c.hook.Name
 		}
-		together[key] = append(together[key], c)
+		groups[key] = append(groups[key], c)
 	}
-	var group errgroup.Group
-	var mu sync.Mutex
-	failed := map[*choice]error{}
-	for _, members := range together {
-		group.Go(func() error {
-			errs := s.loadTogether(cfg, members)
-			mu.Lock()
-			defer mu.Unlock()
-			maps.Copy(failed, errs)
-			return nil
-		})
+	return groups
+}
+
+// loadBest loads the best variants of a group. One that the kernel refuses after all gives way to the next of
+// its hook at once: waiting for what else is loaded would leave a processor idle.
+func (s *Set) loadBest(cfg Config, members []*choice) error {
+	for c, err := range s.loadTogether(cfg, members) {
+		for c.variants = c.variants[1:]; err != nil && len(c.variants) > 0; {
+			if err = s.loadTogether(cfg, []*choice{c})[c]; err != nil {
+				c.variants = c.variants[1:]
+			}
+		}
+		if c.err = err; err != nil && c.hook.Required {
+			return fmt.Errorf("load %s: %w", c.hook.Name, explain(err))
+		}
 	}
-	_ = group.Wait() // the goroutines report through failed
-	return failed
+	return nil
 }
 
 // loadTogether loads what belongs to one family. One program that the kernel rejects costs the whole
@@ -113,10 +102,10 @@ func (s *Set) loadTogether(cfg Config, members []*choice) map[*choice]error {
 		all = append(all, c.variants[0].Programs...)
 	}
 	family := members[0].variants[0].Family
-	err := s.loadFamily(cfg, family, all)
+	err := s.loadPrograms(cfg, family, all)
 	if err != nil && cfg.pages() {
 		cfg.linear = true
-		err = s.loadFamily(cfg, family, all)
+		err = s.loadPrograms(cfg, family, all)
 	}
 	if err == nil {
 		return nil
@@ -126,11 +115,37 @@ func (s *Set) loadTogether(cfg Config, members []*choice) map[*choice]error {
 	}
 	failed := map[*choice]error{}
 	for _, c := range members {
-		if err := s.loadFamily(cfg, family, c.variants[0].Programs); err != nil {
+		if err := s.loadPrograms(cfg, family, c.variants[0].Programs); err != nil {
 			failed[c] = err
 		}
 	}
 	return failed
+}
+
+// loadPrograms loads all of the named programs of an object or none of them, side by side if they need not share
+// maps of its own.
+func (s *Set) loadPrograms(cfg Config, family string, programs []string) error {
+	if inlineFamilies()[family] != nil {
+		return s.loadFamily(cfg, family, programs)
+	}
+	var group errgroup.Group
+	for _, p := range programs {
+		group.Go(func() error { return s.loadFamily(cfg, family, []string{p}) })
+	}
+	err := group.Wait()
+	if err != nil {
+		s.unload(programs)
+	}
+	return err
+}
+
+func (s *Set) unload(programs []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range programs {
+		_ = s.programs[p].Close() // of one that is not there, too
+		delete(s.programs, p)
+	}
 }
 
 // loadFamily loads the named programs of an object.

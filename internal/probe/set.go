@@ -131,6 +131,9 @@ func (s *Set) createMaps(cfg Config) error {
 	}
 	spec.Maps["events"].MaxEntries = cmp.Or(cfg.RingSize, ringSize(cfg.Exact, cfg.Snaplen, runtime.NumCPU()))
 	spec.Maps[marksMap].Flags |= unix.BPF_F_MMAPABLE
+	if cfg.Exact {
+		spec.Maps["flows"].MaxEntries, spec.Maps["endpoints"].MaxEntries = probeTuples, probeTuples
+	}
 	for name, m := range spec.Maps {
 		if name == ".rodata" {
 			continue // an object's own
@@ -145,6 +148,10 @@ func (s *Set) createMaps(cfg Config) error {
 	}
 	return nil
 }
+
+// probeTuples is how many tuples and ends can be followed of what is sent from here: a handful are. The kernel
+// allocates every entry beforehand, which for as many as watched traffic may need takes 3 ms.
+const probeTuples = 4096
 
 // The ring buffer that is chosen here, in bytes: bounds, what it has for each processor, for a probe, and
 // for how many events with captured bytes it has room.

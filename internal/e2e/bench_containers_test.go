@@ -38,7 +38,7 @@ func benchContainers(t *testing.T, b *bench) {
 	b.memory(t, h, to)
 	b.screen(t, h, web, client)
 	b.allPackets(t, h, web, client, to)
-	b.throughput(t, h, client, server, server.addr(n).String(), to)
+	b.throughput(t, h, web, client, server, server.addr(n).String(), to)
 	info, err := os.Stat(b.binary)
 	check(t, err)
 	b.report.atMost("size of the stripped binary", float64(info.Size())/1e6, 20, "%.1f MB", "")

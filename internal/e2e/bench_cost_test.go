@@ -120,15 +120,21 @@ func foreignRound(t *testing.T, facts *kernel.Facts, in []*lab.Namespace, oursFi
 	t.Helper()
 	var y yardstick
 	defer y.close()
+	attach := func() {
+		y.attach(t)
+		for _, ns := range in {
+			check(t, ns.Do(y.attachNetfilter))
+		}
+	}
 	if !oursFirst {
-		y.attach(t, in)
+		attach()
 	}
 	set := attachProbe(t, facts, probe.Config{}, in)
 	defer set.Close()
 	// The target of a trace that has nothing to do with the traffic.
 	check(t, set.Watch(probe.Endpoint{Addr: netip.MustParseAddrPort("203.0.113.7:443"), Proto: wire.ProtoTCP}))
 	if oursFirst {
-		y.attach(t, in)
+		attach()
 	}
 	our, nothing := oursByHook(set), y.byHook()
 	for range windows {

@@ -3,14 +3,12 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,64 +21,108 @@ import (
 // beside is what runs beside a transfer; it returns when it is attached, and what ends it.
 type beside func() (end func())
 
-// throughput lets two containers transfer with nothing, pathtrace and tcpdump beside, in turns.
-func (b *bench) throughput(t *testing.T, h *host, client, server *container, addr, other string) {
+// transferred is how long a transfer is measured with one thing beside it.
+const transferred = 500 * time.Millisecond
+
+// throughput lets two containers transfer with nothing, pathtrace, programs that do nothing on the same hooks,
+// and tcpdump beside, in turns. What counts is the ratio to nothing beside within a round: the machine changes
+// its speed between rounds.
+func (b *bench) throughput(t *testing.T, h *host, web, client, server *container, addr, other string) {
 	t.Helper()
-	iperfServer(t, server, addr)
-	from := client.inspect("{{.NetworkSettings.SandboxKey}}")
+	d := &transfer{t: t, host: h, client: client, server: iperfServer(t, server, addr), addr: addr, kernel: softIRQThreads(t)}
+	inside := []string{filepath.Join("/run/netns", h.NetNS), web.inspect("{{.NetworkSettings.SandboxKey}}")}
 	variants := []struct {
 		name string
 		beside
 	}{
-		{"nothing", func() func() { return func() {} }},
-		{"pathtrace", func() func() {
+		{nothing, func() func() { return func() {} }},
+		{watching, func() func() {
 			cmd := b.command(h, "--to", other)
-			out, _ := b.launch(t, filepath.Join("/run/netns", h.NetNS), cmd)
+			out, _ := b.launch(t, inside[0], cmd)
 			idle(t, cmd.Process.Pid)
 			return func() { finish(t, cmd, out) }
 		}},
-		{"tcpdump", func() func() { return tcpdump(t, h) }},
+		{emptyPrograms, func() func() { return hooksAlone(t, inside) }},
+		{dumping, func() func() { return tcpdump(t, h) }},
 	}
-	iperf(t, from, addr, 1) // warm
-	rates := map[string][]float64{}
-	for range b.pick(3, 21) {
+	rate, cost := map[string][]float64{}, map[string][]float64{}
+	for range b.pick(5, 41) {
+		end := d.begin()
 		for _, v := range variants {
-			end := v.beside()
-			rates[v.name] = append(rates[v.name], iperf(t, from, addr, 1))
-			end()
+			endBeside := v.beside()
+			bits, ns := d.measure()
+			endBeside()
+			rate[v.name], cost[v.name] = append(rate[v.name], bits), append(cost[v.name], ns)
 		}
+		end()
 		slices.Reverse(variants) // so that none profits from its place
 	}
-	base := rates["nothing"]
-	b.report.info("throughput, nothing beside", "%.1f Gbit/s  (median of %d × 1 s, in turns)", median(base)/1e9, len(base))
-	for _, name := range []string{"pathtrace", "tcpdump"} {
-		with, what := rates[name], fmt.Sprintf("throughput, %s beside", name)
-		beside := fmt.Sprintf("%.1f Gbit/s; 95 %% of resamplings: %s", median(with)/1e9, interval(base, with))
-		if name == "pathtrace" {
-			b.report.atLeast(what, median(with)/median(base), 0.97, "%.3f", beside)
-		} else {
-			b.report.info(what, "%.3f  (%s)", median(with)/median(base), beside)
-		}
+	b.report.info("throughput, nothing beside", "%.1f Gbit/s, %.0f ms of both ends' processor time per GB  (%d rounds, in turns)",
+		median(rate[nothing])/1e9, median(cost[nothing])*1e3, len(rate[nothing]))
+	for _, name := range []string{watching, emptyPrograms, dumping} {
+		b.reportBeside(name, rate, cost)
 	}
 }
 
-// interval is where the ratio of the medians lies in 95 % of resamplings of the rounds (bootstrap).
-func interval(base, with []float64) string {
+// What is beside a transfer. The others are compared with nothing.
+const (
+	nothing       = "nothing"
+	watching      = "pathtrace"
+	emptyPrograms = "programs that do nothing"
+	dumping       = "tcpdump"
+)
+
+// reportBeside adds what a transfer achieved beside something, and what that cost both ends.
+func (b *bench) reportBeside(name string, rate, cost map[string][]float64) {
+	rates, costs := ratios(rate[name], rate[nothing]), ratios(cost[name], cost[nothing])
+	what := fmt.Sprintf("throughput, %s beside", name)
+	beside := fmt.Sprintf("95 %% of resamplings %s; processor time per byte %.3f, %s", interval(rates), median(costs), interval(costs))
+	if name == watching {
+		b.report.atLeast(what, median(rates), 0.97, "%.3f", beside)
+	} else {
+		b.report.info(what, "%.3f  (%s)", median(rates), beside)
+	}
+}
+
+// ratios divides what belongs to the same round.
+func ratios(with, without []float64) []float64 {
+	out := make([]float64, len(with))
+	for i := range with {
+		out[i] = with[i] / without[i]
+	}
+	return out
+}
+
+// interval is where the median lies in 95 % of resamplings of the rounds (bootstrap).
+func interval(rounds []float64) string {
 	random := rand.New(rand.NewPCG(1, 2))
-	ratios := make([]float64, 2000)
-	for i := range ratios {
-		var a, b []float64
-		for range base {
-			round := random.IntN(len(base))
-			a, b = append(a, base[round]), append(b, with[round])
+	medians := make([]float64, 2000)
+	for i := range medians {
+		var sample []float64
+		for range rounds {
+			sample = append(sample, rounds[random.IntN(len(rounds))])
 		}
-		ratios[i] = median(b) / median(a)
+		medians[i] = median(sample)
 	}
-	return fmt.Sprintf("%.3f to %.3f", quantile(ratios, 0.025), quantile(ratios, 0.975))
+	return fmt.Sprintf("%.3f to %.3f", quantile(medians, 0.025), quantile(medians, 0.975))
 }
 
-// iperfServer starts a server in the container's namespace and waits until it listens.
-func iperfServer(t *testing.T, c *container, addr string) {
+// hooksAlone attaches programs that return at once, where a pathtrace attaches that watches TCP.
+func hooksAlone(t *testing.T, namespaces []string) func() {
+	t.Helper()
+	var y yardstick
+	y.attach(t, "skb_copy_datagram_iovec", "sk_data_ready")
+	for _, path := range namespaces {
+		ns, err := netns.Open(path)
+		check(t, err)
+		check(t, netns.Do(ns, y.attachNetfilter))
+		check(t, ns.Close())
+	}
+	return y.close
+}
+
+// iperfServer starts a server in the container's namespace and returns its process when it listens.
+func iperfServer(t *testing.T, c *container, addr string) int {
 	t.Helper()
 	namespace := c.inspect("{{.NetworkSettings.SandboxKey}}")
 	cmd := exec.Command("iperf3", "-s", "-B", addr, "--forceflush")
@@ -103,26 +145,7 @@ func iperfServer(t *testing.T, c *container, addr string) {
 		text += string(buf[:n])
 	}
 	go func() { _, _ = io.Copy(io.Discard, out) }() // until it is killed
-}
-
-// iperf transfers and returns bits per second as received.
-func iperf(t *testing.T, namespace, addr string, seconds int) float64 {
-	t.Helper()
-	out, err := runInNetNS(namespace, "iperf3", "-J", "-c", addr, "-t", strconv.Itoa(seconds))
-	if err != nil {
-		t.Fatalf("iperf3: %v\n%s", err, out)
-	}
-	var result struct {
-		End struct {
-			Received struct {
-				Rate float64 `json:"bits_per_second"`
-			} `json:"sum_received"`
-		} `json:"end"`
-	}
-	if err := json.Unmarshal([]byte(out), &result); err != nil || result.End.Received.Rate == 0 {
-		t.Fatalf("iperf3: %v\n%s", err, out)
-	}
-	return result.End.Received.Rate
+	return cmd.Process.Pid
 }
 
 // tcpdump captures the packets of a port that nobody uses.

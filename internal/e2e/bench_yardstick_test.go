@@ -5,6 +5,7 @@ package e2e
 import (
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,24 +48,21 @@ func (y *yardstick) byHook() map[string]*ebpf.Program {
 	}
 }
 
-// attach attaches to the tracepoints, and to the netfilter hooks of the namespaces.
-func (y *yardstick) attach(t *testing.T, namespaces []*lab.Namespace) {
+// attach attaches to the tracepoints, but to those without names; attachNetfilter does to a namespace.
+func (y *yardstick) attach(t *testing.T, without ...string) {
 	t.Helper()
 	check(t, bpfobj.LoadEmptyObjects(&y.EmptyPrograms, nil))
 	for name, p := range y.byHook() {
-		if strings.HasPrefix(name, "netfilter") {
+		if strings.HasPrefix(name, "netfilter") || slices.Contains(without, name) {
 			continue
 		}
 		l, err := link.AttachTracing(link.TracingOptions{Program: p})
 		check(t, err)
 		y.links = append(y.links, l)
 	}
-	for _, ns := range namespaces {
-		check(t, ns.Do(y.attachNetfilter))
-	}
 }
 
-// attachNetfilter attaches to all hooks at the outermost free priorities, as package probe does.
+// attachNetfilter attaches to all hooks of the calling thread's namespace at the outermost free priorities, as package probe does.
 func (y *yardstick) attachNetfilter() error {
 	for _, family := range []link.NetfilterProtocolFamily{link.NetfilterProtoIPv4, link.NetfilterProtoIPv6} {
 		for hook := link.NetfilterInetHook(0); hook <= link.NetfilterInetPostRouting; hook++ {

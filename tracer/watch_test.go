@@ -132,10 +132,10 @@ func TestWatchMixed(t *testing.T) {
 func TestWatchSilence(t *testing.T) {
 	d := labtest.Demo(t, lab.Options{})
 	start := time.Now()
-	w := watch(t, d.Lab, "web:80", func(c *tracer.Config) { c.Duration = 3300 * time.Millisecond })
+	w := watch(t, d.Lab, "web:80", func(c *tracer.Config) { c.Duration = 4500 * time.Millisecond })
 	o := w.wait(t)
-	if took := time.Since(start); took > 8*time.Second {
-		t.Errorf("it took %v, want a little more than 3.3 s", took)
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("it took %v, want a little more than 4.5 s", took)
 	}
 	if got, want := len(o.flows), 1; got != want {
 		t.Fatalf("got %d flows, want %d", got, want)

@@ -118,7 +118,7 @@ func (a *analysis) hostOf(o *Owner) uint32 {
 // that have it, too. mine is nil if the target is not known to have it.
 func (a *analysis) doubles(addr netip.Addr) (mine *Owner, other []Owner) {
 	for i := range a.f.Owners {
-		if o := &a.f.Owners[i]; o.Addr == addr && contains(a.f.Target.NetNS, o.NetNS) {
+		if o := &a.f.Owners[i]; o.Addr == addr && slices.Contains(a.f.Target.NetNS, o.NetNS) {
 			mine = o
 		}
 	}
@@ -130,7 +130,7 @@ func (a *analysis) doubles(addr netip.Addr) (mine *Owner, other []Owner) {
 		return nil, nil
 	}
 	for _, o := range a.f.Owners {
-		if o.Addr != addr || contains(a.f.Target.NetNS, o.NetNS) {
+		if o.Addr != addr || slices.Contains(a.f.Target.NetNS, o.NetNS) {
 			continue
 		}
 		if s, ok := a.segmentOf(&o); ok && s == segment {

@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -27,7 +28,7 @@ func (a *analysis) translatedElsewhere(dir path.Direction) *finding {
 	for i := range a.p.NAT {
 		n := &a.p.NAT[i]
 		if n.Kind != path.ActionDNAT || n.Direction != path.Request || n.From != address(a.p.Server) ||
-			n.To != address(a.p.Target) || !contains(t.HostNetNS, n.NetNS) {
+			n.To != address(a.p.Target) || !slices.Contains(t.HostNetNS, n.NetNS) {
 			continue
 		}
 		if c := a.natCandidate(n); c != nil && c.Chain.Name != "DOCKER-INGRESS" {

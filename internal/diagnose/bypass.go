@@ -3,6 +3,7 @@ package diagnose
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -77,7 +78,7 @@ func (a *analysis) downBridgeOf(ns uint32, addr netip.Addr) *Link {
 		}
 	}
 	for _, s := range a.f.Subnets {
-		if s.Prefix.Contains(addr) && contains(s.HostNetNS, ns) {
+		if s.Prefix.Contains(addr) && slices.Contains(s.HostNetNS, ns) {
 			if l := a.linkNamed(ns, s.Bridge); l != nil && !l.Up {
 				return l
 			}

@@ -3,6 +3,7 @@ package diagnose
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -110,7 +111,7 @@ func (a *analysis) sharesNothing() bool {
 		return false
 	}
 	for _, ns := range s.NetNS {
-		if contains(t.NetNS, ns) {
+		if slices.Contains(t.NetNS, ns) {
 			return false
 		}
 	}

@@ -3,6 +3,7 @@ package diagnose
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -115,7 +116,7 @@ func (a *analysis) takenBy(s served, l *Listener) *finding {
 		remedy: []string{a.listOwner(s.netns)},
 	}
 	t := &a.f.Target
-	if contains(t.HostNetNS, s.netns) && t.Published != nil && !a.isPublished() && !a.hasDNAT() &&
+	if slices.Contains(t.HostNetNS, s.netns) && t.Published != nil && !a.isPublished() && !a.hasDNAT() &&
 		t.Container != "" && a.p.Proto != path.ICMP && !a.isTargetAddr(a.p.Server.Addr()) {
 		n := a.notPublished(a.p.Server, a.p.Proto)
 		f.cause, f.evidence, f.remedy = n.cause, n.evidence, append(f.remedy, n.remedy...)

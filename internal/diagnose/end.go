@@ -1,6 +1,9 @@
 package diagnose
 
-import "github.com/pathtrace/pathtrace/tracer/path"
+import (
+	"github.com/pathtrace/pathtrace/tracer/path"
+	"slices"
+)
 
 // phase is the part of an exchange that a packet belongs to.
 type phase uint8
@@ -105,7 +108,7 @@ func (e *end) see(h *path.Hop) {
 // isBystander reports whether the drop is that of a frame flooded to a container it is not meant for.
 func (a *analysis) isBystander(h *path.Hop) bool {
 	return h.Reason == "OTHERHOST" && len(a.f.Target.NetNS) > 0 &&
-		!contains(a.f.Target.NetNS, h.NetNS)
+		!slices.Contains(a.f.Target.NetNS, h.NetNS)
 }
 
 // hook returns the netfilter hook at which the packet ended, or "".

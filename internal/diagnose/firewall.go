@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -174,7 +175,7 @@ func (a *analysis) wayThrough(e *end) string {
 	for i := range e.pkt.Hops {
 		h := &e.pkt.Hops[i]
 		if h == e.drop || onPath(h) && h.Stage == e.hook() && sameSpace(h, e.at()) {
-			in, out = either(a.inDevice(h), in), either(a.outDeviceOf(h), out)
+			in, out = cmp.Or(a.inDevice(h), in), cmp.Or(a.outDeviceOf(h), out)
 		}
 	}
 	switch {
@@ -202,13 +203,6 @@ func (a *analysis) outDeviceOf(h *path.Hop) string {
 		return l.Name
 	}
 	return h.OutDevice
-}
-
-func either(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // listRules are the commands that show the rules of a hook with their counters. They change nothing.

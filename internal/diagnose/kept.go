@@ -64,8 +64,10 @@ func (a *analysis) keptFrom(at, nat *visit, kind firewall.VerdictKind) *kept {
 		return nil
 	}
 	out := &kept{netns: nat.netns, stage: nat.stage}
-	if list := untracking(n.Rules, a.packetAt(at)); len(list) > 0 && isUntracked(p) {
-		out.stage, out.list = at.stage, list
+	if isUntracked(p) {
+		if list := untracking(n.Rules, a.packetAt(at)); len(list) > 0 {
+			out.stage, out.list = at.stage, list
+		}
 	}
 	now := *p
 	now.CT, now.TrackedBefore = &firewall.Conntrack{State: firewall.CTNew, HasStatus: true}, hookName(nat.stage) == "POSTROUTING"

@@ -151,7 +151,7 @@ func (a *analysis) downPort(h *path.Hop) *Link {
 		if l.Master != in.Master || l.Index == in.Index {
 			continue
 		}
-		if l.PeerNetNS != 0 && contains(a.f.Target.NetNS, l.PeerNetNS) {
+		if l.PeerNetNS != 0 && slices.Contains(a.f.Target.NetNS, l.PeerNetNS) {
 			if l.isDown() {
 				return l
 			}

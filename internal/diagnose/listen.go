@@ -3,6 +3,7 @@ package diagnose
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -55,7 +56,7 @@ func (l *Listener) takesAll(addr netip.Addr) bool {
 func explainNotListening(a *analysis, e *end) *finding {
 	h := a.closedPort(e)
 	if h == nil || a.isForeign(h.NetNS) || a.f.Target.Container != "" &&
-		len(a.f.Target.NetNS) == 0 && contains(a.f.Target.HostNetNS, h.NetNS) {
+		len(a.f.Target.NetNS) == 0 && slices.Contains(a.f.Target.HostNetNS, h.NetNS) {
 		return nil
 	}
 	ap := h.DstAddr
@@ -106,7 +107,7 @@ func (a *analysis) listensElsewhere(ns uint32) []string {
 		}
 	}
 	switch {
-	case len(list) == 0 || contains(a.f.Target.HostNetNS, ns):
+	case len(list) == 0 || slices.Contains(a.f.Target.HostNetNS, ns):
 		return nil
 	case len(list) > few:
 		list = append(list[:few:few], fmt.Sprintf("%d more", len(list)-few))

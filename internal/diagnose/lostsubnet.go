@@ -43,7 +43,7 @@ func (a *analysis) lostSubnet(ns uint32, addr netip.Addr) *Subnet {
 	}
 	for i := range a.f.Subnets {
 		s := &a.f.Subnets[i]
-		if s.Bridge == "" || !contains(s.HostNetNS, ns) || !s.Prefix.Contains(addr) || !slices.Contains(s.Taken, addr) {
+		if s.Bridge == "" || !slices.Contains(s.HostNetNS, ns) || !s.Prefix.Contains(addr) || !slices.Contains(s.Taken, addr) {
 			continue
 		}
 		if l := a.linkNamed(ns, s.Bridge); l == nil || l.Up {

@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -54,7 +55,7 @@ func isMacvlan(l *Link) bool {
 func (a *analysis) macvlanHost(e *end, h *path.Hop, l *Link, whose, parent string) *finding {
 	host, mode := l.PeerNetNS, "bridge"
 	if strings.HasPrefix(l.Kind, "ipvlan") {
-		mode = either(l.Mode, "l2") // all on one parent have the same
+		mode = cmp.Or(l.Mode, "l2") // all on one parent have the same
 	}
 	f := &finding{
 		cause: path.CauseMacvlanHostIsolation, where: whereOf(h, e.direction()),
@@ -110,7 +111,7 @@ func (a *analysis) macvlanApart(e *end, h *path.Hop, dev *Link, p plug) *finding
 	default:
 		return nil
 	}
-	f.evidence = []string{fmt.Sprintf("%s in %s is in %s mode", p.dev.Name, a.spaceName(p.ns), either(p.dev.Mode, "an unknown"))}
+	f.evidence = []string{fmt.Sprintf("%s in %s is in %s mode", p.dev.Name, a.spaceName(p.ns), cmp.Or(p.dev.Mode, "an unknown"))}
 	if l.Mode == "vepa" {
 		f.remedy = []string{"switch on reflective relay (802.1Qbg) at the switch port of " + parent}
 	}

@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -36,7 +37,7 @@ func (a *analysis) bridgeOf(h *path.Hop, device string) string {
 		}
 	}
 	if device == h.Device || device == "" {
-		return either(h.Bridge, device)
+		return cmp.Or(h.Bridge, device)
 	}
 	return device
 }
@@ -129,11 +130,11 @@ func (a *analysis) atHook(e *end) *path.Hop {
 		if !onPath(h) || h.Stage != e.hook() || !sameSpace(h, e.drop) {
 			continue
 		}
-		at.InDevice, at.OutDevice = either(at.InDevice, a.inDevice(h)), either(at.OutDevice, a.outDeviceOf(h))
+		at.InDevice, at.OutDevice = cmp.Or(at.InDevice, a.inDevice(h)), cmp.Or(at.OutDevice, a.outDeviceOf(h))
 		if !at.SrcAddr.IsValid() {
 			at.SrcAddr, at.DstAddr = h.SrcAddr, h.DstAddr
 		}
-		at.Stage, at.Bridge = h.Stage, either(at.Bridge, h.Bridge)
+		at.Stage, at.Bridge = h.Stage, cmp.Or(at.Bridge, h.Bridge)
 	}
 	at.Direction, at.TCPFlags = e.direction(), e.pkt.TCPFlags
 	return &at
@@ -300,7 +301,7 @@ func (a *analysis) unmasked(f *finding, h *path.Hop, n *expect.Network, left str
 		mode = n.Mode6
 	}
 	route := fmt.Sprintf("ip route add %s via %s  # on the other hosts: then answers find back", subnet,
-		either(a.addrOf(h.NetNS, h.Device, v6), "THIS_HOST"))
+		cmp.Or(a.addrOf(h.NetNS, h.Device, v6), "THIS_HOST"))
 	switch {
 	case mode == expect.Routed:
 		f.says = fmt.Sprintf("%s: network %s is routed (gateway_mode=routed), so the others need a route to %s", left, n.Name, subnet)

@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pathtrace/pathtrace/internal/expect"
@@ -129,7 +130,7 @@ func (a *analysis) missingWarnings() []path.Warning {
 			if h.Stage != path.StageForward || h.Action != path.ActionEnter || !onPath(h) || a.space(h.NetNS).Expected == nil {
 				continue
 			}
-			if !contains(spaces, h.NetNS) {
+			if !slices.Contains(spaces, h.NetNS) {
 				spaces = append(spaces, h.NetNS)
 			}
 			list, _ := a.missing(h.NetNS, a.hookPacket(h, firewall.Forward))

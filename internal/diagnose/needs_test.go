@@ -46,7 +46,7 @@ func TestNeedsOfSilence(t *testing.T) {
 	f := newFlow(path.TCP)
 	f.add(path.Request, "S", f.in()...)
 	w := Needs(&f.p)
-	if !contains(w.Counters, nsWeb) || !contains(w.Listeners, nsWeb) {
+	if !slices.Contains(w.Counters, nsWeb) || !slices.Contains(w.Listeners, nsWeb) {
 		t.Errorf("got %+v, want the target's counters and listeners", w)
 	}
 	back := RouteQuery{NetNS: nsWeb, Dst: ip("10.99.0.1")}

@@ -1,6 +1,9 @@
 package diagnose
 
-import "github.com/pathtrace/pathtrace/tracer/path"
+import (
+	"github.com/pathtrace/pathtrace/tracer/path"
+	"slices"
+)
 
 // served says whether a socket took the request and, where the protocol demands it, whether its
 // answer reached the asker.
@@ -102,7 +105,7 @@ func (a *analysis) arrived(e *end) bool {
 		return true
 	}
 	origin := a.origin()
-	if contains(a.f.Source.NetNS, e.last.NetNS) || origin != nil && isLocalStart(origin) &&
+	if slices.Contains(a.f.Source.NetNS, e.last.NetNS) || origin != nil && isLocalStart(origin) &&
 		origin.NetNS == e.last.NetNS {
 		return a.tookIn(e)
 	}

@@ -43,7 +43,7 @@ func explainSubnetOverlap(a *analysis, e *end) *finding {
 func (a *analysis) subnetOf(h *path.Hop, addr netip.Addr) *Subnet {
 	for i := range a.f.Subnets {
 		s := &a.f.Subnets[i]
-		if s.Bridge == "" || !addr.IsValid() || !s.Prefix.Contains(addr) || !contains(s.HostNetNS, h.NetNS) {
+		if s.Bridge == "" || !addr.IsValid() || !s.Prefix.Contains(addr) || !slices.Contains(s.HostNetNS, h.NetNS) {
 			continue
 		}
 		if slices.Contains(s.Taken, addr) {
@@ -96,7 +96,7 @@ func (a *analysis) cameBy(addr netip.Addr, s *Subnet) string {
 	for _, p := range a.packets(path.Request) {
 		for i := range p.Hops {
 			h := &p.Hops[i]
-			if h.Action == path.ActionReceive && contains(s.HostNetNS, h.NetNS) && h.SrcAddr.Addr() == addr &&
+			if h.Action == path.ActionReceive && slices.Contains(s.HostNetNS, h.NetNS) && h.SrcAddr.Addr() == addr &&
 				a.cameFromElsewhere(h, s) {
 				return h.Device
 			}

@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -22,7 +23,7 @@ func (a *analysis) overlay(addr netip.Addr) *Subnet {
 // overlayAt is overlay as the engine of a host knows it, or any engine if that is not known.
 func (a *analysis) overlayAt(addr netip.Addr, host uint32) *Subnet {
 	for i := range a.f.Subnets {
-		if s := &a.f.Subnets[i]; s.Bridge == "" && len(s.Peers) > 0 && s.Prefix.Contains(addr) && contains(s.HostNetNS, host) {
+		if s := &a.f.Subnets[i]; s.Bridge == "" && len(s.Peers) > 0 && s.Prefix.Contains(addr) && slices.Contains(s.HostNetNS, host) {
 			return s
 		}
 	}
@@ -79,7 +80,7 @@ func (a *analysis) proxyFor(h *path.Hop) *VXLAN {
 		dev = a.link(h.NetNS, h.Ifindex)
 	}
 	if dev == nil {
-		dev = a.linkNamed(h.NetNS, either(h.OutDevice, h.Device))
+		dev = a.linkNamed(h.NetNS, cmp.Or(h.OutDevice, h.Device))
 	}
 	p := a.plugOf(h.NetNS, dev)
 	if p.bridge == nil {

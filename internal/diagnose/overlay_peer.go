@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -69,7 +70,7 @@ func (a *analysis) askPeer(e *end, h *path.Hop, vtep netip.AddrPort) []string {
 	return []string{
 		a.inUnderlay(e, h, "ping -c 3 "+to.String()),
 		fmt.Sprintf("tcpdump -ni any udp port %d and host %s  # on %s: do the packets arrive?", vtep.Port(), hostOf(h.Outer.Src), to),
-		fmt.Sprintf("pathtrace --to %s  # on %s, while it is asked again: where does it end there?", either(address(h.DstAddr), "TARGET"), to),
+		fmt.Sprintf("pathtrace --to %s  # on %s, while it is asked again: where does it end there?", cmp.Or(address(h.DstAddr), "TARGET"), to),
 		fmt.Sprintf("permit UDP port %d between the hosts", vtep.Port()),
 	}
 }

@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -335,7 +336,7 @@ func tunnelledDrop(function string) func() *testFlow {
 // TestTunnelNeeds: what decides about a tunnel is asked for, and only then.
 func TestTunnelNeeds(t *testing.T) {
 	w := Needs(&tunnelled(vtepTwo, left)().p)
-	if !w.Tunnels || !contains(w.IPsec, nsHost) || !containsAddr(w.Owners, vtepTwo) {
+	if !w.Tunnels || !slices.Contains(w.IPsec, nsHost) || !containsAddr(w.Owners, vtepTwo) {
 		t.Errorf("in a tunnel: got %+v", w.LinkWant)
 	}
 	if w := Needs(&asking().p); w.Tunnels || len(w.IPsec) > 0 {

@@ -85,7 +85,7 @@ func (a *analysis) inTarget(ns uint32) (in, known bool) {
 	if ns == 0 || len(a.f.Target.NetNS) == 0 || translated {
 		return false, false
 	}
-	in = contains(a.f.Target.NetNS, ns)
+	in = slices.Contains(a.f.Target.NetNS, ns)
 	return in, in || !slices.ContainsFunc(a.p.NAT, func(t path.Translation) bool { return t.By == path.IPVS })
 }
 

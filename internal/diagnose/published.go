@@ -15,7 +15,7 @@ func explainNotPublished(a *analysis, e *end) *finding {
 	h := a.closedPort(e)
 	t := &a.f.Target
 	if h == nil || t.Container == "" || t.Published == nil ||
-		!contains(t.HostNetNS, h.NetNS) || contains(t.NetNS, h.NetNS) || a.hasDNAT() ||
+		!slices.Contains(t.HostNetNS, h.NetNS) || slices.Contains(t.NetNS, h.NetNS) || a.hasDNAT() ||
 		a.isPublished() || a.isTargetAddr(a.p.Server.Addr()) {
 		return nil
 	}
@@ -31,7 +31,7 @@ func explainNotPublished(a *analysis, e *end) *finding {
 // the host.
 func explainPublishedElsewhere(a *analysis, e *end) *finding {
 	h := a.closedPort(e)
-	if h == nil || a.f.Target.Container != "" || a.hasDNAT() || !contains(a.f.Target.HostNetNS, h.NetNS) {
+	if h == nil || a.f.Target.Container != "" || a.hasDNAT() || !slices.Contains(a.f.Target.HostNetNS, h.NetNS) {
 		return nil
 	}
 	var names, evidence []string
@@ -81,7 +81,7 @@ func (a *analysis) publishedHere(ns uint32) []string {
 		}
 	}
 	switch {
-	case a.f.Publications == nil || !contains(a.f.Target.HostNetNS, ns):
+	case a.f.Publications == nil || !slices.Contains(a.f.Target.HostNetNS, ns):
 		return nil
 	case len(list) == 0:
 		return []string{"no container publishes a port of this protocol there"}

@@ -39,7 +39,7 @@ func explainRoutedAway(a *analysis, e *end) *finding {
 func (a *analysis) networkOf(h *path.Hop) *Subnet {
 	for i := range a.f.Subnets {
 		s := &a.f.Subnets[i]
-		if s.Bridge != "" && contains(s.HostNetNS, h.NetNS) && slices.Contains(s.Taken, h.DstAddr.Addr()) {
+		if s.Bridge != "" && slices.Contains(s.HostNetNS, h.NetNS) && slices.Contains(s.Taken, h.DstAddr.Addr()) {
 			return s
 		}
 	}

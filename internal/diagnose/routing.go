@@ -3,6 +3,7 @@ package diagnose
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -301,10 +302,7 @@ func (a *analysis) isOwn(h *path.Hop) bool {
 
 // routeRemedy says how to look at the routes and how to restore a container's default route.
 func (a *analysis) routeRemedy(nr *noRoute) []string {
-	ip := "ip"
-	if nr.dst.Is6() {
-		ip = "ip -6"
-	}
+	ip := family("ip", nr.dst)
 	cmds := []string{a.command(nr.h, ip+" route")}
 	if r := a.refusal(nr.h.NetNS, nr.dst); r.Type != "" {
 		return append(cmds, a.command(nr.h, fmt.Sprintf("%s route del %s %s%s", ip, r.Type, r.Dst, table(r.Table)))+
@@ -355,7 +353,7 @@ func (a *analysis) routeSucceeds(ns uint32, dst netip.Addr) bool {
 // known.
 func (a *analysis) gateway(nr *noRoute) netip.Addr {
 	for _, ep := range []*Endpoint{&a.f.Target, &a.f.Source} {
-		if !contains(ep.NetNS, nr.h.NetNS) {
+		if !slices.Contains(ep.NetNS, nr.h.NetNS) {
 			continue
 		}
 		for _, n := range ep.Networks {

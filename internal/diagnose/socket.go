@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -111,7 +112,7 @@ func (a *analysis) listeningSpaces() []uint32 {
 	var out []uint32
 	for _, p := range a.packets(path.Request) {
 		e := a.endOf(p, phaseRequest)
-		if h := a.reached(&e); h != nil && !contains(out, h.NetNS) {
+		if h := a.reached(&e); h != nil && !slices.Contains(out, h.NetNS) {
 			out = append(out, h.NetNS)
 		}
 	}

@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -165,16 +166,7 @@ func onPath(h *path.Hop) bool { return !h.Copy && !(h.Action == path.ActionDrop 
 // visits reports whether the packet was seen on its way in one of the namespaces.
 func visits(p *path.Packet, spaces []uint32) bool {
 	for i := range p.Hops {
-		if h := &p.Hops[i]; onPath(h) && h.NetNS != 0 && contains(spaces, h.NetNS) {
-			return true
-		}
-	}
-	return false
-}
-
-func contains(list []uint32, n uint32) bool {
-	for _, v := range list {
-		if v == n {
+		if h := &p.Hops[i]; onPath(h) && h.NetNS != 0 && slices.Contains(spaces, h.NetNS) {
 			return true
 		}
 	}

@@ -92,7 +92,7 @@ func (r *redactor) pass(kind recording.Kind) error {
 	case recording.KindRecord:
 		return r.passRecord(r.reader.Record())
 	}
-	return r.take(kind, true)
+	return r.take(kind)
 }
 
 // redactedEvent is an event with addresses and device replaced.
@@ -112,7 +112,7 @@ func (r *redactor) redactedEvent(e *wire.Event) wire.Event {
 func (r *redactor) passRecord(rec *recording.Record) error {
 	switch rec.Type {
 	case typeRules:
-		return r.take(recording.KindRecord, true) // it becomes a rulesetRecord when a flow needs it
+		return r.take(recording.KindRecord) // it becomes a rulesetRecord when a flow needs it
 	case typeFlow, typeNoTraffic:
 		return r.passFlow(rec)
 	case recording.TypeName:
@@ -127,7 +127,7 @@ func (r *redactor) passRecord(rec *recording.Record) error {
 	if err != nil {
 		return err
 	}
-	if err := r.take(recording.KindRecord, true); err != nil {
+	if err := r.take(recording.KindRecord); err != nil {
 		return err
 	}
 	return r.w.Record(rec.Type, value, nil)
@@ -197,7 +197,7 @@ func (r *redactor) passFlow(rec *recording.Record) error {
 	if err != nil {
 		return err
 	}
-	if err := r.take(recording.KindRecord, true); err != nil {
+	if err := r.take(recording.KindRecord); err != nil {
 		return err
 	}
 	judged := map[int][]judgedRecord{}

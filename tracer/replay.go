@@ -159,7 +159,7 @@ func (r *replay) input(ctx context.Context, in Input, first bool) error {
 		}
 		kind, err := reader.Next()
 		if err == nil {
-			err = r.take(kind, first)
+			err = r.take(kind)
 		}
 		switch {
 		case err == nil:
@@ -175,7 +175,7 @@ func (r *replay) input(ctx context.Context, in Input, first bool) error {
 }
 
 // take takes what was read.
-func (r *replay) take(kind recording.Kind, first bool) error {
+func (r *replay) take(kind recording.Kind) error {
 	switch kind {
 	case recording.KindEvent:
 		return r.event(r.reader.Event())
@@ -185,7 +185,7 @@ func (r *replay) take(kind recording.Kind, first bool) error {
 		}
 		return nil
 	case recording.KindRecord:
-		return r.record(r.reader.Record(), first)
+		return r.record(r.reader.Record())
 	}
 	return nil
 }
@@ -216,7 +216,7 @@ func (r *replay) event(e *wire.Event) error {
 }
 
 // record takes a record. Types that are not known here are of a newer pathtrace.
-func (r *replay) record(rec *recording.Record, first bool) error {
+func (r *replay) record(rec *recording.Record) error {
 	switch rec.Type {
 	case typeMeta:
 		var m Meta

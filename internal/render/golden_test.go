@@ -64,7 +64,7 @@ func checkText(t *testing.T, name string, width int, render func(o Options)) {
 }
 
 // must fails the test on an error of a renderer.
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package render
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,13 +13,22 @@ import (
 // flushed if the writer has a method Flush() error. It may be used by several goroutines. After an error every further
 // call returns that error and writes nothing, so a broken pipe is noticed once.
 type JSON struct {
-	mu  sync.Mutex
-	w   io.Writer
-	err error
+	mu    sync.Mutex
+	w     io.Writer
+	err   error
+	lines lines         // those to be written
+	enc   *json.Encoder // to lines
 }
 
+// maxLines is how many bytes are kept to be used again: a flow has some 30 kB.
+const maxLines = 1 << 20
+
 // NewJSON returns a JSON that writes to w.
-func NewJSON(w io.Writer) *JSON { return &JSON{w: w} }
+func NewJSON(w io.Writer) *JSON {
+	j := &JSON{w: w}
+	j.enc = encoder(&j.lines)
+	return j
+}
 
 // Meta writes the description of the trace; it belongs first. Type and Schema are filled in.
 func (j *JSON) Meta(m path.Meta) error {
@@ -34,24 +42,16 @@ func (j *JSON) Meta(m path.Meta) error {
 // Path writes the hops of a flow's packets: those that Packets selects. Drops that every healthy
 // flow has (path.Hop.Noise) are left out unless all is set.
 func (j *JSON) Path(p *path.Path, all bool) error {
-	var lines bytes.Buffer
-	enc := encoder(&lines)
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	for _, pkt := range shownPackets(p, all) {
 		for i := range pkt.Hops {
-			if pkt.Hops[i].Noise && !all {
-				continue
-			}
-			h := pkt.Hops[i]
-			h.Type = "hop"
-			if err := enc.Encode(&h); err != nil {
-				return fmt.Errorf("encode hop: %w", err)
+			if h := &pkt.Hops[i]; !h.Noise || all {
+				j.lines = appendHop(j.lines, h)
 			}
 		}
 	}
-	if lines.Len() == 0 {
-		return nil
-	}
-	return j.send("hop", lines.Bytes())
+	return j.send("hop")
 }
 
 // Verdict writes the conclusion about one flow. Type is filled in.
@@ -131,27 +131,24 @@ func (j *JSON) Limit(l LimitRow) error {
 
 // write encodes v as one line.
 func (j *JSON) write(kind string, v any) error {
-	var line bytes.Buffer
-	if err := encoder(&line).Encode(v); err != nil {
-		return fmt.Errorf("encode %s: %w", kind, err)
-	}
-	return j.send(kind, line.Bytes())
-}
-
-func encoder(w io.Writer) *json.Encoder {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return enc
-}
-
-// send writes whole lines.
-func (j *JSON) send(kind string, lines []byte) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.err != nil {
+	if err := j.enc.Encode(v); err != nil {
+		return fmt.Errorf("encode %s: %w", kind, err)
+	}
+	return j.send(kind)
+}
+
+// send writes the lines there are; mu is held.
+func (j *JSON) send(kind string) error {
+	text := j.lines
+	if j.lines = text[:0]; cap(text) > maxLines {
+		j.lines = nil
+	}
+	if j.err != nil || len(text) == 0 {
 		return j.err
 	}
-	if _, err := j.w.Write(lines); err != nil {
+	if _, err := j.w.Write(text); err != nil {
 		j.err = fmt.Errorf("write %s: %w", kind, err)
 		return j.err
 	}

@@ -1,0 +1,168 @@
+package render
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
+)
+
+// reflected is a hop as encoding/json writes it.
+func reflected(t testing.TB, h path.Hop) string {
+	t.Helper()
+	h.Type = "hop"
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	must(t, enc.Encode(&h))
+	return b.String()
+}
+
+func sameHop(t testing.TB, h path.Hop) {
+	t.Helper()
+	if got, want := string(appendHop(nil, &h)), reflected(t, h); got != want {
+		t.Errorf("got  %swant %s", got, want)
+	}
+}
+
+// awkward are values of a kind that JSON has its own ways with.
+func awkward(kind reflect.Kind) []any {
+	switch kind {
+	case reflect.String:
+		return []any{"eth0", `a"b\c`, "<&>", "\x00\x1f\t\n\r\b\f\x7f", "\xff→\u2028\u2029\xc3", "größe", ""}
+	case reflect.Bool:
+		return []any{true, false}
+	}
+	return []any{1, -1, math.MaxInt64, uint64(math.MaxUint64), 0}
+}
+
+// setField sets a field of a struct to a value of its kind.
+func setField(f reflect.Value, v any) { f.Set(reflect.ValueOf(v).Convert(f.Type())) }
+
+// eachField calls do with every field of a struct, by each value that it may have.
+func eachField(v reflect.Value, do func(name string)) {
+	for i := range v.NumField() {
+		f, name := v.Field(i), v.Type().Field(i).Name
+		before := reflect.New(f.Type()).Elem()
+		before.Set(f)
+		switch {
+		case name == "Type": // always the same
+		case f.Kind() == reflect.Pointer && f.Type().Elem() == reflect.TypeFor[path.Outer]():
+			f.Set(reflect.ValueOf(&path.Outer{}))
+			do(name)
+			eachField(f.Elem(), do)
+		case f.Type() == reflect.TypeFor[[]path.RuleStep]():
+			for n := range 3 {
+				f.Set(reflect.MakeSlice(f.Type(), n, n))
+				do(fmt.Sprint(n, " ", name))
+				for j := range n {
+					eachField(f.Index(j), do)
+				}
+			}
+		case v.Type().Field(i).Tag.Get("json") == "-":
+		default:
+			for _, value := range awkward(f.Kind()) {
+				setField(f, value)
+				do(name)
+			}
+		}
+		f.Set(before)
+	}
+}
+
+// TestHopJSON: a hop is written as encoding/json writes it, whatever one field of it is, with all others
+// empty and with all others set.
+func TestHopJSON(t *testing.T) {
+	var empty, full path.Hop
+	fill(reflect.ValueOf(&full).Elem())
+	fields := map[string]bool{}
+	for _, h := range []*path.Hop{&empty, &full} {
+		eachField(reflect.ValueOf(h).Elem(), func(name string) {
+			fields[name] = true
+			sameHop(t, *h)
+		})
+	}
+	for field := range reflect.TypeFor[path.Hop]().Fields() {
+		if tag := field.Tag.Get("json"); tag != "-" && field.Name != "Type" && !fields[field.Name] && field.Name != "Rules" {
+			t.Errorf("field %s is not tested: it is of a kind that the test does not know", field.Name)
+		}
+	}
+	for _, c := range flowCases() {
+		if p, _ := c.make(); p != nil {
+			for _, pkt := range p.Packets {
+				for _, h := range pkt.Hops {
+					sameHop(t, h)
+				}
+			}
+		}
+	}
+}
+
+// fill sets every field of a struct that JSON shows.
+func fill(v reflect.Value) {
+	for i := range v.NumField() {
+		switch f := v.Field(i); {
+		case v.Type().Field(i).Tag.Get("json") == "-":
+		case f.Kind() == reflect.Pointer:
+			f.Set(reflect.New(f.Type().Elem()))
+			fill(f.Elem())
+		case f.Kind() == reflect.Slice:
+			f.Set(reflect.MakeSlice(f.Type(), 2, 2))
+			fill(f.Index(0))
+			fill(f.Index(1))
+		default:
+			setField(f, awkward(f.Kind())[0])
+		}
+	}
+}
+
+// FuzzHopJSON: so it is with any text.
+func FuzzHopJSON(f *testing.F) {
+	for _, v := range awkward(reflect.String) {
+		f.Add(v.(string), int64(7))
+	}
+	f.Fuzz(func(t *testing.T, text string, n int64) {
+		h := path.Hop{
+			Flow: int(n), TimeNS: n, NetNS: uint32(n), Length: int(n), Direction: path.Direction(text), Host: text,
+			Outer: &path.Outer{Src: text, VNI: uint32(n)}, ICMP: text, Rules: []path.RuleStep{{Text: text, Handle: uint64(n)}},
+		}
+		sameHop(t, h)
+	})
+}
+
+// TestJSONReusesMemory: writing a flow's hops takes no new memory for them.
+func TestJSONReusesMemory(t *testing.T) {
+	p, _ := sameBridge()
+	j := NewJSON(&discard{})
+	allocated := testing.AllocsPerRun(100, func() { must(t, j.Path(p, true)) })
+	if most := 8.0; allocated > most {
+		t.Errorf("%v allocations for a path, want at most %v", allocated, most)
+	}
+	p.Packets[0].Hops[0].ICMP = strings.Repeat("x", maxLines)
+	must(t, j.Path(p, true))
+	if got := cap(j.lines); got != 0 {
+		t.Errorf("%d bytes are kept of a flow that is larger than others", got)
+	}
+}
+
+type discard struct{}
+
+func (*discard) Write(b []byte) (int, error) { return len(b), nil }
+
+func BenchmarkJSONPath(b *testing.B) {
+	p, _ := sameBridge()
+	j, n := NewJSON(&discard{}), 0
+	for _, pkt := range p.Packets {
+		n += len(pkt.Hops)
+	}
+	b.ReportAllocs()
+	for range b.N {
+		must(b, j.Path(p, true))
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/hop")
+}

@@ -170,7 +170,7 @@ func describeRules(r rulesRecord, set *firewall.Ruleset) rulesetRecord {
 			}
 			for _, q := range c.Rules {
 				rule := ruleRecord{
-					Number: q.Number, Handle: q.Handle, Text: q.Text, Comment: q.Comment, Packets: q.Packets, Bytes: q.Bytes,
+					Number: q.Number, Handle: q.Handle, Text: q.Text(), Comment: q.Comment, Packets: q.Packets, Bytes: q.Bytes,
 					Counted: q.Counted,
 				}
 				for _, v := range q.Body.Verdicts() {
@@ -202,7 +202,7 @@ func (r *rulesetRecord) ruleset() *judgedRules {
 					body.verdicts = append(body.verdicts, firewall.Verdict(v))
 				}
 				chain.Rules = append(chain.Rules, &firewall.Rule{
-					Chain: chain, Number: q.Number, Handle: q.Handle, Text: q.Text, Comment: q.Comment, Packets: q.Packets,
+					Chain: chain, Number: q.Number, Handle: q.Handle, Written: q.Text, Comment: q.Comment, Packets: q.Packets,
 					Bytes: q.Bytes, Counted: q.Counted, Body: body,
 				})
 				i++

@@ -216,7 +216,7 @@ func (x *shelved) read() *firewall.Ruleset {
 		return nil
 	}
 	b := newRuleBook(func(_ uint32, fn func() error) error { return fn() }, slog.New(slog.DiscardHandler))
-	rules := b.read(x.NetNS, b.readers(), t)
+	rules := b.read(x.NetNS, b.readers(nil), t)
 	if rules == nil {
 		return nil
 	}

@@ -124,7 +124,7 @@ func ruleSteps(r *run, rules *firewall.Ruleset) []path.RuleStep {
 			Family: string(s.Family), Table: s.Table, Chain: s.Chain, Handle: s.Handle, Verdict: verdictText(s),
 		}
 		if rule := ruleOf(rules, s); rule != nil {
-			step.Number, step.Text, step.Owner = rule.Number, rule.Text, string(rules.Owner(rule))
+			step.Number, step.Text, step.Owner = rule.Number, rule.Text(), string(rules.Owner(rule))
 		}
 		out = append(out, step)
 	}

@@ -33,10 +33,10 @@ func natAndFilter() *firewall.Ruleset {
 		t.Chains = append(t.Chains, c)
 	}
 	nat := &firewall.Table{Backend: firewall.IptablesNFT, Family: firewall.FamilyIP, Name: "nat"}
-	chain(nat, "PREROUTING", firewall.Prerouting, &firewall.Rule{Handle: 5, Text: "-A PREROUTING -j DOCKER", Body: jumping{"DOCKER"}})
-	chain(nat, "DOCKER", "", &firewall.Rule{Handle: 6, Text: "-A DOCKER -j DNAT", Body: jumping{}})
+	chain(nat, "PREROUTING", firewall.Prerouting, &firewall.Rule{Handle: 5, Written: "-A PREROUTING -j DOCKER", Body: jumping{"DOCKER"}})
+	chain(nat, "DOCKER", "", &firewall.Rule{Handle: 6, Written: "-A DOCKER -j DNAT", Body: jumping{}})
 	filter := &firewall.Table{Backend: firewall.IptablesNFT, Family: firewall.FamilyIP, Name: "filter"}
-	chain(filter, "FORWARD", firewall.Forward, &firewall.Rule{Handle: 7, Text: "-A FORWARD -j DROP", Body: jumping{}})
+	chain(filter, "FORWARD", firewall.Forward, &firewall.Rule{Handle: 7, Written: "-A FORWARD -j DROP", Body: jumping{}})
 	return &firewall.Ruleset{Tables: []*firewall.Table{nat, filter}}
 }
 

@@ -31,8 +31,9 @@ type ruleReader func(*tape.Tape) ([]*firewall.Table, []string, error)
 // ruleBook reads the firewalls of namespaces and keeps the readings: one reading serves for all flows
 // that ended before it. It is safe for concurrent use.
 type ruleBook struct {
-	enter   func(inode uint32, fn func() error) error
-	readers func() []ruleReader // for one namespace
+	enter func(inode uint32, fn func() error) error
+	// readers makes those of one namespace, in which inside runs a function.
+	readers func(inside func(func() error) error) []ruleReader
 	log     *slog.Logger
 	now     func() uint64 // CLOCK_MONOTONIC, ns
 	// onRead, if set, is given every reading with its tape, and numbers it.
@@ -64,9 +65,10 @@ func newRuleBook(enter func(uint32, func() error) error, log *slog.Logger) *rule
 	}
 }
 
-// readersOfOne are the readers of one namespace; that of nf_tables keeps what has not changed.
-func readersOfOne() []ruleReader {
-	var tables nft.Reader
+// readersOfOne are the readers of one namespace; that of nf_tables keeps what has not changed, and may go
+// there again when its rules are asked.
+func readersOfOne(inside func(func() error) error) []ruleReader {
+	tables := nft.Reader{Inside: inside}
 	return []ruleReader{func(t *tape.Tape) ([]*firewall.Table, []string, error) {
 		tables.Tape = t
 		return tables.Read()
@@ -78,7 +80,7 @@ func (b *ruleBook) page(inode uint32) *rulePage {
 	defer b.mu.Unlock()
 	p := b.pages[inode]
 	if p == nil {
-		p = &rulePage{readers: b.readers()}
+		p = &rulePage{readers: b.readers(func(fn func() error) error { return b.enter(inode, fn) })}
 		b.pages[inode] = p
 	}
 	return p

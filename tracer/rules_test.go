@@ -15,7 +15,7 @@ import (
 func fakeRules(readers ...ruleReader) *ruleBook {
 	var clock atomic.Uint64
 	b := newRuleBook(func(_ uint32, fn func() error) error { return fn() }, slog.New(slog.DiscardHandler))
-	b.readers = func() []ruleReader { return readers }
+	b.readers = func(func(func() error) error) []ruleReader { return readers }
 	b.now = func() uint64 { return clock.Add(10) }
 	return b
 }

@@ -102,7 +102,7 @@ func leading(to string, sure firewall.Truth) *firewall.Ruleset {
 	table := &firewall.Table{Backend: firewall.IptablesNFT, Family: firewall.FamilyIP, Name: "nat"}
 	chain := &firewall.Chain{Table: table, Name: "PREROUTING", Hook: firewall.Prerouting, Type: "nat", Priority: -100,
 		Policy: firewall.Accept}
-	chain.Rules = []*firewall.Rule{{Chain: chain, Number: 1, Text: "-A PREROUTING -j DNAT --to-destination " + to,
+	chain.Rules = []*firewall.Rule{{Chain: chain, Number: 1, Written: "-A PREROUTING -j DNAT --to-destination " + to,
 		Body: translating{to, sure}}}
 	table.Chains = []*firewall.Chain{chain}
 	return &firewall.Ruleset{Tables: []*firewall.Table{table}}

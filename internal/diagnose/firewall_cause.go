@@ -79,7 +79,7 @@ func purposeOf(q *firewall.Rule) rulePurpose {
 	if strings.HasPrefix(name, "DOCKER-ISOLATION-STAGE-") || name == "DOCKER-INTERNAL" {
 		return forIsolation
 	}
-	words := strings.Fields(q.Text)
+	words := strings.Fields(q.Text())
 	in, out := askedDevice(words, "-i"), askedDevice(words, "-o")
 	switch {
 	case in.name == "":
@@ -130,7 +130,7 @@ func ruleNamed(c *firewall.Candidate) string {
 func ruleText(c *firewall.Candidate) string {
 	switch {
 	case !c.IsPolicy():
-		return c.Rule.Text
+		return c.Rule.Text()
 	case c.Backend() == firewall.NFTables:
 		return "policy drop"
 	}

@@ -67,7 +67,7 @@ func deleteRule(c *firewall.Candidate, tool, effect string) string {
 	effect = "  # " + effect
 	t := c.Chain.Table
 	if t.Backend == firewall.NFTables {
-		if hasVerdictMap(c.Rule.Text) {
+		if hasVerdictMap(c.Rule.Text()) {
 			effect = "  # the whole verdict map: what it accepts or sends on is no longer decided there either"
 		}
 		return fmt.Sprintf("nft delete rule %s %s %s handle %d", t.Family, quote(t.Name), quote(c.Chain.Name),
@@ -76,7 +76,7 @@ func deleteRule(c *firewall.Candidate, tool, effect string) string {
 	if t.Name != "filter" {
 		tool += " -t " + t.Name
 	}
-	spec, ok := strings.CutPrefix(c.Rule.Text, "-A ")
+	spec, ok := strings.CutPrefix(c.Rule.Text(), "-A ")
 	switch {
 	case !ok:
 	case !readsBack(spec):

@@ -24,7 +24,7 @@ func TestDeleteRule(t *testing.T) {
 			"iptables -D DOCKER-USER 3"},
 	} {
 		chain := &firewall.Chain{Name: "DOCKER-USER", Table: &firewall.Table{Name: "filter", Backend: firewall.IptablesNFT}}
-		got := deleteRule(&firewall.Candidate{Chain: chain, Rule: &firewall.Rule{Chain: chain, Number: 3, Text: c.text}}, "iptables", "")
+		got := deleteRule(&firewall.Candidate{Chain: chain, Rule: &firewall.Rule{Chain: chain, Number: 3, Written: c.text}}, "iptables", "")
 		if got, _, _ = strings.Cut(got, "  # "); got != c.want {
 			t.Errorf("%s\n got %s\nwant %s", c.text, got, c.want)
 		}

@@ -67,7 +67,7 @@ func chain(name string, list ...testRule) *firewall.Chain {
 	c := &firewall.Chain{Name: name}
 	for i, r := range list {
 		c.Rules = append(c.Rules, &firewall.Rule{
-			Chain: c, Number: i + 1, Handle: uint64(10 + i), Text: r.text, Comment: r.comment, Body: r.body,
+			Chain: c, Number: i + 1, Handle: uint64(10 + i), Written: r.text, Comment: r.comment, Body: r.body,
 			Packets: uint64(max(r.packets, 0)), Counted: r.packets >= 0,
 		})
 	}

@@ -114,7 +114,7 @@ func (a *analysis) stale(s *stale) *finding {
 	}
 	f.evidence = []string{
 		fmt.Sprintf("the entry: %s %s to %s, answered by %s; %s", t.Proto, t.OrigSrc, t.OrigDst, t.ReplySrc, replied),
-		fmt.Sprintf("only the first packet of a flow is translated, by the rule %s in chain %s", s.rule.Text, s.rule.Chain.Name),
+		fmt.Sprintf("only the first packet of a flow is translated, by the rule %s in chain %s", s.rule.Text(), s.rule.Chain.Name),
 	}
 	f.remedy = []string{a.commandIn(s.netns, "", fmt.Sprintf("conntrack -D -p %s --orig-src %s --orig-dst %s --orig-port-src %d "+
 		"--orig-port-dst %d", t.Proto, t.OrigSrc.Addr(), t.OrigDst.Addr(), t.OrigSrc.Port(), t.OrigDst.Port())) +

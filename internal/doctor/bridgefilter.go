@@ -81,11 +81,11 @@ func rulesWithin(rules *firewall.Ruleset, bridge string, within *regexp.Regexp) 
 		}
 		for _, c := range t.Chains {
 			for _, r := range c.Rules {
-				m := within.FindStringSubmatch(r.Text)
+				m := within.FindStringSubmatch(r.Text())
 				if m == nil || m[1]+m[3] != bridge || m[2]+m[4] != bridge || !refuses(r) {
 					continue
 				}
-				out = append(out, fmt.Sprintf("rule %d of %s is not applied: %s", r.Number, c.Name, r.Text))
+				out = append(out, fmt.Sprintf("rule %d of %s is not applied: %s", r.Number, c.Name, r.Text()))
 			}
 		}
 	}

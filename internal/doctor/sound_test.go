@@ -44,12 +44,12 @@ func chain(t *firewall.Table, name string, hook firewall.Hook, rules ...*firewal
 }
 
 func rule(text string, kind firewall.VerdictKind, detail string) *firewall.Rule {
-	return &firewall.Rule{Text: text, Body: body{verdict: firewall.Verdict{Kind: kind, Detail: detail}}}
+	return &firewall.Rule{Written: text, Body: body{verdict: firewall.Verdict{Kind: kind, Detail: detail}}}
 }
 
 // dport is a rule for one destination port.
 func dport(text string, port uint16, kind firewall.VerdictKind) *firewall.Rule {
-	return &firewall.Rule{Text: text, Body: body{
+	return &firewall.Rule{Written: text, Body: body{
 		match:   func(p *firewall.Packet) firewall.Truth { return firewall.Of(p.DstPort == port) },
 		verdict: firewall.Verdict{Kind: kind},
 	}}
@@ -155,7 +155,7 @@ func hostRules() *firewall.Ruleset {
 	filter := &firewall.Table{Family: firewall.FamilyIP, Name: "filter", Backend: firewall.IptablesNFT}
 	chain(filter, "INPUT", firewall.Input)
 	chain(filter, "FORWARD", firewall.Forward, &firewall.Rule{
-		Text: "-A FORWARD -j DOCKER-USER", Body: body{verdict: firewall.Verdict{Kind: firewall.Jump, Chain: "DOCKER-USER"}},
+		Written: "-A FORWARD -j DOCKER-USER", Body: body{verdict: firewall.Verdict{Kind: firewall.Jump, Chain: "DOCKER-USER"}},
 	})
 	chain(filter, "DOCKER-USER", "", rule("-A DOCKER-USER -j RETURN", firewall.Return, ""))
 	chain(filter, "DOCKER", "")

@@ -77,7 +77,7 @@ func deleteRules(rs *firewall.Ruleset, table, chain, text string) int {
 	for _, tb := range rs.Tables {
 		if c := tb.Chain(chain); c != nil && tb.Name == table {
 			before := len(c.Rules)
-			c.Rules = slices.DeleteFunc(c.Rules, func(r *firewall.Rule) bool { return strings.Contains(r.Text, text) })
+			c.Rules = slices.DeleteFunc(c.Rules, func(r *firewall.Rule) bool { return strings.Contains(r.Text(), text) })
 			n += before - len(c.Rules)
 		}
 	}
@@ -108,16 +108,16 @@ func TestEveryRule(t *testing.T) {
 					c := rs.Tables[ti].Chains[ci]
 					c.Rules = slices.Delete(c.Rules, ri, ri+1)
 					got := rulesOf(Check(s, rs))
-					want := []string{table.Name + " " + rule.Text}
+					want := []string{table.Name + " " + rule.Text()}
 					switch {
-					case strings.HasSuffix(rule.Text, "-j RETURN") && chain.Name != dockerChain,
-						strings.Contains(rule.Text, "172.18.0.3/32"), // multi has several networks
-						s.UserlandProxy && strings.Contains(rule.Text, "-s 172.18.0.2/32 -d"),
-						s.UserlandProxy && strings.Contains(rule.Text, "-s 172.17.0.2/32 -d"):
+					case strings.HasSuffix(rule.Text(), "-j RETURN") && chain.Name != dockerChain,
+						strings.Contains(rule.Text(), "172.18.0.3/32"), // multi has several networks
+						s.UserlandProxy && strings.Contains(rule.Text(), "-s 172.18.0.2/32 -d"),
+						s.UserlandProxy && strings.Contains(rule.Text(), "-s 172.17.0.2/32 -d"):
 						want = []string{}
 					}
 					if !slices.Equal(got, want) {
-						t.Errorf("%s without %s %s:\ngot  %q\nwant %q", name, table.Name, rule.Text, got, want)
+						t.Errorf("%s without %s %s:\ngot  %q\nwant %q", name, table.Name, rule.Text(), got, want)
 					}
 				}
 			}
@@ -221,7 +221,7 @@ func TestUserRule(t *testing.T) {
 	for _, tb := range rs.Tables {
 		for _, c := range tb.Chains {
 			kind := firewall.Verdict{Kind: firewall.Drop}
-			c.Rules = slices.Insert(c.Rules, 0, &firewall.Rule{Chain: c, Text: "user", Body: &body{verdict: kind}})
+			c.Rules = slices.Insert(c.Rules, 0, &firewall.Rule{Chain: c, Written: "user", Body: &body{verdict: kind}})
 		}
 	}
 	if got := Check(oldState(), rs); len(got) != 0 {
@@ -358,12 +358,12 @@ func TestDocker29Deleted(t *testing.T) {
 					c := rs.Tables[ti].Chains[ci]
 					c.Rules = slices.Delete(c.Rules, ri, ri+1)
 					got := Check(configured(name), rs)
-					if len(got) == 0 && !ignored(name, chain.Name, rule.Text) {
-						t.Errorf("%s without %s %s: nothing is missing", name, chain.Name, rule.Text)
+					if len(got) == 0 && !ignored(name, chain.Name, rule.Text()) {
+						t.Errorf("%s without %s %s: nothing is missing", name, chain.Name, rule.Text())
 					}
 					for _, m := range got {
 						if m.Chain != chain.Name || m.Table != table.Name {
-							t.Errorf("%s without %s %s: missing %s %s", name, chain.Name, rule.Text, m.Chain, m.Rule)
+							t.Errorf("%s without %s %s: missing %s %s", name, chain.Name, rule.Text(), m.Chain, m.Rule)
 						}
 					}
 				}

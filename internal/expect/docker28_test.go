@@ -49,12 +49,12 @@ func TestDocker28(t *testing.T) {
 					rs := saved(t, name)
 					c := rs.Tables[ti].Chains[ci]
 					c.Rules = slices.Delete(c.Rules, ri, ri+1)
-					got, want := rulesOf(Check(s, rs)), []string{table.Name + " " + rule.Text}
-					if ignored28(name, rule.Text) {
+					got, want := rulesOf(Check(s, rs)), []string{table.Name + " " + rule.Text()}
+					if ignored28(name, rule.Text()) {
 						want = []string{}
 					}
 					if !slices.Equal(got, want) {
-						t.Errorf("%s without %s: got %q", name, rule.Text, got)
+						t.Errorf("%s without %s: got %q", name, rule.Text(), got)
 					}
 				}
 			}

@@ -177,7 +177,7 @@ func takeAwayNFT(t *testing.T, name, saved string) {
 			}
 			for _, m := range Check(s, real(t)) {
 				if m.Command != "" {
-					t.Errorf("after %s: %s is still missing", now.Text, m.Rule)
+					t.Errorf("after %s: %s is still missing", now.Text(), m.Rule)
 				}
 			}
 		}

@@ -144,7 +144,7 @@ func parseSaved(t *testing.T, text string, v6 bool) []*firewall.Table {
 }
 
 func addRule(c *firewall.Chain, text string, b *body) {
-	c.Rules = append(c.Rules, &firewall.Rule{Chain: c, Number: len(c.Rules) + 1, Text: text, Body: b})
+	c.Rules = append(c.Rules, &firewall.Rule{Chain: c, Number: len(c.Rules) + 1, Written: text, Body: b})
 }
 
 func parseRule(t *testing.T, f []string) *body {

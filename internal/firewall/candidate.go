@@ -144,12 +144,12 @@ func (r *Ruleset) find(c *Chain) *Chain {
 // find returns the rule that is the same as r in this reading of the chain, or nil: rules of nf_tables
 // have handles; others are the same if they are in the same place or the only one with that text.
 func (c *Chain) find(r *Rule) *Rule {
-	if n := r.Number; n > 0 && n <= len(c.Rules) && c.Rules[n-1].Handle == r.Handle && c.Rules[n-1].Text == r.Text {
+	if n := r.Number; n > 0 && n <= len(c.Rules) && c.Rules[n-1].Handle == r.Handle && c.Rules[n-1].Text() == r.Text() {
 		return c.Rules[n-1]
 	}
 	var found *Rule
 	for _, q := range c.Rules {
-		if q.Handle != r.Handle || q.Text != r.Text {
+		if q.Handle != r.Handle || q.Text() != r.Text() {
 			continue
 		}
 		if found != nil {

@@ -82,7 +82,7 @@ func chain(name string, rules ...body) *fw.Chain {
 // text sets the text of the chain's rules.
 func text(c *fw.Chain, texts ...string) *fw.Chain {
 	for i, s := range texts {
-		c.Rules[i].Text = s
+		c.Rules[i].Written = s
 	}
 	return c
 }

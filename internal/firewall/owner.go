@@ -190,7 +190,7 @@ func (r *Ruleset) DockerBridges() map[string]bool {
 				if !leadsToDocker(q) {
 					continue
 				}
-				if dev := flag(strings.Fields(q.Text), "-o"); dev != "" {
+				if dev := flag(strings.Fields(q.Text()), "-o"); dev != "" {
 					bridges[dev] = true
 				}
 			}
@@ -223,7 +223,7 @@ func (r *Ruleset) isDockerForm(q *Rule) bool {
 	bridges := r.DockerBridges()
 	var form []string
 	known := false
-	for _, w := range strings.Fields(q.Text) {
+	for _, w := range strings.Fields(q.Text()) {
 		switch {
 		case bridges[w], isDefaultBridge(w):
 			known = true

@@ -100,9 +100,10 @@ type Rule struct {
 	Number int
 	// Handle is nf_tables' number of it, 0 for iptables-legacy.
 	Handle uint64
-	// Text is the rule as its user would write it: "-A DOCKER-USER -p tcp --dport 80 -j DROP" for
-	// both iptables backends, nft's syntax (without chain and table) for nftables.
-	Text    string
+	// Written is the rule as its user would write it: "-A DOCKER-USER -p tcp --dport 80 -j DROP" for
+	// both iptables backends, nft's syntax (without chain and table) for nftables; "" if Body is a Writer,
+	// which writes it when it is asked for. Text returns either.
+	Written string
 	Comment string
 	// Packets and Bytes are valid if Counted.
 	Packets, Bytes uint64
@@ -111,7 +112,18 @@ type Rule struct {
 	Body Body
 }
 
-// Body is what a rule does, as its backend understands it.
+// Writer is a Body that puts the rule into words itself, which may take time.
+type Writer interface{ Text() string }
+
+// Text returns the rule as its user would write it.
+func (r *Rule) Text() string {
+	if w, ok := r.Body.(Writer); ok && r.Written == "" {
+		return w.Text()
+	}
+	return r.Written
+}
+
+// Body is what a rule does, as its backend understands it. It may be asked by several goroutines at once.
 type Body interface {
 	// Judge says whether the rule matches p and what it then does. It does not change p.
 	Judge(p *Packet) Judgement

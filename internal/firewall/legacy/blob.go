@@ -248,7 +248,7 @@ func (p *parser) rule(c *firewall.Chain, number int, e *entry) *firewall.Rule {
 	if b.target.Text != "" {
 		text.WriteString(" " + b.target.Text)
 	}
-	r.Body, r.Comment, r.Text = b, strings.Join(comments, " "), text.String()
+	r.Body, r.Comment, r.Written = b, strings.Join(comments, " "), text.String()
 	return r
 }
 

@@ -133,7 +133,7 @@ func TestRecorded(t *testing.T) {
 		got := map[string]bool{}
 		for _, c := range table.Chains {
 			for _, rule := range c.Rules {
-				got[rule.Text] = true
+				got[rule.Text()] = true
 			}
 		}
 		want := rulesOf(t, r.file, r.table)

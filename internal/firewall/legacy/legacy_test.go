@@ -76,7 +76,7 @@ func show(table *firewall.Table) []string {
 			lines = append(lines, "-P "+c.Name+" ACCEPT")
 		}
 		for _, r := range c.Rules {
-			rules = append(rules, r.Text)
+			rules = append(rules, r.Text())
 		}
 	}
 	return append(lines, rules...)
@@ -305,7 +305,7 @@ func TestSets(t *testing.T) {
 			p := &firewall.Packet{Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr("10.0.0.9")}
 			for i := range want {
 				if got := rules[i].Body.Judge(p).Match; got != want[i] {
-					t.Errorf("%s, source %s: got %v, want %v", rules[i].Text, src, got, want[i])
+					t.Errorf("%s, source %s: got %v, want %v", rules[i].Text(), src, got, want[i])
 				}
 			}
 		}

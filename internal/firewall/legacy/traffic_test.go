@@ -181,7 +181,7 @@ func TestTraffic(t *testing.T) {
 				}
 			}
 			if rule.Packets < least || rule.Packets > most {
-				t.Errorf("%s counted %d packets, judged %d to %d", rule.Text, rule.Packets, least, most)
+				t.Errorf("%s counted %d packets, judged %d to %d", rule.Text(), rule.Packets, least, most)
 			}
 			if least == most {
 				known++

@@ -186,18 +186,22 @@ func each(data []byte, fn func(family uint8, a Attrs) error) error {
 	return fn(data[0], a)
 }
 
-// Get asks for one object and calls fn with it.
-func (c *Conn) Get(typ uint16, body []byte, fn func(family uint8, a Attrs) error) error {
+// Get asks for one object and calls fn with it. Tables and what is in them have a family.
+func (c *Conn) Get(typ uint16, family uint8, body []byte, fn func(family uint8, a Attrs) error) error {
 	if c.tape == nil {
-		return c.get(typ, body, func(data []byte) error { return each(data, fn) })
+		return c.get(typ, family, body, func(data []byte) error { return each(data, fn) })
 	}
-	return c.taped(fmt.Sprintf("%s get %x", Question(typ), body), fn, func(keep func([]byte) error) error {
-		return c.get(typ, body, keep)
+	question := fmt.Sprintf("%s get %x", Question(typ), body)
+	if family != unix.AF_UNSPEC {
+		question += fmt.Sprintf(" %d", family)
+	}
+	return c.taped(question, fn, func(keep func([]byte) error) error {
+		return c.get(typ, family, body, keep)
 	})
 }
 
-func (c *Conn) get(typ uint16, body []byte, fn func(data []byte) error) error {
-	if err := c.send(typ, unix.AF_UNSPEC, 0, body); err != nil {
+func (c *Conn) get(typ uint16, family uint8, body []byte, fn func(data []byte) error) error {
+	if err := c.send(typ, family, 0, body); err != nil {
 		return err
 	}
 	msgs, err := c.receive()

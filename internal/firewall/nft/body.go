@@ -2,6 +2,7 @@ package nft
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
 )
@@ -19,9 +20,31 @@ type body struct {
 	exprs   []expr
 	policy  bool // what a chain of ebtables does at its end, which is a rule to the kernel
 	sets    map[string]*set
-	// words are the text of each expression that finishes a statement, "" of the others.
+	// words are the text of each expression that finishes a statement, "" of the others; write sets them and
+	// text, when all sets are read.
 	words         []string
 	text, comment string
+	write         func()
+	written       sync.Once
+}
+
+// Text implements firewall.Writer.
+func (b *body) Text() string {
+	for s := b.unread(); s != nil; s = b.unread() {
+		s.fetch()
+	}
+	b.written.Do(b.write)
+	return b.text
+}
+
+// unread is a set of the rule that is still to be fetched, or nil.
+func (b *body) unread() *set {
+	for _, e := range b.exprs {
+		if l, ok := e.(*lookupExpr); ok && l.set != nil && l.set.unread() {
+			return l.set
+		}
+	}
+	return nil
 }
 
 // lasting reports whether the rule says the same as long as the ruleset is the same: ipsets change
@@ -40,16 +63,13 @@ func (b *body) Judge(p *firewall.Packet) firewall.Judgement {
 		b.family == firewall.FamilyARP) {
 		return firewall.Judgement{}
 	}
-	m := machine{p: p, family: b.family, truth: firewall.Yes}
-	for i, e := range b.exprs {
-		m.at = i
-		e.eval(&m)
-		if m.truth == firewall.No {
-			return firewall.Judgement{}
-		}
-		if m.ended {
-			break
-		}
+	m := b.run(p)
+	for m.truth != firewall.No && m.unread != nil {
+		m.unread.fetch()
+		m = b.run(p)
+	}
+	if m.truth == firewall.No {
+		return firewall.Judgement{}
 	}
 	j := firewall.Judgement{Match: m.truth, Verdict: m.verdict}
 	j.Verdict.Untracks = j.Verdict.Untracks || m.untracks
@@ -59,8 +79,33 @@ func (b *body) Judge(p *firewall.Packet) firewall.Judgement {
 	return j
 }
 
+// run evaluates the rule until it does not match or has a verdict. What a set says that is still to be
+// fetched is taken as possible.
+func (b *body) run(p *firewall.Packet) machine {
+	m := machine{p: p, family: b.family, truth: firewall.Yes}
+	for i, e := range b.exprs {
+		m.at = i
+		e.eval(&m)
+		if m.truth == firewall.No || m.ended {
+			break
+		}
+	}
+	return m
+}
+
 // word is the text of the statement that expression i finishes.
 func (b *body) word(i int) string {
+	text := b.statement(i)
+	if l, ok := b.exprs[i].(*lookupExpr); ok && l.set != nil && l.set.lost != nil {
+		text += " (" + l.set.why() + ")"
+	}
+	return text
+}
+
+func (b *body) statement(i int) string {
+	if b.write != nil {
+		b.Text()
+	}
 	if i < len(b.words) && b.words[i] != "" {
 		return b.words[i]
 	}
@@ -72,11 +117,16 @@ func (b *body) word(i int) string {
 
 // Verdicts implements firewall.Body.
 func (b *body) Verdicts() []firewall.Verdict {
-	m := machine{p: &firewall.Packet{}, family: b.family, truth: firewall.Yes, everything: true}
-	for _, e := range b.exprs {
-		e.eval(&m)
+	for {
+		m := machine{p: &firewall.Packet{}, family: b.family, truth: firewall.Yes, everything: true}
+		for _, e := range b.exprs {
+			e.eval(&m)
+		}
+		if m.unread == nil {
+			return m.verdicts
+		}
+		m.unread.fetch()
 	}
-	return m.verdicts
 }
 
 // commentMatch is the text of the rule's comment match, as iptables-nft writes comments.

@@ -129,7 +129,7 @@ func littleEndian() bool { return binary.NativeEndian.Uint16([]byte{1, 0}) == 1 
 // lookupExpr looks a register up in a set or map (nft_lookup.c).
 type lookupExpr struct {
 	name     string
-	set      *set // nil if it could not be read
+	set      *set // nil if there is none of that name
 	at       int
 	dst      int // -1: only whether it is there
 	not      bool
@@ -137,11 +137,17 @@ type lookupExpr struct {
 }
 
 func (e *lookupExpr) eval(m *machine) {
-	if e.set == nil {
+	switch {
+	case e.set != nil && e.set.unread() && (e.verdicts || !m.everything):
+		if m.unread == nil {
+			m.unread = e.set
+		}
 		e.unknown(m)
 		return
-	}
-	if m.everything {
+	case e.set == nil || e.set.why() != "":
+		e.unknown(m)
+		return
+	case m.everything:
 		e.collect(m)
 		return
 	}

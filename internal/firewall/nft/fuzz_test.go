@@ -62,7 +62,7 @@ func FuzzRule(f *testing.F) {
 		if nfnl.List(exprs, func(e nfnl.Attrs) error { b.exprs = append(b.exprs, d.decode(e)); return nil }) != nil {
 			return
 		}
-		_ = b.write(&firewall.Chain{Name: "c"}, d.links, "a comment")
+		_ = b.inWords(&firewall.Chain{Name: "c"}, d.links, "a comment")
 		for _, p := range []*firewall.Packet{{}, {Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("fe80::1"), Proto: 6}} {
 			j := b.Judge(p)
 			if (j.Match == firewall.Maybe) != (len(j.Unjudged) > 0) {

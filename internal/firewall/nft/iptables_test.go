@@ -41,7 +41,7 @@ func compareIptables(t *testing.T, tt iptablesCase) {
 	byName := map[string][]string{}
 	for _, c := range tab.Chains {
 		for _, r := range c.Rules {
-			byName[c.Name] = append(byName[c.Name], r.Text)
+			byName[c.Name] = append(byName[c.Name], r.Text())
 		}
 	}
 	for _, line := range want {
@@ -160,8 +160,8 @@ func TestForeignRule(t *testing.T) {
 		}
 		want := rulesOf(run(t, "", "nft", "-s", "list", "chain", "ip", "filter", "FORWARD"))
 		for i, r := range table(t, read(t), firewall.FamilyIP, "filter").Chain("FORWARD").Rules {
-			if r.Text != want[i] {
-				t.Errorf("want %s, got %s", want[i], r.Text)
+			if r.Text() != want[i] {
+				t.Errorf("want %s, got %s", want[i], r.Text())
 			}
 		}
 	})

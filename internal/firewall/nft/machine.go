@@ -43,6 +43,8 @@ type machine struct {
 	// doubts are the expressions that could not be judged, by their index; at is the current one.
 	doubts []int
 	at     int
+	// unread is the first set of those that the answer depends on which is still to be fetched.
+	unread *set
 
 	// everything is set while the verdicts of all packets are collected: nothing is known of the
 	// packet, and no match or verdict ends the rule.

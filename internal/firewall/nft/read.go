@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,10 @@ type Reader struct {
 	// Tape, if not nil, keeps what the kernel answers, or answers in its place. A tape holds all of one
 	// reading, so it is a new one each time.
 	Tape *tape.Tape
+	// Inside, if not nil, runs a function in the namespace at any later time, on any thread. Then many
+	// anonymous sets are not read together with the rules, but each when a rule that refers to it is asked
+	// about a packet that the rest of the rule fits. A tape has all of them in any case.
+	Inside func(func() error) error
 	// setsTape is the tape with the answers that made sets.
 	setsTape *tape.Tape
 
@@ -113,6 +118,10 @@ type ruleset struct {
 	ipsets   *ipset.Sets
 	known    map[ruleKey]*body // of an earlier reading of the same generation
 	bodies   map[ruleKey]*body
+	// generation is that of the kernel before the reading, handles are the numbers of tables.
+	generation uint32
+	handles    map[tableKey]uint64
+	later      *fetcher // nil: all sets are read at once
 }
 
 // ruleset reads everything. If last is set, rules that changed meanwhile are a problem that is
@@ -155,6 +164,12 @@ func (r *Reader) begin(generation uint32) *ruleset {
 		unknown: make(map[string]bool),
 		ipsets:  ipset.NewTape(r.Tape),
 		bodies:  make(map[ruleKey]*body, len(r.bodies)),
+		handles: make(map[tableKey]uint64),
+
+		generation: generation,
+	}
+	if r.Inside != nil && r.Tape == nil {
+		f.later = &fetcher{inside: r.Inside}
 	}
 	known := r.sets != nil && r.generation == generation
 	if known && (!r.Tape.Keeps() || r.setsTape != nil) {
@@ -200,6 +215,7 @@ func (f *ruleset) readSets(c *nfnl.Conn, last bool) error {
 	err := dump(c, unix.NFT_MSG_GETSET, unix.AF_UNSPEC, nil, func(family uint8, a nfnl.Attrs) error {
 		s := newSet(family, a)
 		key := tableKey{family, s.table}
+		s.generation, s.tableHandle = f.generation, f.handles[key]
 		if f.sets[key] == nil {
 			f.sets[key] = make(map[string]*set)
 		}
@@ -210,12 +226,30 @@ func (f *ruleset) readSets(c *nfnl.Conn, last bool) error {
 	if err := f.tolerate(last, err); err != nil {
 		return err
 	}
+	if f.later != nil && !last {
+		all = f.deferSets(all)
+	}
 	for _, s := range all {
 		if err := f.tolerate(last, elements(c, s)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// deferSets leaves sets to be read later if they are many, and returns the others.
+func (f *ruleset) deferSets(all []*set) []*set {
+	now := slices.DeleteFunc(slices.Clone(all), (*set).deferrable)
+	if len(all)-len(now) <= fewSets {
+		return all
+	}
+	for _, s := range all {
+		if s.deferrable() {
+			s.later = f.later
+		}
+	}
+	f.links.read()
+	return now
 }
 
 // elements reads what is in a set.
@@ -239,7 +273,7 @@ func question(typ int) uint16 { return uint16(unix.NFNL_SUBSYS_NFTABLES<<8 | typ
 
 // generation is the number of the ruleset, which every change raises.
 func generation(c *nfnl.Conn) (id uint32, err error) {
-	err = c.Get(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, nil, func(_ uint8, a nfnl.Attrs) error {
+	err = c.Get(question(unix.NFT_MSG_GETGEN), unix.AF_UNSPEC, nil, func(_ uint8, a nfnl.Attrs) error {
 		id = a.U32(unix.NFTA_GEN_ID)
 		return nil
 	})

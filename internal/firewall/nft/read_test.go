@@ -108,8 +108,8 @@ func TestReadIPSet(t *testing.T) {
 		labtest.Must(t, netlink.IpsetAdd("blocked", &netlink.IPSetEntry{IP: net.IPv4(10, 1, 0, 0).To4(), CIDR: 16}))
 		run(t, "", "iptables", "-A", "FORWARD", "-m", "set", "--match-set", "blocked", "src", "-j", "DROP")
 		r := table(t, read(t), firewall.FamilyIP, "filter").Chain("FORWARD").Rules[0]
-		if want := "-A FORWARD -m set --match-set blocked src -j DROP"; r.Text != want {
-			t.Errorf("want %s, got %s", want, r.Text)
+		if want := "-A FORWARD -m set --match-set blocked src -j DROP"; r.Text() != want {
+			t.Errorf("want %s, got %s", want, r.Text())
 		}
 		p := web()
 		if got := r.Body.Judge(p).Match; got != yes {
@@ -282,7 +282,7 @@ func TestReadWhileChanging(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if r := table(t, all, firewall.FamilyIP, "stays").Chain("c").Rules; len(r) != 1 || r[0].Text != "tcp dport { 22, 80 } accept" {
+				if r := table(t, all, firewall.FamilyIP, "stays").Chain("c").Rules; len(r) != 1 || r[0].Text() != "tcp dport { 22, 80 } accept" {
 					t.Fatalf("rules: %+v", r[0])
 				}
 			}

@@ -71,8 +71,8 @@ func compare(t *testing.T, want map[string][]string, name string, c *firewall.Ch
 		return
 	}
 	for i, r := range c.Rules {
-		if r.Text != lines[i] {
-			t.Errorf("%s, rule %d\nwant %s\n got %s", name, r.Number, lines[i], r.Text)
+		if r.Text() != lines[i] {
+			t.Errorf("%s, rule %d\nwant %s\n got %s", name, r.Number, lines[i], r.Text())
 		}
 	}
 }
@@ -156,7 +156,7 @@ func TestEbtablesPolicy(t *testing.T) {
 	inside(t, func() {
 		run(t, "", "ebtables", "-N", "mine", "-P", "DROP")
 		r := table(t, read(t), firewall.FamilyBridge, "filter").Chain("mine").Rules
-		if len(r) != 1 || r[0].Text != "-P mine DROP" {
+		if len(r) != 1 || r[0].Text() != "-P mine DROP" {
 			t.Errorf("rules: %+v", r[0])
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"sort"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -40,6 +41,16 @@ type set struct {
 	exact  map[string]*element
 	ranges []*element
 	all    *element // the element that stands for all keys ("*")
+
+	// generation is that of the ruleset of which the set is, handle and tableHandle are the kernel's numbers,
+	// which are never used again.
+	generation          uint32
+	handle, tableHandle uint64
+	// later, if not nil, reads the elements when they are asked for; fetched says that it has, lost why
+	// it could not.
+	later   *fetcher
+	fetched atomic.Bool
+	lost    error
 }
 
 // element is one of a set: a key or, with end, a range of keys; and what a map has for it.
@@ -60,7 +71,7 @@ func newSet(family uint8, a nfnl.Attrs) *set {
 		keyType: a.U32(unix.NFTA_SET_KEY_TYPE), dataType: a.U32(unix.NFTA_SET_DATA_TYPE),
 		keyLen:  int(min(a.U32(unix.NFTA_SET_KEY_LEN), regBytes)),
 		dataLen: int(min(a.U32(unix.NFTA_SET_DATA_LEN), regBytes)),
-		objType: a.U32(unix.NFTA_SET_OBJ_TYPE),
+		objType: a.U32(unix.NFTA_SET_OBJ_TYPE), handle: a.U64(attrSetHandle),
 	}
 	desc := a.Nested(unix.NFTA_SET_DESC)
 	_ = nfnl.List(desc[attrDescConcat], func(f nfnl.Attrs) error {

@@ -33,6 +33,7 @@ func (f *ruleset) addTable(family uint8, a nfnl.Attrs) error {
 	}
 	f.tables = append(f.tables, t)
 	f.byKey[tableKey{family, t.Name}] = t
+	f.handles[tableKey{family, t.Name}] = a.U64(attrTableHandle)
 	f.chains[t] = make(map[string]*firewall.Chain)
 	return nil
 }
@@ -162,7 +163,7 @@ func (f *ruleset) addRule(family uint8, a nfnl.Attrs) error {
 			return err
 		}
 	}
-	rule.Text, rule.Comment, rule.Body = b.text, b.comment, b
+	rule.Written, rule.Comment, rule.Body = b.text, b.comment, b
 	if err := count(rule, a[unix.NFTA_RULE_EXPRESSIONS]); err != nil {
 		return err
 	}
@@ -184,7 +185,10 @@ func (f *ruleset) newBody(c *firewall.Chain, table tableKey, a nfnl.Attrs) (*bod
 	b.policy = t.Family == firewall.FamilyBridge && t.Backend == firewall.IptablesNFT &&
 		udata(udataOf, udataEbtablesPolicy) != nil
 	b.comment = unix.ByteSliceToString(udata(udataOf, udataComment))
-	b.text = b.write(c, &f.links, b.comment)
+	comment := b.comment
+	if b.write = func() { b.text = b.inWords(c, &f.links, comment) }; b.unread() == nil {
+		b.written.Do(b.write)
+	}
 	if b.comment == "" {
 		b.comment = b.commentMatch()
 	}

@@ -15,7 +15,7 @@ import (
 // match, its other parts are judged, and it is told once.
 func TestUnknownExpression(t *testing.T) {
 	r := &ruleset{byKey: map[tableKey]*firewall.Table{}, chains: map[*firewall.Table]map[string]*firewall.Chain{},
-		unknown: map[string]bool{}, ipsets: ipset.New(), bodies: map[ruleKey]*body{}}
+		unknown: map[string]bool{}, ipsets: ipset.New(), bodies: map[ruleKey]*body{}, handles: map[tableKey]uint64{}}
 	parsed := func(b []byte) nfnl.Attrs {
 		a, err := nfnl.Parse(b)
 		if err != nil {
@@ -42,8 +42,8 @@ func TestUnknownExpression(t *testing.T) {
 		t.Errorf("problems %q", r.problems)
 	}
 	got := r.tables[0].Chains[0].Rules[1]
-	if got.Text != "quantum [not decoded] drop" || got.Number != 2 {
-		t.Errorf("rule %d is %q", got.Number, got.Text)
+	if got.Text() != "quantum [not decoded] drop" || got.Number != 2 {
+		t.Errorf("rule %d is %q", got.Number, got.Text())
 	}
 	j := got.Body.Judge(&firewall.Packet{})
 	if j.Match != firewall.Maybe || j.Verdict.Kind != firewall.Drop || len(j.Unjudged) != 1 {

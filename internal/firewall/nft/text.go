@@ -7,18 +7,25 @@ import (
 	"github.com/pathtrace/pathtrace/internal/firewall"
 )
 
-// links names devices by their index; the kernel is asked once, and only if a rule has an index.
+// links names devices by their index; the kernel is asked once, and only if a rule has an index or is
+// written later.
 type links struct{ names map[uint32]string }
 
 func (l *links) name(index uint32) string {
-	if l.names == nil {
-		l.names = make(map[uint32]string)
-		all, _ := net.Interfaces()
-		for _, i := range all {
-			l.names[uint32(i.Index)] = i.Name
-		}
-	}
+	l.read()
 	return l.names[index]
+}
+
+// read asks for the devices in the calling thread's namespace, unless they are known.
+func (l *links) read() {
+	if l.names != nil {
+		return
+	}
+	l.names = make(map[uint32]string)
+	all, _ := net.Interfaces()
+	for _, i := range all {
+		l.names[uint32(i.Index)] = i.Name
+	}
 }
 
 // piece is a part of a rule's text.
@@ -76,8 +83,8 @@ const (
 	layerTransport       // a field of a transport protocol
 )
 
-// write sets the words of each expression and returns the rule's text.
-func (b *body) write(c *firewall.Chain, l *links, comment string) string {
+// inWords sets the words of each expression and returns the rule's text.
+func (b *body) inWords(c *firewall.Chain, l *links, comment string) string {
 	w := writer{b: b, links: l}
 	w.ctx = context{l4: -1, etherPiece: -1, l4Piece: -1, linkPiece: -1}
 	switch b.family {

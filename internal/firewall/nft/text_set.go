@@ -12,7 +12,7 @@ import (
 
 // set writes a set as a rule refers to it: by its name, or what is in it if it has none.
 func (w *writer) set(e *lookupExpr, parts []*operand) string {
-	if e.set == nil || !e.set.anonymous() {
+	if e.set.why() != "" || !e.set.anonymous() {
 		return "@" + e.name
 	}
 	elems := slices.Clone(e.set.elems)

@@ -18,7 +18,7 @@ func TestNftText(t *testing.T) {
 				want := rulesOf(run(t, "", "nft", "-s", "list", "chain", strings.Fields(tt.family)[0], "t", "c"))
 				var got []string
 				for _, r := range table(t, read(t), firewall.Family(tt.family), "t").Chain("c").Rules {
-					got = append(got, r.Text)
+					got = append(got, r.Text())
 				}
 				if len(want) != len(got) {
 					t.Fatalf("want %d rules, got %d", len(want), len(got))

@@ -136,7 +136,7 @@ func compareTo(t *testing.T, c *firewall.Chain, p *firewall.Packet) int {
 		}
 		settled++
 		if (j.Match == firewall.Yes) != (r.Packets > 0) {
-			t.Errorf("%s: judged %v, the kernel counted %d", r.Text, j.Match, r.Packets)
+			t.Errorf("%s: judged %v, the kernel counted %d", r.Text(), j.Match, r.Packets)
 		}
 	}
 	return settled

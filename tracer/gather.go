@@ -11,7 +11,6 @@ import (
 
 	"github.com/pathtrace/pathtrace/internal/diagnose"
 	"github.com/pathtrace/pathtrace/internal/docker"
-	"github.com/pathtrace/pathtrace/internal/kernel"
 	"github.com/pathtrace/pathtrace/internal/target"
 	"github.com/pathtrace/pathtrace/internal/topo"
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -29,11 +28,11 @@ func (s *session) gather(p *path.Path) *diagnose.Facts {
 		Lookup: s.lookup.result(),
 
 		Publications: s.publications(),
-		NoIPVS:       !hasIPVS(),
+		NoIPVS:       !s.readings.ipvs(),
 		Namespaces:   map[uint32]*diagnose.Namespace{},
 		LostEvents:   lost,
 
-		NFTDropsInPlace: nftDropsInPlace(kernel.Release()),
+		NFTDropsInPlace: s.nftInPlace,
 		Complete:        lost == 0 && !s.gaps(p),
 	}
 	if s.t.cfg.Source == "" {
@@ -132,13 +131,16 @@ func (s *session) readLinks(ns *diagnose.Namespace, inode uint32) {
 	if ns.Links != nil {
 		return
 	}
-	links, err := s.t.topo.LinksNow(inode)
-	if err != nil {
-		return
-	}
-	ns.Links = []diagnose.Link{}
-	for _, l := range links {
-		ns.Links = append(ns.Links, linkFact(l))
+	links, err := recall(&s.readings.mu, &s.readings.links, inode, func() ([]diagnose.Link, error) {
+		now, err := s.t.topo.LinksNow(inode)
+		links := []diagnose.Link{}
+		for _, l := range now {
+			links = append(links, linkFact(l))
+		}
+		return links, err
+	})
+	if err == nil {
+		ns.Links = links
 	}
 }
 

@@ -276,8 +276,27 @@ func (l *labels) space(inode uint32) recording.Namespace {
 	return ns
 }
 
+// onePath is naming for one path, whose hops are in few namespaces: each is asked for once.
+type onePath struct {
+	naming
+	spaces []recording.Namespace
+}
+
+func (n *onePath) space(inode uint32) recording.Namespace {
+	for i := range n.spaces {
+		if n.spaces[i].Inode == inode {
+			return n.spaces[i]
+		}
+	}
+	ns := n.naming.space(inode)
+	ns.Inode = inode
+	n.spaces = append(n.spaces, ns)
+	return ns
+}
+
 // annotate fills in the names of a finished path.
-func annotate(l naming, p *path.Path) {
+func annotate(from naming, p *path.Path) {
+	l := &onePath{naming: from}
 	for _, packet := range p.Packets {
 		for i := range packet.Hops {
 			h := &packet.Hops[i]

@@ -10,7 +10,6 @@ import (
 
 	"github.com/pathtrace/pathtrace/internal/diagnose"
 	"github.com/pathtrace/pathtrace/internal/flow"
-	"github.com/pathtrace/pathtrace/internal/kernel"
 	"github.com/pathtrace/pathtrace/internal/prober"
 	"github.com/pathtrace/pathtrace/internal/target"
 	"github.com/pathtrace/pathtrace/internal/wire"
@@ -143,7 +142,7 @@ func (s *session) mayPass(flows []*path.Path) bool {
 	for _, p := range flows {
 		annotate(s.naming, p)
 		f := &diagnose.Facts{
-			Namespaces: map[uint32]*diagnose.Namespace{}, NFTDropsInPlace: nftDropsInPlace(kernel.Release()),
+			Namespaces: map[uint32]*diagnose.Namespace{}, NFTDropsInPlace: s.nftInPlace,
 		}
 		want := diagnose.Needs(p)
 		for _, inode := range want.RuleCounters {

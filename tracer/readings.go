@@ -23,10 +23,12 @@ const (
 // readings holds what was read of the host a moment ago. The zero value is ready to use.
 type readings struct {
 	mu        sync.Mutex
+	links     map[uint32]aged[[]diagnose.Link]
 	listeners map[uint32]aged[[]diagnose.Listener]
 	counters  map[uint32]aged[map[string]uint64]
 	expected  map[uint32]aged[*diagnose.Expected]
 	lost      aged[uint64]
+	hasIPVS   aged[bool]
 	samples   map[uint32][]sample
 }
 
@@ -76,6 +78,16 @@ func (r *readings) lostEvents(count func() (uint64, map[string]uint64)) uint64 {
 	return r.lost.value
 }
 
+// ipvs reports whether the kernel has IPVS loaded.
+func (r *readings) ipvs() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.hasIPVS.fresh() {
+		r.hasIPVS = aged[bool]{hasIPVS(), time.Now()}
+	}
+	return r.hasIPVS.value
+}
+
 // before returns the last sample of a namespace's counters from before a time; nil if there is none.
 // What is older than all samples is compared with the oldest, which can only show less growth than
 // there was.
@@ -112,6 +124,7 @@ func (r *readings) forget(inode uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.samples, inode)
+	delete(r.links, inode)
 	delete(r.listeners, inode)
 	delete(r.counters, inode)
 	delete(r.expected, inode)

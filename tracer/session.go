@@ -14,6 +14,7 @@ import (
 
 	"github.com/pathtrace/pathtrace/internal/diagnose"
 	"github.com/pathtrace/pathtrace/internal/flow"
+	"github.com/pathtrace/pathtrace/internal/kernel"
 	"github.com/pathtrace/pathtrace/internal/target"
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -26,6 +27,8 @@ type session struct {
 	queues    map[queueKey]uint64        // packets that queues had dropped before
 	known     map[netip.Addr]knownOwners // for a while, of those that decide flows
 	readings  readings
+	// nftInPlace is diagnose.Facts.NFTDropsInPlace.
+	nftInPlace bool
 
 	endedMu sync.Mutex
 	ended   []endedFlow // oldest first
@@ -66,8 +69,9 @@ func (t *Tracer) newSessionFor(flows func(*session) flow.Config) (*session, erro
 	}
 	s := &session{
 		t: t, endpoints: newEndpointSet(), flows: map[path.Outcome]int{},
-		known:   map[netip.Addr]knownOwners{},
-		reached: make(chan struct{}), dropped: make(chan struct{}, 1), rules: newRuleBook(t.topo.InNamespace, t.cfg.Log),
+		known:      map[netip.Addr]knownOwners{},
+		nftInPlace: nftDropsInPlace(kernel.Release()),
+		reached:    make(chan struct{}), dropped: make(chan struct{}, 1), rules: newRuleBook(t.topo.InNamespace, t.cfg.Log),
 	}
 	if err := s.record(); err != nil {
 		return nil, errors.Join(err, reader.Close())

@@ -233,8 +233,7 @@ func (o *output) flow(f tracer.Flow) {
 	o.shows()
 	switch {
 	case o.json != nil:
-		o.check(o.json.Path(f.Path, o.flags.allPackets))
-		o.check(o.json.Verdict(f.Verdict))
+		o.check(o.json.Flow(f.Path, o.flags.allPackets, f.Verdict))
 	case o.packets != nil:
 		o.check(o.packets.Flow(f.Path, f.Verdict))
 	case o.html != nil:

@@ -9,9 +9,9 @@ import (
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
-// JSON writes JSON Lines: one object per line, one Write per object or, of a Path, for all its hops, each
-// flushed if the writer has a method Flush() error. It may be used by several goroutines. After an error every further
-// call returns that error and writes nothing, so a broken pipe is noticed once.
+// JSON writes JSON Lines: one object per line, one Write per object or, of a Path and of a Flow, for all
+// objects, each flushed if the writer has a method Flush() error. It may be used by several goroutines.
+// After an error every further call returns that error and writes nothing, so a broken pipe is noticed once.
 type JSON struct {
 	mu    sync.Mutex
 	w     io.Writer
@@ -44,6 +44,20 @@ func (j *JSON) Meta(m path.Meta) error {
 func (j *JSON) Path(p *path.Path, all bool) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.addPath(p, all)
+	return j.send("hop")
+}
+
+// Flow is Path and Verdict with one Write: whoever reads a pipe is woken once for each.
+func (j *JSON) Flow(p *path.Path, all bool, v path.Verdict) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.addPath(p, all)
+	v.Type = "verdict"
+	return j.encode(v.Type, v)
+}
+
+func (j *JSON) addPath(p *path.Path, all bool) {
 	for _, pkt := range shownPackets(p, all) {
 		for i := range pkt.Hops {
 			if h := &pkt.Hops[i]; !h.Noise || all {
@@ -51,7 +65,6 @@ func (j *JSON) Path(p *path.Path, all bool) error {
 			}
 		}
 	}
-	return j.send("hop")
 }
 
 // Verdict writes the conclusion about one flow. Type is filled in.
@@ -133,7 +146,13 @@ func (j *JSON) Limit(l LimitRow) error {
 func (j *JSON) write(kind string, v any) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	return j.encode(kind, v)
+}
+
+// encode writes the lines there are and v; mu is held.
+func (j *JSON) encode(kind string, v any) error {
 	if err := j.enc.Encode(v); err != nil {
+		j.lines = j.lines[:0]
 		return fmt.Errorf("encode %s: %w", kind, err)
 	}
 	return j.send(kind)

@@ -68,6 +68,23 @@ func TestJSONIsValid(t *testing.T) {
 	}
 }
 
+// TestJSONFlow: a flow is its path and its verdict, in one piece.
+func TestJSONFlow(t *testing.T) {
+	for _, c := range flowCases() {
+		p, v := c.make()
+		var parts, whole writeCounter
+		must(t, NewJSON(&parts).Path(p, false))
+		must(t, NewJSON(&parts).Verdict(v))
+		must(t, NewJSON(&whole).Flow(p, false, v))
+		if whole.String() != parts.String() {
+			t.Errorf("%s: got  %swant %s", c.name, &whole, &parts)
+		}
+		if whole.writes != 1 || whole.flushes != 1 {
+			t.Errorf("%s: %d writes and %d flushes, want one", c.name, whole.writes, whole.flushes)
+		}
+	}
+}
+
 func TestJSONPathSelects(t *testing.T) {
 	p, _ := sameBridge()
 	p.Packets[0].Hops[3].Noise = true

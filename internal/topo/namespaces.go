@@ -172,8 +172,12 @@ func (t *Topology) describe(s *space) NetNS {
 	if len(s.pids) > 0 {
 		n.PID = s.pids[0]
 	}
-	if n.Path == "" {
-		n.Path = slices.Concat(s.pins, t.pidPaths(s.pids), []string{""})[0]
+	switch {
+	case n.Path != "":
+	case len(s.pins) > 0:
+		n.Path = s.pins[0]
+	case len(s.pids) > 0:
+		n.Path = t.pidPaths(s.pids[:1])[0]
 	}
 	if g, ok := t.given[s.inode]; ok {
 		n.Name, n.Kind = g.name, g.kind

@@ -7,11 +7,17 @@
 // # How packets are recognised
 //
 // A packet is known by the address of its sk_buff as long as everything else fits: the fingerprint
-// (protocol, TCP sequence numbers, flags and payload length, or the IP identification), a hop limit
-// that does not rise, a short gap in time, and a place (hook, namespace, devices) at which it was
-// not seen yet. Addresses are reused within microseconds, so each of these matters. Where the
-// address changed (a clone, a copy), the fingerprint finds the packet among the recent ones of the
-// same flow and direction. Each sk_buff of a packet is a branch of it with its own state.
+// (protocol, IP identification, TCP sequence numbers, flags and payload length), a hop limit that
+// does not rise, a short gap in time, and a place (hook, namespace, devices) at which it was not seen
+// yet. Addresses are reused within microseconds, so each of these matters. Where the address changed
+// (a clone, a copy), the fingerprint finds the packet among the recent ones of the same flow and
+// direction. Each sk_buff of a packet is a branch of it with its own state.
+//
+// What is sent again is another packet, however alike: a SYN-ACK and its repetition, all that
+// sockets without a peer send and all of IPv6 have no identification, and TCP sends clones that share
+// their data. Once it was seen at the first place of its way, its sk_buff tells it from the one before.
+// Two of them that are copied on their way, between the same two devices at once, cannot be told
+// apart: the later one is taken to come out first, as TCP sends again what seems to be lost.
 //
 // # What the hops say
 //

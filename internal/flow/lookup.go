@@ -184,15 +184,13 @@ func (t *Tracker) byFingerprint(f *flow, d direction, e *wire.Event, fp *fingerp
 		return nil
 	}
 	var best *packet
-	bestScore := 0
+	var bestScore score
 	consider := func(p *packet) {
 		if p.dir != d || e.Time > p.last+packetGap || !p.fp.fits(fp) || p.wasAt(at) && !p.isClone(e) {
 			return
 		}
-		score := p.score(e, fp)
-		// Packets that look alike pass a place in the order in which they were sent.
-		if score > bestScore || score == bestScore && best != nil && p.id < best.id && !fp.strong() {
-			best, bestScore = p, score
+		if s := p.score(e); s > bestScore || s == bestScore && s > scoreNone && p.precedes(best, s, fp) {
+			best, bestScore = p, s
 		}
 	}
 	for i, n := len(f.packets)-1, 0; i >= 0 && n < maxScan; i, n = i-1, n+1 {
@@ -207,19 +205,39 @@ func (t *Tracker) byFingerprint(f *flow, d direction, e *wire.Event, fp *fingerp
 // maxScan bounds how many recent packets of a flow are compared.
 const maxScan = 48
 
-// score says how well e fits the packet, whose fingerprint is equal; 0 is not at all.
-func (p *packet) score(e *wire.Event, fp *fingerprint) int {
-	switch {
-	case p.hasHead(e):
-		return 3
-	case p.isFreed() || rises(e.TTL, p.lowestTTL()):
-		return 0
-	case fp.ipid != 0 && fp.ipid == p.fp.ipid:
-		return 2
-	case fp.ipid != p.fp.ipid:
-		return 0
+// score says how well an event in an unknown sk_buff fits a packet whose fingerprint is equal.
+type score uint8
+
+const (
+	scoreNone  score = iota
+	scoreAlike       // nothing but the fingerprint tells
+	scoreSent        // and the packet was transmitted last, as one that is received must have been
+	scoreData        // they share their data
+)
+
+// score returns how well e fits the packet.
+func (p *packet) score(e *wire.Event) score {
+	freed := p.isFreed() // its memory may soon be another's
+	if p.hasHead(e) && !(freed && e.Time > p.last+uint64(sameMoment)) {
+		return scoreData
 	}
-	return 1
+	if freed || rises(e.TTL, p.lowestTTL()) {
+		return scoreNone
+	}
+	if e.Hook == wire.DevReceive && p.branches[p.latest()].hook == wire.DevXmit {
+		return scoreSent
+	}
+	return scoreAlike
+}
+
+// precedes reports whether an event that fits p as well as q is p's.
+func (p *packet) precedes(q *packet, s score, fp *fingerprint) bool {
+	if s == scoreData {
+		return p.last > q.last // a clone is seen when what it was made of was
+	}
+	// Packets that look alike pass a place in the order in which they were sent. TCP sends one again only
+	// when the first seems to be lost.
+	return !fp.strong() && p.id < q.id
 }
 
 func (p *packet) lowestTTL() uint8 {

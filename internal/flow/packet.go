@@ -63,8 +63,11 @@ func (a *fingerprint) fits(b *fingerprint) bool {
 	if a.fragment || b.fragment || a.truncated || b.truncated {
 		return a.ipid == b.ipid && (a.ipid != 0 || a.truncated || b.truncated)
 	}
+	if a.ipid != b.ipid {
+		return false // a retransmission has another one, if any
+	}
 	if a.icmpError {
-		return a.icmpType == b.icmpType && a.code == b.code && a.seq == b.seq && a.ipid == b.ipid
+		return a.icmpType == b.icmpType && a.code == b.code && a.seq == b.seq
 	}
 	if a.payload != b.payload && !a.padded(b) {
 		return false
@@ -75,7 +78,7 @@ func (a *fingerprint) fits(b *fingerprint) bool {
 	case isEcho(a.proto):
 		return a.seq == b.seq && a.icmpType == b.icmpType
 	}
-	return a.ipid == b.ipid
+	return true
 }
 
 // padded reports whether one is the other with the padding of a minimal Ethernet frame: 46 bytes,
@@ -159,19 +162,15 @@ type skbRef struct {
 // addBranch makes the event's sk_buff lead to a branch of the packet, new if need be, and returns its
 // index. What the packet looks like is taken over from the branch seen last.
 func (t *Tracker) addBranch(p *packet, e *wire.Event) uint8 {
-	latest := 0
 	for i := range p.branches {
 		if p.branches[i].skb == e.Skb && !p.branches[i].freed {
 			t.skbs[e.Skb] = skbRef{p, uint8(i)}
 			return uint8(i)
 		}
-		if p.branches[i].last > p.branches[latest].last {
-			latest = i
-		}
 	}
 	var b branch
 	if len(p.branches) > 0 {
-		b = p.branches[latest]
+		b = p.branches[p.latest()]
 		b.freed = false
 	}
 	b.skb, b.head = e.Skb, e.Head
@@ -184,6 +183,17 @@ func (t *Tracker) addBranch(p *packet, e *wire.Event) uint8 {
 	index := uint8(len(p.branches) - 1)
 	t.skbs[e.Skb] = skbRef{p, index}
 	return index
+}
+
+// latest returns the index of the branch that was seen last.
+func (p *packet) latest() int {
+	latest := 0
+	for i := range p.branches {
+		if p.branches[i].last > p.branches[latest].last {
+			latest = i
+		}
+	}
+	return latest
 }
 
 // isFreed reports whether every known sk_buff of the packet was dropped.
@@ -249,11 +259,13 @@ func (p *packet) wasAt(at place) bool {
 	return false
 }
 
-// isClone reports whether e is of a clone that was made a moment ago, such as a bridge makes for
-// each port when it floods: they share the data and pass the same hooks one after the other. A
-// retransmission shares the data as well, but comes later and with another IP identification.
+// isClone reports whether e, at a place that the packet passed already, is of a clone of it: where a
+// bridge floods a frame, br_netfilter's hooks have the same devices for each port, and the clones pass
+// them one after the other. Shared data alone does not tell: TCP sends clones of one segment again and
+// again, and memory that is free is used for the next packet at once.
 func (p *packet) isClone(e *wire.Event) bool {
-	return p.hasHead(e) && p.fp.ipid == e.IPID && e.Time <= p.last+uint64(sameMoment)
+	hook := e.Hook == wire.NetfilterEnter || e.Hook == wire.NetfilterLeave
+	return hook && e.Has(wire.FlagBridgeNF) && p.hasHead(e) && e.Time <= p.last+uint64(sameMoment)
 }
 
 func (p *packet) addPlace(at place) {

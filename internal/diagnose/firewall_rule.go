@@ -77,16 +77,14 @@ func (a *analysis) listChains(h *path.Hop, r *ruling) []string {
 // oneOf lists the rules of which one did it.
 func (a *analysis) oneOf(f *finding, r *ruling) string {
 	var open []string
-	for i := range r.list {
+	for i := range r.list[:min(len(r.list), maxListed)] {
 		for _, s := range r.list[i].Unjudged {
 			if !slices.Contains(open, s) {
 				open = append(open, s)
 			}
 		}
-		if i < maxListed {
-			f.evidence = append(f.evidence, fmt.Sprintf("it was one of these %d: %s", len(r.list),
-				ruleLine(r.space.Rules, &r.list[i])))
-		}
+		f.evidence = append(f.evidence, fmt.Sprintf("it was one of these %d: %s", len(r.list),
+			ruleLine(r.space.Rules, &r.list[i])))
 	}
 	if n := len(r.list) - maxListed; n > 0 {
 		f.evidence = append(f.evidence, fmt.Sprintf("… or one of %d more", n))

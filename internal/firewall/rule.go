@@ -1,6 +1,10 @@
 package firewall
 
-import "time"
+import (
+	"slices"
+	"sync"
+	"time"
+)
 
 // Backend is the interface through which a rule was written, and thus the tool that shows it.
 type Backend string
@@ -46,6 +50,9 @@ type Ruleset struct {
 	Read time.Time
 	// Problems are sentences about what could not be read; what is here is right nevertheless.
 	Problems []string
+
+	once   sync.Once // guards docker
+	docker dockers
 }
 
 // Table is a table of one backend.
@@ -58,6 +65,15 @@ type Table struct {
 	Dormant bool
 	// Progname is the owner's program name of a table with the owner flag; "" if none.
 	Progname string
+}
+
+// byName returns the chains by their names.
+func (t *Table) byName() map[string]*Chain {
+	out := make(map[string]*Chain, len(t.Chains))
+	for _, c := range slices.Backward(t.Chains) {
+		out[c.Name] = c // the first of that name, as Chain has it
+	}
+	return out
 }
 
 // Chain returns the chain of that name, nil if there is none.

@@ -8,7 +8,12 @@ const (
 	// maxJudged bounds the rules that one walk judges: chains that many doubtful jumps lead to are
 	// walked once for each.
 	maxJudged = 100_000
+	// maxDoubts bounds the doubts that are named, with each of which a candidate may be.
+	maxDoubts = 8
 )
+
+// moreDoubts stands for the doubts that are not named.
+const moreDoubts = "more of that kind"
 
 // Walk is what the rules of one hook do with a packet.
 type Walk struct {
@@ -35,7 +40,7 @@ func (r *Ruleset) Walk(p *Packet) Walk { return r.WalkWithout(p) }
 
 // WalkWithout is Walk as if some rules were not there.
 func (r *Ruleset) WalkWithout(p *Packet, gone ...*Rule) Walk {
-	w := walker{p: p, gone: gone, alive: Yes}
+	w := walker{p: p, gone: gone, alive: Yes, noted: map[*Rule]bool{}, chains: map[*Table]map[string]*Chain{}}
 	for _, group := range r.baseChains(p) {
 		w.group(group)
 		if w.alive == No {
@@ -61,6 +66,8 @@ type walker struct {
 	dropped, translated, untracked Truth
 	// doubts names what earlier rules left open.
 	doubts []string
+	noted  map[*Rule]bool               // the rules among the candidates
+	chains map[*Table]map[string]*Chain // of the tables in which there are jumps
 }
 
 // frame is a chain that is being walked and the rule that led to it.
@@ -219,7 +226,7 @@ func (w *walker) doubt(unjudged []string) {
 
 // jump walks the chain that a rule leads to.
 func (w *walker) jump(r *Rule, j Judgement) (back Truth, ends bool) {
-	to := r.Chain.Table.Chain(j.Verdict.Chain)
+	to := w.find(r.Chain.Table, j.Verdict.Chain)
 	if to == nil {
 		w.out.Bounded = true
 		return No, false
@@ -250,6 +257,16 @@ func (w *walker) jump(r *Rule, j Judgement) (back Truth, ends bool) {
 	return No, ends
 }
 
+// find returns the chain of that name.
+func (w *walker) find(t *Table, name string) *Chain {
+	chains := w.chains[t]
+	if chains == nil {
+		chains = t.byName()
+		w.chains[t] = chains
+	}
+	return chains[name]
+}
+
 // end notes a rule or policy that could have ended or translated the packet; reached is the truth of
 // that within the base chain.
 func (w *walker) end(c *Chain, r *Rule, v Verdict, reached Truth, unjudged []string) {
@@ -266,8 +283,11 @@ func (w *walker) end(c *Chain, r *Rule, v Verdict, reached Truth, unjudged []str
 	if !sure {
 		k.Unjudged = appendNew(slices.Clone(unjudged), w.doubts...)
 	}
-	if r == nil || !slices.ContainsFunc(w.out.Candidates, func(o Candidate) bool { return o.Rule == r }) {
+	if r == nil || !w.noted[r] {
 		w.out.Candidates = append(w.out.Candidates, k)
+	}
+	if r != nil {
+		w.noted[r] = true
 	}
 	switch {
 	case v.Translates():
@@ -279,9 +299,14 @@ func (w *walker) end(c *Chain, r *Rule, v Verdict, reached Truth, unjudged []str
 	}
 }
 
+// appendNew adds doubts that are not in the list, of which maxDoubts are named.
 func appendNew(list []string, more ...string) []string {
 	for _, s := range more {
-		if !slices.Contains(list, s) {
+		switch {
+		case slices.Contains(list, s), len(list) > maxDoubts:
+		case len(list) == maxDoubts:
+			list = append(list, moreDoubts)
+		default:
 			list = append(list, s)
 		}
 	}

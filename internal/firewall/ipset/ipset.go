@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
 	"github.com/pathtrace/pathtrace/internal/firewall/tape"
@@ -97,6 +98,9 @@ type set struct {
 	elements   []element
 	// partial is set if something of it is missing or not understood.
 	partial bool
+
+	indexing sync.Once
+	index    index
 }
 
 // element is one element of a set; what it holds depends on the set's kind.
@@ -122,7 +126,7 @@ func (s *set) contains(source []bool, p *firewall.Packet) firewall.Truth {
 	}
 	best := element{}
 	answer := firewall.No
-	for _, e := range s.elements {
+	for _, e := range s.fitting(dims[0], source[0], p) {
 		t := firewall.Yes
 		address := 0
 		for i, dim := range dims {
@@ -178,21 +182,27 @@ func (s *set) dimension(dim string, e element, address int, source bool, p *fire
 }
 
 func (s *set) address(net netip.Prefix, source bool, p *firewall.Packet) firewall.Truth {
+	a := s.asked(source, p)
+	if !a.IsValid() {
+		return firewall.Maybe
+	}
+	return firewall.Of(net.Contains(a))
+}
+
+// asked is the address that is looked for, cut as the set cuts its own; not valid if it is not known.
+func (s *set) asked(source bool, p *firewall.Packet) netip.Addr {
 	a := p.Dst
 	if source {
 		a = p.Src
 	}
-	if !a.IsValid() {
-		return firewall.Maybe
+	if s.netmask == 0 || !a.IsValid() {
+		return a
 	}
-	if s.netmask != 0 {
-		cut, err := a.Prefix(int(s.netmask))
-		if err != nil {
-			return firewall.Maybe
-		}
-		a = cut.Addr()
+	cut, err := a.Prefix(int(s.netmask))
+	if err != nil {
+		return netip.Addr{}
 	}
-	return firewall.Of(net.Contains(a))
+	return cut.Addr()
 }
 
 // Numbers of protocols, RFC 5237.

@@ -118,7 +118,8 @@ func (b *body) statement(i int) string {
 // Verdicts implements firewall.Body.
 func (b *body) Verdicts() []firewall.Verdict {
 	for {
-		m := machine{p: &firewall.Packet{}, family: b.family, truth: firewall.Yes, everything: true}
+		m := machine{p: &firewall.Packet{}, family: b.family, truth: firewall.Yes, everything: true,
+			listed: map[firewall.Verdict]bool{}}
 		for _, e := range b.exprs {
 			e.eval(&m)
 		}

@@ -2,7 +2,6 @@ package nft
 
 import (
 	"encoding/binary"
-	"slices"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
 )
@@ -50,6 +49,7 @@ type machine struct {
 	// packet, and no match or verdict ends the rule.
 	everything bool
 	verdicts   []firewall.Verdict
+	listed     map[firewall.Verdict]bool
 }
 
 // require adds a match's answer.
@@ -67,8 +67,9 @@ func (m *machine) require(t firewall.Truth) {
 func (m *machine) end(v firewall.Verdict) {
 	v.Untracks = v.Untracks || m.untracks
 	if m.everything {
-		if v.Kind != firewall.Continue && !slices.Contains(m.verdicts, v) {
+		if v.Kind != firewall.Continue && !m.listed[v] {
 			m.verdicts = append(m.verdicts, v)
+			m.listed[v] = true
 		}
 		return
 	}

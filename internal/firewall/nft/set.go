@@ -25,6 +25,9 @@ const (
 	dataTypeVerdict = unix.NFT_DATA_VERDICT
 )
 
+// fewElements is up to how many elements are compared again for each rule.
+const fewElements = 16
+
 // set is a set or a map.
 type set struct {
 	family          uint8
@@ -41,6 +44,8 @@ type set struct {
 	exact  map[string]*element
 	ranges []*element
 	all    *element // the element that stands for all keys ("*")
+	// last is the latest search that went through all elements: thousands of rules may ask for the same.
+	last atomic.Pointer[search]
 
 	// generation is that of the ruleset of which the set is, handle and tableHandle are the kernel's numbers,
 	// which are never used again.
@@ -51,6 +56,13 @@ type set struct {
 	later   *fetcher
 	fetched atomic.Bool
 	lost    error
+}
+
+// search is what a set had for a value of which some bits are known.
+type search struct {
+	val, known string
+	found      []*element
+	truth      firewall.Truth
 }
 
 // element is one of a set: a key or, with end, a range of keys; and what a map has for it.
@@ -195,7 +207,7 @@ func before(key []byte) []byte {
 // find returns the elements that a value of which some bits are known may be, and whether it is among
 // them. Yes comes with exactly one element.
 func (s *set) find(val, known []byte, fib func(uint32) firewall.Truth) ([]*element, firewall.Truth) {
-	found, t := s.search(val, known, fib)
+	found, t := s.lookUp(val, known, fib)
 	if t == firewall.No && s.all != nil {
 		found, t = []*element{s.all}, firewall.Yes
 	} else if t == firewall.Maybe && s.all != nil {
@@ -215,7 +227,7 @@ func (s *set) find(val, known []byte, fib func(uint32) firewall.Truth) ([]*eleme
 	return found, t
 }
 
-func (s *set) search(val, known []byte, fib func(uint32) firewall.Truth) ([]*element, firewall.Truth) {
+func (s *set) lookUp(val, known []byte, fib func(uint32) firewall.Truth) ([]*element, firewall.Truth) {
 	if fib == nil && allKnown(known) && len(val) == s.keyLen {
 		switch {
 		case s.exact != nil:
@@ -228,6 +240,19 @@ func (s *set) search(val, known []byte, fib func(uint32) firewall.Truth) ([]*ele
 			return one(s.ranges[i-1])
 		}
 	}
+	if fib != nil || len(s.elems) <= fewElements {
+		return s.compare(val, known, fib)
+	}
+	if q := s.last.Load(); q != nil && q.val == string(val) && q.known == string(known) {
+		return q.found, q.truth
+	}
+	found, t := s.compare(val, known, nil)
+	s.last.Store(&search{string(val), string(known), slices.Clip(found), t})
+	return found, t
+}
+
+// compare compares a value with all elements.
+func (s *set) compare(val, known []byte, fib func(uint32) firewall.Truth) ([]*element, firewall.Truth) {
 	var maybe []*element
 	for _, el := range s.elems {
 		if el == s.all {

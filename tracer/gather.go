@@ -31,17 +31,13 @@ func (s *session) gather(p *path.Path) *diagnose.Facts {
 		NoIPVS:       !s.readings.ipvs(),
 		Namespaces:   map[uint32]*diagnose.Namespace{},
 		LostEvents:   lost,
+		MissingHooks: s.t.set.MissingHooks(),
 
 		NFTDropsInPlace: s.nftInPlace,
 		Complete:        lost == 0 && !s.gaps(p),
 	}
 	if s.t.cfg.Source == "" {
 		f.Waited = time.Since(s.t.started)
-	}
-	for _, h := range s.t.set.Hooks() {
-		if h.Err != nil {
-			f.MissingHooks = append(f.MissingHooks, h.Name)
-		}
 	}
 	var want diagnose.Want
 	if p != nil {

@@ -167,7 +167,8 @@ func (w *want) expected(a *analysis) {
 			continue
 		}
 		for i := range p.Hops {
-			if h := &p.Hops[i]; isNetfilter(h.Stage) || h.Action == path.ActionDrop || h.Action == path.ActionTransmit {
+			if h := &p.Hops[i]; (isNetfilter(h.Stage) || h.Action == path.ActionDrop || h.Action == path.ActionTransmit) &&
+				!slices.Contains(w.Expected, h.NetNS) {
 				w.Expected = append(w.Expected, h.NetNS)
 			}
 		}

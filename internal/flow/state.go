@@ -121,7 +121,8 @@ func (f *flow) trackIndex(e *wire.Event) uint8 {
 	if len(f.tracks) >= maxTracks {
 		return noTrack
 	}
-	f.tracks = append(f.tracks, &now)
+	kept := now // now itself would be allocated for each event
+	f.tracks = append(f.tracks, &kept)
 	return uint8(len(f.tracks) - 1)
 }
 

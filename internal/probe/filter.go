@@ -18,6 +18,9 @@ const (
 	markBytes = 2
 )
 
+// tupleBytes is sizeof(struct tuple) of bpf/include/event.h.
+const tupleBytes = 40
+
 // sleepsOffset is where reader_sleeps stands, behind the marks.
 const sleepsOffset = marksSize * markBytes
 
@@ -83,8 +86,24 @@ func (s *Set) Follow(t wire.Tuple) error {
 // Unfollow removes a tuple and its inverse, when the flow is over, so that the table does not fill.
 func (s *Set) Unfollow(t wire.Tuple) error {
 	return errors.Join(
-		ignoreMissing(s.maps["flows"].Delete(tupleKey(t))),
-		ignoreMissing(s.maps["flows"].Delete(tupleKey(t.Inverse()))))
+		ignoreMissing(s.maps["flows"].Delete(keyBytes(t))),
+		ignoreMissing(s.maps["flows"].Delete(keyBytes(t.Inverse()))))
+}
+
+// keyBytes is tupleKey as it lies in memory, which else is found out by reflection each time.
+func keyBytes(t wire.Tuple) []byte {
+	key := tupleKey(t)
+	b := make([]byte, 0, tupleBytes)
+	for _, word := range key.Saddr {
+		b = binary.NativeEndian.AppendUint32(b, word)
+	}
+	for _, word := range key.Daddr {
+		b = binary.NativeEndian.AppendUint32(b, word)
+	}
+	b = binary.NativeEndian.AppendUint16(b, key.Sport)
+	b = binary.NativeEndian.AppendUint16(b, key.Dport)
+	b = append(b, key.Proto)
+	return append(b, key.Pad[:]...)
 }
 
 func (s *Set) put(m *ebpf.Map, key any) error {

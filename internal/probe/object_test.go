@@ -1,6 +1,9 @@
 package probe
 
 import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
 	"os"
 	"regexp"
 	"slices"
@@ -209,5 +212,16 @@ func TestReadme(t *testing.T) {
 	}
 	for name := range got {
 		t.Errorf("program %s stands in the table and in no object", name)
+	}
+}
+
+// TestKeyBytes: a key made by hand is the one that the map is asked with elsewhere.
+func TestKeyBytes(t *testing.T) {
+	for _, ends := range [][2]string{{"192.0.2.1:40000", "198.51.100.2:443"}, {"[2001:db8::1]:1", "[fd00::2]:65535"}} {
+		tuple := wire.Tuple{Src: netip.MustParseAddrPort(ends[0]), Dst: netip.MustParseAddrPort(ends[1]), Proto: wire.ProtoUDP}
+		want, err := binary.Append(nil, binary.NativeEndian, tupleKey(tuple))
+		if got := keyBytes(tuple); err != nil || !bytes.Equal(got, want) || len(got) != tupleBytes {
+			t.Errorf("%v: got %x, want %x (%v)", tuple, got, want, err)
+		}
 	}
 }

@@ -21,10 +21,12 @@ var ErrClosed = ringbuf.ErrClosed
 type Reader struct {
 	ring   *ringbuf.Reader
 	record ringbuf.Record
-	marks  *ebpf.Memory
-	fence  atomic.Uint32
-	limit  int  // Config.Snaplen
-	cut    bool // Config.HeadersOnly
+
+	decoder wire.Decoder
+	marks   *ebpf.Memory
+	fence   atomic.Uint32
+	limit   int  // Config.Snaplen
+	cut     bool // Config.HeadersOnly
 }
 
 // Reader opens the ring buffer.
@@ -43,7 +45,7 @@ func (r *Reader) Read(e *wire.Event) error {
 	if err := r.ring.ReadInto(&r.record); err != nil {
 		return err
 	}
-	if err := wire.Decode(r.record.RawSample, e); err != nil {
+	if err := r.decoder.Decode(r.record.RawSample, e); err != nil {
 		return err
 	}
 	if r.cut {

@@ -252,6 +252,19 @@ func (s *Set) Hooks() []Status {
 	return append([]Status(nil), s.status...)
 }
 
+// MissingHooks returns the names of the hooks that are not attached because of an error.
+func (s *Set) MissingHooks() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for i := range s.status {
+		if s.status[i].Err != nil {
+			out = append(out, s.status[i].Name)
+		}
+	}
+	return out
+}
+
 // Programs returns the loaded programs by name, for measuring their run time.
 func (s *Set) Programs() map[string]*ebpf.Program { return s.programs }
 

@@ -69,6 +69,34 @@ const (
 // Decode fills e from a record. It keeps nothing of record. The error says what is wrong with the
 // record; e is then not valid.
 func Decode(record []byte, e *Event) error {
+	var d Decoder
+	return d.Decode(record, e)
+}
+
+// A Decoder decodes many records. It keeps the names of the devices that it met last: they are most of what
+// decoding allocates. The zero value is ready to use.
+type Decoder struct {
+	devices [16]string
+	next    int // to be replaced
+}
+
+// device returns a name, which ends with a zero byte unless it fills b.
+func (d *Decoder) device(b []byte) string {
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		b = b[:i]
+	}
+	for i := range d.devices {
+		if d.devices[i] == string(b) {
+			return d.devices[i]
+		}
+	}
+	d.next = (d.next + 1) % len(d.devices)
+	d.devices[d.next] = string(b)
+	return d.devices[d.next]
+}
+
+// Decode is the function Decode.
+func (d *Decoder) Decode(record []byte, e *Event) error {
 	whole := record
 	captured := len(record) > Size && record[offHook]&hookCaptured != 0
 	if captured {
@@ -96,7 +124,7 @@ func Decode(record []byte, e *Event) error {
 		OutIfindex: u32(record[offOut:]),
 		Reason:     u32(record[offReason:]),
 		Mark:       u32(record[offMark:]),
-		Dev:        cString(record[offDev : offDev+lenDev]),
+		Dev:        d.device(record[offDev : offDev+lenDev]),
 		CPU:        u16(record[offCPU:]),
 		Hook:       hook,
 		NFHook:     record[offNFHook],
@@ -167,13 +195,6 @@ func validAddr(b []byte) netip.Addr {
 		return a
 	}
 	return netip.Addr{}
-}
-
-func cString(b []byte) string {
-	if i := bytes.IndexByte(b, 0); i >= 0 {
-		b = b[:i]
-	}
-	return string(b)
 }
 
 // Host byte order: the record is written by the same machine, or one of the same order.

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"testing"
 )
@@ -77,6 +78,31 @@ func TestDecodeShort(t *testing.T) {
 }
 
 func isSize(n int) bool { return n == SizePlain || n == SizeTracked || n == Size }
+
+// TestDecoderDevices: a decoder that has met other devices names them as one that has not, and the names
+// that it met take no new memory.
+func TestDecoderDevices(t *testing.T) {
+	var d Decoder
+	var e Event
+	record := sample()
+	name := func(text string) {
+		clear(record[offDev : offDev+lenDev])
+		copy(record[offDev:offDev+lenDev], text)
+		if err := d.Decode(record, &e); err != nil || e.Dev != text {
+			t.Errorf("Dev = %q, %v, want %q", e.Dev, err, text)
+		}
+	}
+	for range 3 {
+		for i := range 40 {
+			name(fmt.Sprint("veth", i))
+		}
+		name("")
+		name("sixteen-letters!")
+	}
+	if n := testing.AllocsPerRun(100, func() { name("veth39"); name("") }); n > 0 {
+		t.Errorf("%v allocations for two known names", n)
+	}
+}
 
 func FuzzDecode(f *testing.F) {
 	for _, size := range []int{SizePlain, SizeTracked, Size} {

@@ -58,10 +58,11 @@ func (j *JSON) Flow(p *path.Path, all bool, v path.Verdict) error {
 }
 
 func (j *JSON) addPath(p *path.Path, all bool) {
+	var hops hopLines
 	for _, pkt := range shownPackets(p, all) {
 		for i := range pkt.Hops {
 			if h := &pkt.Hops[i]; !h.Noise || all {
-				j.lines = appendHop(j.lines, h)
+				j.lines = hops.append(j.lines, h)
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"reflect"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ func reflected(t testing.TB, h path.Hop) string {
 
 func sameHop(t testing.TB, h path.Hop) {
 	t.Helper()
-	if got, want := string(appendHop(nil, &h)), reflected(t, h); got != want {
+	if got, want := string(new(hopLines).append(nil, &h)), reflected(t, h); got != want {
 		t.Errorf("got  %swant %s", got, want)
 	}
 }
@@ -97,6 +98,55 @@ func TestHopJSON(t *testing.T) {
 			for _, pkt := range p.Packets {
 				for _, h := range pkt.Hops {
 					sameHop(t, h)
+				}
+			}
+		}
+	}
+}
+
+// TestHopsJSON: so they are when pieces of hops are copied from those before: of hops that differ in any field.
+func TestHopsJSON(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	hops := make([]path.Hop, 2000)
+	var want strings.Builder
+	var got []byte
+	var l hopLines
+	for i := range hops {
+		h := &hops[i]
+		if i > 0 && random.IntN(4) > 0 {
+			*h = hops[max(0, i-1-random.IntN(20))]
+		}
+		for range random.IntN(3) {
+			f := reflect.ValueOf(h).Elem().Field(random.IntN(reflect.TypeFor[path.Hop]().NumField()))
+			if values := awkward(f.Kind()); f.Kind() == reflect.String || f.CanInt() || f.CanUint() {
+				setField(f, values[random.IntN(len(values))])
+			}
+		}
+		h.Type = ""
+		want.WriteString(reflected(t, *h))
+		got = l.append(got, h)
+	}
+	if string(got) != want.String() {
+		for i, line := range strings.SplitAfter(want.String(), "\n") {
+			if rest, ok := strings.CutPrefix(string(got), line); ok {
+				got = []byte(rest)
+				continue
+			}
+			t.Fatalf("line %d: got %.1000s\nwant %s", i, got, line)
+		}
+	}
+}
+
+// TestIsPlain: whatever is said to be plain, encoding/json leaves as it is, and printable ASCII is plain.
+func TestIsPlain(t *testing.T) {
+	for c := range 256 {
+		for length := range 20 {
+			for at := range length {
+				s := []byte(strings.Repeat("a", length))
+				s[at] = byte(c)
+				want := c >= ' ' && c < 0x80 && c != '"' && c != '\\'
+				if got := isPlain(string(s)); got != want {
+					t.Fatalf("isPlain(%q) = %v", s, got)
 				}
 			}
 		}

@@ -53,8 +53,8 @@ func (j *JSON) Flow(p *path.Path, all bool, v path.Verdict) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.addPath(p, all)
-	v.Type = "verdict"
-	return j.encode(v.Type, v)
+	j.lines = appendVerdict(j.lines, &v)
+	return j.send("verdict")
 }
 
 func (j *JSON) addPath(p *path.Path, all bool) {
@@ -70,8 +70,10 @@ func (j *JSON) addPath(p *path.Path, all bool) {
 
 // Verdict writes the conclusion about one flow. Type is filled in.
 func (j *JSON) Verdict(v path.Verdict) error {
-	v.Type = "verdict"
-	return j.write(v.Type, v)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.lines = appendVerdict(j.lines, &v)
+	return j.send("verdict")
 }
 
 // Finding writes one thing that doctor found. Type is filled in.
@@ -147,13 +149,7 @@ func (j *JSON) Limit(l LimitRow) error {
 func (j *JSON) write(kind string, v any) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.encode(kind, v)
-}
-
-// encode writes the lines there are and v; mu is held.
-func (j *JSON) encode(kind string, v any) error {
 	if err := j.enc.Encode(v); err != nil {
-		j.lines = j.lines[:0]
 		return fmt.Errorf("encode %s: %w", kind, err)
 	}
 	return j.send(kind)

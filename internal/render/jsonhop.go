@@ -3,6 +3,8 @@ package render
 import (
 	"encoding/json"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -107,17 +109,7 @@ func appendAdditions(b []byte, h *path.Hop) []byte {
 	b = appendSet(b, `,"error":`, h.Error)
 	b = appendNumber(b, `,"spi":`, int64(h.SPI))
 	b = appendNumber(b, `,"device_mtu":`, int64(h.DeviceMTU))
-	for i := range h.Rules {
-		start := byte(',')
-		if i == 0 {
-			b, start = append(b, `,"rules":`...), '['
-		}
-		b = appendRuleStep(append(b, start), &h.Rules[i])
-	}
-	if len(h.Rules) > 0 {
-		b = append(b, ']')
-	}
-	return b
+	return appendList(b, `,"rules":`, h.Rules, appendRuleStep)
 }
 
 func appendOuter(b []byte, o *path.Outer) []byte {
@@ -136,10 +128,7 @@ func appendRuleStep(b []byte, r *path.RuleStep) []byte {
 	b = appendText(b, `,"table":`, r.Table)
 	b = appendText(b, `,"chain":`, r.Chain)
 	b = appendNumber(b, `,"number":`, int64(r.Number))
-	if r.Handle != 0 {
-		b = append(b, `,"handle":`...)
-		b = strconv.AppendUint(b, r.Handle, 10)
-	}
+	b = appendHandle(b, r.Handle)
 	b = appendSet(b, `,"text":`, r.Text)
 	b = appendSet(b, `,"owner":`, r.Owner)
 	b = appendText(b, `,"verdict":`, r.Verdict)
@@ -164,17 +153,16 @@ func appendSet(b []byte, key, value string) []byte {
 
 // appendText appends a field.
 func appendText(b []byte, key, value string) []byte {
-	b = append(b, key...)
-	if !isPlain(value) {
-		return appendEscaped(b, value)
+	if !isPlain(value) && !isText(value) {
+		return appendAny(b, key, value)
 	}
+	b = append(b, key...)
 	b = append(b, '"')
 	b = append(b, value...)
 	return append(b, '"')
 }
 
-// isPlain reports whether a string stands in JSON as it is. Others may, too: whatever is not ASCII is left to
-// encoding/json. It looks at eight bytes at a time: of bytes below 0x80, subtracting borrows from the top bit
+// isPlain reports whether a string is ASCII that stands in JSON as it is. It looks at eight bytes at a time: of bytes below 0x80, subtracting borrows from the top bit
 // only where a byte is less than what is subtracted, or is behind such a one.
 func isPlain(s string) bool {
 	const ones, tops = 0x0101010101010101, 0x8080808080808080
@@ -193,9 +181,22 @@ func isPlain(s string) bool {
 	return true
 }
 
-func appendEscaped(b []byte, s string) []byte {
-	l := lines(b)
-	if encoder(&l).Encode(s) != nil { // a string can always be encoded
+// isText reports whether a string stands in JSON as it is: encoding/json replaces what is not UTF-8, and
+// escapes two ends of lines that JavaScript takes for such.
+func isText(s string) bool {
+	for i, r := range s {
+		if r < ' ' || r == '"' || r == '\\' || r == '\u2028' || r == '\u2029' ||
+			r == utf8.RuneError && !strings.HasPrefix(s[i:], string(utf8.RuneError)) {
+			return false
+		}
+	}
+	return true
+}
+
+// appendAny appends a field as encoding/json has it.
+func appendAny(b []byte, key string, value any) []byte {
+	l := lines(append(b, key...))
+	if encoder(&l).Encode(value) != nil { // nothing of a hop or a verdict is of a kind that cannot be encoded
 		return b
 	}
 	return l[:len(l)-1] // without the end of the line

@@ -3,7 +3,6 @@ package render
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -13,20 +12,28 @@ import (
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
-// reflected is a hop as encoding/json writes it.
-func reflected(t testing.TB, h path.Hop) string {
+// reflected is a value as encoding/json writes it.
+func reflected(t testing.TB, v any) string {
 	t.Helper()
-	h.Type = "hop"
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	must(t, enc.Encode(&h))
+	must(t, enc.Encode(v))
 	return b.String()
 }
 
 func sameHop(t testing.TB, h path.Hop) {
 	t.Helper()
-	if got, want := string(new(hopLines).append(nil, &h)), reflected(t, h); got != want {
+	h.Type = "hop"
+	if got, want := string(new(hopLines).append(nil, &h)), reflected(t, &h); got != want {
+		t.Errorf("got  %swant %s", got, want)
+	}
+}
+
+func sameVerdict(t testing.TB, v path.Verdict) {
+	t.Helper()
+	v.Type = "verdict"
+	if got, want := string(appendVerdict(nil, &v)), reflected(t, &v); got != want {
 		t.Errorf("got  %swant %s", got, want)
 	}
 }
@@ -35,7 +42,7 @@ func sameHop(t testing.TB, h path.Hop) {
 func awkward(kind reflect.Kind) []any {
 	switch kind {
 	case reflect.String:
-		return []any{"eth0", `a"b\c`, "<&>", "\x00\x1f\t\n\r\b\f\x7f", "\xff→\u2028\u2029\xc3", "größe", ""}
+		return []any{"eth0", `a"b\c`, "<&>", "\x00\x1f\t\n\r\b\f\x7f", "\xff→\u2028\u2029\xc3", "größe → \ufffd", "a\u2028", "→\xff", "é\n", `ü"`, ""}
 	case reflect.Bool:
 		return []any{true, false}
 	}
@@ -45,34 +52,37 @@ func awkward(kind reflect.Kind) []any {
 // setField sets a field of a struct to a value of its kind.
 func setField(f reflect.Value, v any) { f.Set(reflect.ValueOf(v).Convert(f.Type())) }
 
-// eachField calls do with every field of a struct, by each value that it may have.
-func eachField(v reflect.Value, do func(name string)) {
-	for i := range v.NumField() {
-		f, name := v.Field(i), v.Type().Field(i).Name
-		before := reflect.New(f.Type()).Elem()
-		before.Set(f)
-		switch {
-		case name == "Type": // always the same
-		case f.Kind() == reflect.Pointer && f.Type().Elem() == reflect.TypeFor[path.Outer]():
-			f.Set(reflect.ValueOf(&path.Outer{}))
-			do(name)
-			eachField(f.Elem(), do)
-		case f.Type() == reflect.TypeFor[[]path.RuleStep]():
-			for n := range 3 {
-				f.Set(reflect.MakeSlice(f.Type(), n, n))
-				do(fmt.Sprint(n, " ", name))
-				for j := range n {
-					eachField(f.Index(j), do)
-				}
-			}
-		case v.Type().Field(i).Tag.Get("json") == "-":
-		default:
-			for _, value := range awkward(f.Kind()) {
-				setField(f, value)
-				do(name)
+// eachValue gives what v holds each value that it may have, and what that holds in turn.
+func eachValue(v reflect.Value, do func()) {
+	before := reflect.New(v.Type()).Elem()
+	before.Set(v)
+	defer v.Set(before)
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if f := v.Type().Field(i); f.Tag.Get("json") != "-" && f.Name != "Type" { // that is always the same
+				eachValue(v.Field(i), do)
 			}
 		}
-		f.Set(before)
+	case reflect.Pointer:
+		v.SetZero()
+		do()
+		v.Set(reflect.New(v.Type().Elem()))
+		do()
+		eachValue(v.Elem(), do)
+	case reflect.Slice:
+		for n := range 3 {
+			v.Set(reflect.MakeSlice(v.Type(), n, n))
+			do()
+			for i := range n {
+				eachValue(v.Index(i), do)
+			}
+		}
+	default:
+		for _, value := range awkward(v.Kind()) {
+			setField(v, value)
+			do()
+		}
 	}
 }
 
@@ -81,17 +91,8 @@ func eachField(v reflect.Value, do func(name string)) {
 func TestHopJSON(t *testing.T) {
 	var empty, full path.Hop
 	fill(reflect.ValueOf(&full).Elem())
-	fields := map[string]bool{}
 	for _, h := range []*path.Hop{&empty, &full} {
-		eachField(reflect.ValueOf(h).Elem(), func(name string) {
-			fields[name] = true
-			sameHop(t, *h)
-		})
-	}
-	for field := range reflect.TypeFor[path.Hop]().Fields() {
-		if tag := field.Tag.Get("json"); tag != "-" && field.Name != "Type" && !fields[field.Name] && field.Name != "Rules" {
-			t.Errorf("field %s is not tested: it is of a kind that the test does not know", field.Name)
-		}
+		eachValue(reflect.ValueOf(h).Elem(), func() { sameHop(t, *h) })
 	}
 	for _, c := range flowCases() {
 		if p, _ := c.make(); p != nil {
@@ -101,6 +102,19 @@ func TestHopJSON(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestVerdictJSON: so is a verdict.
+func TestVerdictJSON(t *testing.T) {
+	var empty, full path.Verdict
+	fill(reflect.ValueOf(&full).Elem())
+	for _, v := range []*path.Verdict{&empty, &full} {
+		eachValue(reflect.ValueOf(v).Elem(), func() { sameVerdict(t, *v) })
+	}
+	for _, c := range flowCases() {
+		_, v := c.make()
+		sameVerdict(t, v)
 	}
 }
 
@@ -122,8 +136,8 @@ func TestHopsJSON(t *testing.T) {
 				setField(f, values[random.IntN(len(values))])
 			}
 		}
-		h.Type = ""
-		want.WriteString(reflected(t, *h))
+		h.Type = "hop"
+		want.WriteString(reflected(t, h))
 		got = l.append(got, h)
 	}
 	if string(got) != want.String() {
@@ -153,21 +167,24 @@ func TestIsPlain(t *testing.T) {
 	}
 }
 
-// fill sets every field of a struct that JSON shows.
+// fill sets everything that JSON shows.
 func fill(v reflect.Value) {
-	for i := range v.NumField() {
-		switch f := v.Field(i); {
-		case v.Type().Field(i).Tag.Get("json") == "-":
-		case f.Kind() == reflect.Pointer:
-			f.Set(reflect.New(f.Type().Elem()))
-			fill(f.Elem())
-		case f.Kind() == reflect.Slice:
-			f.Set(reflect.MakeSlice(f.Type(), 2, 2))
-			fill(f.Index(0))
-			fill(f.Index(1))
-		default:
-			setField(f, awkward(f.Kind())[0])
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).Tag.Get("json") != "-" {
+				fill(v.Field(i))
+			}
 		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem())
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		fill(v.Index(0))
+		fill(v.Index(1))
+	default:
+		setField(v, awkward(v.Kind())[0])
 	}
 }
 
@@ -182,6 +199,7 @@ func FuzzHopJSON(f *testing.F) {
 			Outer: &path.Outer{Src: text, VNI: uint32(n)}, ICMP: text, Rules: []path.RuleStep{{Text: text, Handle: uint64(n)}},
 		}
 		sameHop(t, h)
+		sameVerdict(t, path.Verdict{Summary: text, Evidence: []string{text}, LostEvents: uint64(n), Src: text})
 	})
 }
 

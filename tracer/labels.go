@@ -276,10 +276,53 @@ func (l *labels) space(inode uint32) recording.Namespace {
 	return ns
 }
 
-// onePath is naming for one path, whose hops are in few namespaces: each is asked for once.
+// onePath is naming for one path, whose hops are in few namespaces, at few devices and have few addresses: each
+// is asked for once.
 type onePath struct {
 	naming
-	spaces []recording.Namespace
+	spaces  []recording.Namespace
+	devices []seenDevice
+	addrs   []seenAddr
+}
+
+// seenDevice is a device as events named it, which is not "", with what is said of it.
+type seenDevice struct {
+	deviceKey
+	seen string
+	device
+}
+
+// seenAddr is an address in a namespace with its name.
+type seenAddr struct {
+	netns uint32
+	addr  netip.Addr
+	name  string
+}
+
+func (n *onePath) device(netns, ifindex uint32, seen string) device {
+	if seen == "" || ifindex == 0 {
+		return n.naming.device(netns, ifindex, seen)
+	}
+	key := deviceKey{netns, ifindex}
+	for i := range n.devices {
+		if d := &n.devices[i]; d.deviceKey == key && d.seen == seen {
+			return d.device
+		}
+	}
+	d := n.naming.device(netns, ifindex, seen)
+	n.devices = append(n.devices, seenDevice{key, seen, d})
+	return d
+}
+
+func (n *onePath) addrIn(netns uint32, a netip.Addr) string {
+	for i := range n.addrs {
+		if s := &n.addrs[i]; s.netns == netns && s.addr == a {
+			return s.name
+		}
+	}
+	name := n.naming.addrIn(netns, a)
+	n.addrs = append(n.addrs, seenAddr{netns, a, name})
+	return name
 }
 
 func (n *onePath) space(inode uint32) recording.Namespace {

@@ -77,7 +77,8 @@ func (t *Topology) Listeners(netns uint32, proto string) ([]Listener, error) {
 	return out, nil
 }
 
-// parseSockets reads /proc/net/{tcp,tcp6,udp,udp6} and keeps the sockets in one state.
+// parseSockets reads /proc/net/{tcp,tcp6,udp,udp6} and keeps the sockets in one state. Listening ones come
+// first (tcp_get_idx, net/ipv4/tcp_ipv4.c): behind them may stand a hundred thousand connections.
 func parseSockets(r io.Reader, state uint64) ([]Listener, error) {
 	var out []Listener
 	lines := bufio.NewScanner(r)
@@ -89,6 +90,9 @@ func parseSockets(r io.Reader, state uint64) ([]Listener, error) {
 			continue
 		}
 		if st, err := strconv.ParseUint(f[3], 16, 8); err != nil || st != state {
+			if err == nil && state == stateListen && st != stateClose { // one may be closed just now
+				break
+			}
 			continue
 		}
 		addr, err := parseHexAddrPort(f[1])

@@ -13,7 +13,7 @@ const (
 
 // tcpState uses a change of a socket's state: becoming established proves that the other side's
 // packet was taken.
-func (t *Tracker) tcpState(e *wire.Event) {
+func (t *Tracker) tcpState(cpu *processor, e *wire.Event) {
 	if e.NewState != tcpEstablished {
 		return // a closed socket tells nothing that its packets did not
 	}
@@ -36,7 +36,7 @@ func (t *Tracker) tcpState(e *wire.Event) {
 	}
 	f.dropped = false
 	t.touch(f, e.Time)
-	if p, b := f.newest(taken, e); p != nil {
+	if p, b := f.handled(cpu, taken, e); p != nil {
 		t.keepAt(p, b, e, stageTCP, actionDeliver, nil)
 	}
 }
@@ -53,6 +53,15 @@ func (t *Tracker) keepAt(p *packet, branch uint8, e *wire.Event, s stageID, a ac
 		h.netns = b.netns
 	}
 	t.keep(p, h)
+}
+
+// handled returns the packet of a direction that the processor handled in the event's namespace just
+// now, and its branch; the newest one if it did not.
+func (f *flow) handled(cpu *processor, d direction, e *wire.Event) (*packet, uint8) {
+	if p, b := cpu.current(e.Time); p != nil && p.flow == f && p.dir == d && !p.fp.icmpError && b.netns == e.NetNS {
+		return p, cpu.branch
+	}
+	return f.newest(d, e)
 }
 
 // newest returns the newest packet of a direction and its branch, best one last seen in the
@@ -117,13 +126,13 @@ func (t *Tracker) tcpRetransmit(e *wire.Event) {
 }
 
 // withoutPacket uses an event of a socket that names no packet; its tuple is as the socket sees it.
-func (t *Tracker) withoutPacket(e *wire.Event) {
+func (t *Tracker) withoutPacket(cpu *processor, e *wire.Event) {
 	f, d := t.known(e.Tuple)
 	if f == nil || f.state == lingering {
 		t.countLost(f)
 		return
 	}
-	p, b := f.newest(d.opposite(), e)
+	p, b := f.handled(cpu, d.opposite(), e)
 	if p == nil {
 		t.stats.Unmatched++
 		return

@@ -133,13 +133,13 @@ func (t *Tracker) handle(e *wire.Event) {
 	}
 	switch {
 	case e.Hook == wire.TCPState:
-		t.tcpState(e)
+		t.tcpState(cpu, e)
 	case e.Hook == wire.TCPRetransmit:
 		t.tcpRetransmit(e)
 	case e.Hook == wire.RouteLookup:
 		t.routeLookup(cpu, e)
 	case e.Skb == 0:
-		t.withoutPacket(e)
+		t.withoutPacket(cpu, e)
 	default:
 		t.observe(cpu, e)
 	}

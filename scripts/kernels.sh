@@ -38,7 +38,7 @@ bench  bench  6.12
 swarm  swarm  6.12
 arm64  arm64  arm64
 '
-tests=${KERNELS_TESTS:-'^(TestKernels|TestVXLAN|TestTooBig|TestPackets.*|TestIPVS|TestDatagrams)$'}
+tests=${KERNELS_TESTS:-'^(TestKernels|TestVXLAN|TestTooBig|TestPackets.*|TestIPVS|TestDatagrams|TestRepeatedAnswers)$'}
 limit=${KERNELS_LIMIT:-1200} # seconds a machine may take
 export PATH=$PATH:/usr/sbin:/sbin
 

@@ -17,7 +17,8 @@
 // sockets without a peer send and all of IPv6 have no identification, and TCP sends clones that share
 // their data. Once it was seen at the first place of its way, its sk_buff tells it from the one before.
 // Two of them that are copied on their way, between the same two devices at once, cannot be told
-// apart: the later one is taken to come out first, as TCP sends again what seems to be lost.
+// apart: of segments the later one is taken to come out first, as TCP sends again what seems to be
+// lost, of others the earlier one.
 //
 // # What the hops say
 //

@@ -52,18 +52,18 @@ func (t *Tracker) touch(f *flow, now uint64) {
 		return
 	}
 	f.since = f.path.End
-	if l := &t.lists[f.state]; l.last != f {
-		l.remove(f)
-		l.push(f)
+	if l := &t.lists[f.state]; l.last != &f.link {
+		l.remove(&f.link)
+		l.push(&f.link, f)
 	}
 }
 
 // place moves a flow to the list it belongs in.
 func (t *Tracker) place(f *flow) {
 	if s := f.wants(); s != f.state {
-		t.lists[f.state].remove(f)
+		t.lists[f.state].remove(&f.link)
 		f.state, f.since = s, t.now
-		t.lists[s].push(f)
+		t.lists[s].push(&f.link, f)
 	}
 }
 
@@ -80,7 +80,7 @@ func (t *Tracker) sweep() {
 	for s, after := range [numStates]time.Duration{
 		active: t.cfg.Idle, datagrams: t.cfg.DatagramIdle, troubled: t.cfg.DropIdle, closing: t.cfg.Grace, lingering: t.cfg.Linger,
 	} {
-		for f := t.lists[s].first; f != nil && t.now > f.since+uint64(after); f = t.lists[s].first {
+		for f := t.lists[s].oldest(); f != nil && t.now > f.since+uint64(after); f = t.lists[s].oldest() {
 			if f.state == lingering {
 				t.erase(f)
 			} else {
@@ -99,7 +99,7 @@ func (t *Tracker) makeRoom() {
 	if n < t.cfg.MaxFlows {
 		return
 	}
-	f := t.lists[closing].first
+	f := t.lists[closing].oldest()
 	if f == nil {
 		f = t.oldest()
 	}
@@ -111,7 +111,7 @@ func (t *Tracker) makeRoom() {
 func (t *Tracker) oldest() *flow {
 	var oldest *flow
 	for s := range closing {
-		if f := t.lists[s].first; f != nil && (oldest == nil || f.since < oldest.since) {
+		if f := t.lists[s].oldest(); f != nil && (oldest == nil || f.since < oldest.since) {
 			oldest = f
 		}
 	}
@@ -122,8 +122,8 @@ func (t *Tracker) oldest() *flow {
 func (t *Tracker) finishAll() {
 	var all []*flow
 	for s := range lingering {
-		for f := t.lists[s].first; f != nil; f = f.next {
-			all = append(all, f)
+		for k := t.lists[s].first; k != nil; k = k.next {
+			all = append(all, k.item)
 		}
 	}
 	slices.SortFunc(all, func(a, b *flow) int { return a.path.Flow - b.path.Flow })
@@ -145,17 +145,17 @@ func (t *Tracker) finish(f *flow) {
 		t.forget(f.light)
 	}
 	f.packets, f.ends, f.tracks, f.repeated = nil, nil, nil, [2][]uint32{}
-	t.lists[f.state].remove(f)
+	t.lists[f.state].remove(&f.link)
 	f.state, f.since = lingering, t.now
-	t.lists[lingering].push(f)
+	t.lists[lingering].push(&f.link, f)
 	if t.lists[lingering].n > t.cfg.MaxFlows {
-		t.erase(t.lists[lingering].first)
+		t.erase(t.lists[lingering].oldest())
 	}
 }
 
 // erase forgets a finished flow.
 func (t *Tracker) erase(f *flow) {
-	t.lists[lingering].remove(f)
+	t.lists[lingering].remove(&f.link)
 	for _, key := range f.keys {
 		if t.tuples[key].flow == f {
 			delete(t.tuples, key)
@@ -167,8 +167,8 @@ func (t *Tracker) erase(f *flow) {
 func (t *Tracker) Peek() []*path.Path {
 	var out []*path.Path
 	for s := range lingering {
-		for f := t.lists[s].first; f != nil; f = f.next {
-			out = append(out, t.build(f))
+		for k := t.lists[s].first; k != nil; k = k.next {
+			out = append(out, t.build(k.item))
 		}
 	}
 	return out

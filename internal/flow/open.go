@@ -87,7 +87,7 @@ func (t *Tracker) newPacket(f *flow, d direction, e *wire.Event, fp *fingerprint
 	}
 	repeat := t.isRepeat(f, d, fp)
 	if !keep && t.lightList.n >= maxLight {
-		t.forget(t.lightList.first)
+		t.forget(t.lightList.oldest())
 	}
 	p := t.unusedPacket()
 	if keep && p.hops == nil {
@@ -136,7 +136,7 @@ func (t *Tracker) light(p *packet) {
 		p.older.newer = p
 	}
 	f.light = p
-	t.lightList.push(p)
+	t.lightList.push(&p.light, p)
 	f.path.OmittedPackets++
 	t.stats.PacketsOmitted++
 }
@@ -147,7 +147,7 @@ func (t *Tracker) unusedPacket() *packet {
 	if p == nil {
 		return &packet{}
 	}
-	t.free = p.next
+	t.free = p.older
 	t.nFree--
 	*p = packet{gen: p.gen, branches: p.branches[:0], places: p.places[:0], hops: p.hops[:0]}
 	return p
@@ -162,7 +162,7 @@ func (t *Tracker) recycle(p *packet) {
 		return // of a packet that went round
 	}
 	clear(p.hops) // of what they refer to
-	p.next, t.free = t.free, p
+	p.older, t.free = t.free, p
 	t.nFree++
 }
 
@@ -174,7 +174,7 @@ func (t *Tracker) forget(p *packet) {
 
 // unlight takes a packet out of the lists of light packets.
 func (t *Tracker) unlight(p *packet) {
-	t.lightList.remove(p)
+	t.lightList.remove(&p.light)
 	if p.newer != nil {
 		p.newer.older = p.older
 	} else {
@@ -233,7 +233,7 @@ func (t *Tracker) openFlow(e *wire.Event) (*flow, direction) {
 	f.setEnds(e, d)
 	f.since = e.Time
 	f.state = f.wants()
-	t.lists[f.state].push(f)
+	t.lists[f.state].push(&f.link, f)
 	t.alias(f, e.Tuple, d)
 	if e.CT != 0 && isTranslated(e) {
 		t.alias(f, e.CTOrig, request)

@@ -143,8 +143,8 @@ type packet struct {
 	hops     []hop
 	omitted  int
 
-	older, newer *packet // light packets of the flow
-	prev, next   *packet // all light packets
+	older, newer *packet // light packets of the flow; of free memory, older is the next
+	light        link[packet]
 }
 
 const (
@@ -292,38 +292,6 @@ func (p *packet) public() path.Packet {
 		out.TCPFlags = wire.TCPFlagString(p.fp.tcpFlags)
 	}
 	return out
-}
-
-// packetList is a doubly linked list of light packets, oldest first.
-type packetList struct {
-	first, last *packet
-	n           int
-}
-
-func (l *packetList) push(p *packet) {
-	p.prev, p.next = l.last, nil
-	if l.last != nil {
-		l.last.next = p
-	} else {
-		l.first = p
-	}
-	l.last = p
-	l.n++
-}
-
-func (l *packetList) remove(p *packet) {
-	if p.prev != nil {
-		p.prev.next = p.next
-	} else {
-		l.first = p.next
-	}
-	if p.next != nil {
-		p.next.prev = p.prev
-	} else {
-		l.last = p.prev
-	}
-	p.prev, p.next = nil, nil
-	l.n--
 }
 
 // v6 reports whether the packet is an IPv6 one.

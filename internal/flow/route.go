@@ -155,9 +155,9 @@ func (h *hop) sameRoute(o *hop) bool {
 func (t *Tracker) routeByAddress(e *wire.Event) {
 	const maxFlows = 64
 	for s := range closing {
-		f := t.lists[s].last
-		for n := 0; f != nil && n < maxFlows; f, n = f.prev, n+1 {
-			if t.routeInFlow(f, e) {
+		k := t.lists[s].last
+		for n := 0; k != nil && n < maxFlows; k, n = k.prev, n+1 {
+			if t.routeInFlow(k.item, e) {
 				return
 			}
 		}

@@ -39,11 +39,11 @@ func (d direction) public() path.Direction {
 // flow is the state of one path.Path while its packets are on the way. When it is finished only
 // what recognises its stragglers stays.
 type flow struct {
-	path       path.Path // without Packets
-	proto      uint8     // IPPROTO_*
-	state      state
-	prev, next *flow  // neighbours in the list
-	since      uint64 // time that orders it there
+	path  path.Path // without Packets
+	proto uint8     // IPPROTO_*
+	state state
+	link  link[flow] // in the list of its state
+	since uint64     // time that orders it there
 
 	keys    []wire.Tuple // canonical tuples that lead here
 	ends    []ends       // tuples its packets carried
@@ -150,36 +150,4 @@ func endText(ap netip.AddrPort) string {
 		return ap.Addr().String()
 	}
 	return ap.String()
-}
-
-// flowList is a doubly linked list of flows.
-type flowList struct {
-	first, last *flow
-	n           int
-}
-
-func (l *flowList) push(f *flow) {
-	f.prev, f.next = l.last, nil
-	if l.last != nil {
-		l.last.next = f
-	} else {
-		l.first = f
-	}
-	l.last = f
-	l.n++
-}
-
-func (l *flowList) remove(f *flow) {
-	if f.prev != nil {
-		f.prev.next = f.next
-	} else {
-		l.first = f.next
-	}
-	if f.next != nil {
-		f.next.prev = f.prev
-	} else {
-		l.last = f.prev
-	}
-	f.prev, f.next = nil, nil
-	l.n--
 }

@@ -17,9 +17,9 @@ type Tracker struct {
 
 	tuples    map[wire.Tuple]tupleRef // by canonical tuple
 	skbs      map[uint64]skbRef
-	lists     [numStates]flowList
-	lightList packetList // packets that are not kept, oldest first
-	free      *packet    // memory of packets that are over, linked by next
+	lists     [numStates]list[flow]
+	lightList list[packet] // packets that are not kept, oldest first
+	free      *packet      // memory of packets that are over, linked by older
 	nFree     int
 	spare     spare // what was handed out and came back
 

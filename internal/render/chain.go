@@ -35,7 +35,7 @@ func (w *walker) receive(h *path.Hop) {
 	}
 	w.chain, w.in, w.out = []string{deviceText(h)}, h, nil
 	w.sentStep, w.outStep = -1, -1
-	w.inStep = w.add(h, StepPass, h.Device, text)
+	w.inStep = w.add(h, stepPass, h.Device, text)
 }
 
 // transmit shows how the packet left: sent, bridged or forwarded.
@@ -46,11 +46,11 @@ func (w *walker) transmit(h *path.Hop) {
 	case w.out != nil && w.outStep >= 0 && w.outStep == len(w.steps())-1:
 		w.extend(h)
 	case w.out != nil:
-		w.outStep = w.add(h, StepPass, h.Device, deviceText(w.out)+" → "+h.Device)
+		w.outStep = w.add(h, stepPass, h.Device, deviceText(w.out)+" → "+h.Device)
 	case w.in == nil && w.sentStep >= 0:
 		w.steps()[w.sentStep].Device = h.Device
 	case w.in == nil:
-		w.outStep = w.add(h, StepPass, h.Device, w.leaveText(h))
+		w.outStep = w.add(h, stepPass, h.Device, w.leaveText(h))
 	default:
 		w.forward(h)
 	}
@@ -90,7 +90,7 @@ func (w *walker) forward(h *path.Hop) {
 	if w.inStep >= 0 && w.inStep == len(steps)-1 {
 		w.groups[len(w.groups)-1].Steps = steps[:w.inStep]
 	}
-	w.outStep = w.add(h, StepPass, h.Device, text)
+	w.outStep = w.add(h, stepPass, h.Device, text)
 	w.inStep = -1
 }
 

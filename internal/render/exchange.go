@@ -17,19 +17,19 @@ type attempt struct {
 	start     int64 // TimeNS of the first attempt
 	count     int
 	folded    int // notes about it so far
-	note      *Step
+	note      *step
 }
 
 // likeness counts packets that ended alike.
 type likeness struct {
 	count int
-	note  *Step
+	note  *step
 }
 
 // item is the way of one packet, or a note.
 type item struct {
-	groups []Group
-	note   *Step
+	groups []group
+	note   *step
 }
 
 // exchange joins the packets of a flow to what a person wants to see.
@@ -136,7 +136,7 @@ func (e *exchange) show(pkt *path.Packet, section string) {
 }
 
 // append adds groups as a section.
-func (e *exchange) append(groups []Group, section string) {
+func (e *exchange) append(groups []group, section string) {
 	for i := range groups {
 		groups[i].Section = section
 	}
@@ -144,22 +144,22 @@ func (e *exchange) append(groups []Group, section string) {
 }
 
 // note adds a remark and returns it, so that it can be amended.
-func (e *exchange) note(at int64, packet int, text string) *Step {
-	s := &Step{OffsetNS: at, Text: text, Kind: StepNote, Packet: packet}
+func (e *exchange) note(at int64, packet int, text string) *step {
+	s := &step{OffsetNS: at, Text: text, Kind: stepNote, Packet: packet}
 	e.items = append(e.items, item{note: s})
 	return s
 }
 
 // groups returns everything in order; notes in a row share a group.
-func (e *exchange) groups() []Group {
-	var out []Group
+func (e *exchange) groups() []group {
+	var out []group
 	for i, it := range e.items {
 		if it.note == nil {
 			out = append(out, it.groups...)
 			continue
 		}
 		if i == 0 || e.items[i-1].note == nil {
-			out = append(out, Group{Section: "then"})
+			out = append(out, group{Section: "then"})
 		}
 		g := &out[len(out)-1]
 		g.Steps = append(g.Steps, *it.note)
@@ -168,7 +168,7 @@ func (e *exchange) groups() []Group {
 }
 
 // signature tells ways apart: where a packet was and what happened, without the times.
-func signature(groups []Group) string {
+func signature(groups []group) string {
 	var b strings.Builder
 	for _, g := range groups {
 		b.WriteString(g.Where + "\n")
@@ -180,15 +180,15 @@ func signature(groups []Group) string {
 }
 
 // ending says how a packet that went the same way as an earlier one ended.
-func ending(groups []Group) string {
+func ending(groups []group) string {
 	last := groups[len(groups)-1].Steps
 	if len(last) == 0 {
 		return "same way"
 	}
 	switch last[len(last)-1].Kind {
-	case StepDrop:
+	case stepDrop:
 		return "dropped at the same place"
-	case StepRefuse:
+	case stepRefuse:
 		return "refused at the same place"
 	}
 	return "same way"

@@ -84,7 +84,7 @@ func htmlPath(p *page, f *path.Path, all bool) {
 }
 
 // htmlGroups writes what writeGroups does.
-func htmlGroups(p *page, groups []Group) {
+func htmlGroups(p *page, groups []group) {
 	section, where := "", ""
 	for i, g := range groups {
 		if i == 0 || g.Section != section {
@@ -104,7 +104,7 @@ func htmlGroups(p *page, groups []Group) {
 	}
 }
 
-func htmlStep(p *page, s Step) {
+func htmlStep(p *page, s step) {
 	p.open("tr", "")
 	p.element("td", "t", offset(s.OffsetNS))
 	p.element("td", "d", s.Device)

@@ -8,21 +8,21 @@ import (
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
-// StepKind tells what a step means for the packet.
-type StepKind uint8
+// stepKind tells what a step means for the packet.
+type stepKind uint8
 
 // The kinds of steps.
 const (
-	StepPass    StepKind = iota // it went on: sent, received, bridged, forwarded, encapsulated
-	StepNAT                     // an address was translated
-	StepDeliver                 // a socket took it
-	StepRefuse                  // it was answered with a rejection, a reset or an ICMP error
-	StepDrop                    // it was discarded, or there was no way on
-	StepNote                    // a remark about several packets: sent again, closed, not shown
+	stepPass    stepKind = iota // it went on: sent, received, bridged, forwarded, encapsulated
+	stepNAT                     // an address was translated
+	stepDeliver                 // a socket took it
+	stepRefuse                  // it was answered with a rejection, a reset or an ICMP error
+	stepDrop                    // it was discarded, or there was no way on
+	stepNote                    // a remark about several packets: sent again, closed, not shown
 )
 
-// Step is one thing that happened to a packet, as a person sees it.
-type Step struct {
+// step is one thing that happened to a packet, as a person sees it.
+type step struct {
 	// OffsetNS is the time since the flow's first observation, ns.
 	OffsetNS int64
 	// Device on which it happened, the one it left by if there are two; may be empty.
@@ -30,25 +30,25 @@ type Step struct {
 	Text   string
 	// Note is detail that is shown if there is room for it.
 	Note string
-	Kind StepKind
+	Kind stepKind
 	// Packet is the path.Packet.ID that the step is about; 0 for a note about several.
 	Packet int
 }
 
-// Group is the steps at one place.
-type Group struct {
+// group is the steps at one place.
+type group struct {
 	// Section is the part of the exchange: "request", "reply", "request, 2nd attempt", "then".
 	Section   string
 	Direction path.Direction
 	// Where is the place: "container web", "host", "netns X"; empty for notes.
 	Where string
-	Steps []Step
+	Steps []step
 }
 
 // steps compresses the hops of a path to steps grouped by place, in the order in which they
 // happened. Packets that neither open, close nor reset the flow, nor were dropped, are only counted
 // in a note; with all every packet is shown on its own and nothing is folded.
-func steps(p *path.Path, all bool) []Group {
+func steps(p *path.Path, all bool) []group {
 	if p == nil {
 		return nil
 	}

@@ -54,7 +54,7 @@ func (t *Text) Flow(p *path.Path, v path.Verdict) error {
 }
 
 // writeGroups writes the steps of a flow.
-func writeGroups(out *printer, groups []Group) {
+func writeGroups(out *printer, groups []group) {
 	device := 0
 	for _, g := range groups {
 		for _, s := range g.Steps {
@@ -80,7 +80,7 @@ func writeGroups(out *printer, groups []Group) {
 }
 
 // writeStep writes one step; device is the width of the column of devices.
-func writeStep(out *printer, g Group, s Step, device int) {
+func writeStep(out *printer, g group, s step, device int) {
 	prefix := []span{
 		{strings.Repeat(" ", stepIndent), plain},
 		{pad(offset(s.OffsetNS), offsetWidth) + "  ", dim},
@@ -102,15 +102,15 @@ func writeStep(out *printer, g Group, s Step, device int) {
 }
 
 // stepStyle returns the colour of a kind of step.
-func stepStyle(k StepKind) style {
+func stepStyle(k stepKind) style {
 	switch k {
-	case StepNAT:
+	case stepNAT:
 		return cyan
-	case StepDeliver:
+	case stepDeliver:
 		return green
-	case StepRefuse:
+	case stepRefuse:
 		return yellow
-	case StepDrop:
+	case stepDrop:
 		return red
 	}
 	return plain

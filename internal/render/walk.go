@@ -70,7 +70,7 @@ type walker struct {
 	p            *path.Path
 	pkt          *path.Packet
 	severalHosts bool
-	groups       []Group
+	groups       []group
 	at           place
 	known        bool      // at is valid
 	last         *path.Hop // the hop before, of those that were looked at
@@ -87,17 +87,17 @@ type walker struct {
 }
 
 // walk returns the steps of one packet.
-func walk(p *path.Path, pkt *path.Packet, severalHosts bool) []Group {
+func walk(p *path.Path, pkt *path.Packet, severalHosts bool) []group {
 	w := &walker{p: p, pkt: pkt, severalHosts: severalHosts}
 	w.leavePlace()
 	for _, h := range w.hops() {
 		w.hop(h)
 	}
 	if w.last != nil && w.last.Action == path.ActionQueue {
-		w.add(w.last, StepNote, w.last.Device, "queued, not seen to be transmitted")
+		w.add(w.last, stepNote, w.last.Device, "queued, not seen to be transmitted")
 	}
 	if w.last != nil && pkt.OmittedHops > 0 {
-		w.add(w.last, StepNote, "", path.FormatCount(pkt.OmittedHops, "more observation")+" of this packet not kept")
+		w.add(w.last, stepNote, "", path.FormatCount(pkt.OmittedHops, "more observation")+" of this packet not kept")
 	}
 	return w.groups
 }
@@ -138,18 +138,18 @@ func (w *walker) hop(h *path.Hop) {
 		w.drop(h)
 	case h.Action == path.ActionReject, h.Action == path.ActionReset:
 		w.refusedAt = h.Stage
-		w.add(h, StepRefuse, cmp.Or(h.Device, h.InDevice, h.OutDevice), refuseText(h))
+		w.add(h, stepRefuse, cmp.Or(h.Device, h.InDevice, h.OutDevice), refuseText(h))
 	case h.Action == path.ActionDNAT, h.Action == path.ActionSNAT, h.Action == path.ActionMasquerade:
-		i := w.add(h, StepNAT, "", natText(w.p, h))
+		i := w.add(h, stepNAT, "", natText(w.p, h))
 		if r := natRule(w.p, h); r != nil {
 			w.steps()[i].Note = shortRule(r)
 		}
 	case h.Action == path.ActionFragment:
-		w.add(h, StepPass, h.Device, "fragmented, "+path.FormatCount(h.Length, "byte"))
+		w.add(h, stepPass, h.Device, "fragmented, "+path.FormatCount(h.Length, "byte"))
 	case h.Action == path.ActionDeliver:
 		w.deliver(h)
 	case h.Error != "":
-		w.add(h, StepDrop, h.Device, routeText(w.pkt, h))
+		w.add(h, stepDrop, h.Device, routeText(w.pkt, h))
 	case h.Stage == path.StageDevice, h.Stage == path.StageQdisc:
 		w.device(h)
 	}
@@ -164,7 +164,7 @@ func (w *walker) enterPlace(h *path.Hop) {
 	}
 	w.leavePlace()
 	w.at, w.known = pl, known
-	w.groups = append(w.groups, Group{
+	w.groups = append(w.groups, group{
 		Direction: w.pkt.Direction, Where: placeText(h, w.severalHosts),
 	})
 }
@@ -176,16 +176,16 @@ func (w *walker) leavePlace() {
 }
 
 // add appends a step to the current group and returns its index.
-func (w *walker) add(h *path.Hop, kind StepKind, device, text string) int {
+func (w *walker) add(h *path.Hop, kind stepKind, device, text string) int {
 	g := &w.groups[len(w.groups)-1]
-	g.Steps = append(g.Steps, Step{
+	g.Steps = append(g.Steps, step{
 		OffsetNS: h.TimeNS, Device: device, Text: text, Kind: kind, Packet: w.pkt.ID,
 	})
 	return len(g.Steps) - 1
 }
 
 // steps returns the steps of the current group.
-func (w *walker) steps() []Step { return w.groups[len(w.groups)-1].Steps }
+func (w *walker) steps() []step { return w.groups[len(w.groups)-1].Steps }
 
 // start makes the packet's first step: it is sent here, or it arrives from out of sight. A look-up
 // before it is not the packet yet.
@@ -197,13 +197,13 @@ func (w *walker) start(h *path.Hop) {
 	w.started = true
 	if h.Stage == path.StageDevice && h.Action == path.ActionReceive {
 		w.chain, w.in = []string{deviceText(h)}, h
-		w.add(h, StepPass, h.Device, arrivedText(w.p, w.pkt, h))
+		w.add(h, stepPass, h.Device, arrivedText(w.p, w.pkt, h))
 		return
 	}
 	// NAT before the first device still belongs to what the sender asked for.
 	sent := *h
 	sent.Src, sent.Dst = cmp.Or(h.PrevSrc, h.Src), cmp.Or(h.PrevDst, h.Dst)
-	w.sentStep = w.add(h, StepPass, "", sentText(w.p, w.pkt, &sent))
+	w.sentStep = w.add(h, stepPass, "", sentText(w.p, w.pkt, &sent))
 }
 
 // tunnel notices where an outer header appears or vanishes, whether a hook reported that or not.
@@ -211,18 +211,18 @@ func (w *walker) tunnel(h *path.Hop) {
 	had := w.outer
 	switch {
 	case h.Stage == path.StageXfrm && h.SPI != 0:
-		w.add(h, StepPass, h.Device, ipsecText(h))
+		w.add(h, stepPass, h.Device, ipsecText(h))
 	case h.Action == path.ActionEncapsulate:
-		w.add(h, StepPass, h.Device, tunnelText(h.Outer, h.Stage, false))
+		w.add(h, stepPass, h.Device, tunnelText(h.Outer, h.Stage, false))
 	case h.Action == path.ActionDecapsulate:
-		w.add(h, StepPass, h.Device, tunnelText(firstOuter(h.Outer, had), h.Stage, true))
+		w.add(h, stepPass, h.Device, tunnelText(firstOuter(h.Outer, had), h.Stage, true))
 		w.outer = nil
 		w.inStep = -1
 		return
 	case h.Outer != nil && had == nil && !w.encapsulated():
-		w.add(h, StepPass, "", tunnelText(h.Outer, path.StageVXLAN, false))
+		w.add(h, stepPass, "", tunnelText(h.Outer, path.StageVXLAN, false))
 	case h.Outer == nil && had != nil:
-		w.add(h, StepPass, "", tunnelText(had, path.StageVXLAN, true))
+		w.add(h, stepPass, "", tunnelText(had, path.StageVXLAN, true))
 	}
 	w.outer = h.Outer
 }
@@ -248,9 +248,9 @@ func (w *walker) deliver(h *path.Hop) {
 	}
 	w.delivered = true
 	text := deliverText(w.p, w.pkt)
-	kind := StepDeliver
+	kind := stepDeliver
 	if text == refusedText {
-		kind = StepRefuse
+		kind = stepRefuse
 	}
 	w.add(h, kind, "", text)
 }
@@ -258,10 +258,10 @@ func (w *walker) deliver(h *path.Hop) {
 // drop shows where the packet was discarded. After a rejection or a reset at the same stage that
 // goes without saying.
 func (w *walker) drop(h *path.Hop) {
-	if s := w.steps(); len(s) > 0 && s[len(s)-1].Kind == StepRefuse && w.refusedAt == h.Stage {
+	if s := w.steps(); len(s) > 0 && s[len(s)-1].Kind == stepRefuse && w.refusedAt == h.Stage {
 		return
 	}
-	w.add(h, StepDrop, cmp.Or(h.Device, h.InDevice, h.OutDevice), dropText(h))
+	w.add(h, stepDrop, cmp.Or(h.Device, h.InDevice, h.OutDevice), dropText(h))
 }
 
 // composed tells the Compose project and service of a container, where the name does not say it.

@@ -88,6 +88,8 @@ type share struct {
 	Own bool `json:"own,omitempty"`
 	// Foreign says that the target is an address on another host, whatever has that address here.
 	Foreign bool `json:"foreign,omitempty"`
+	// Probed says that another host sends a probe: that nothing comes here is no reason to send one.
+	Probed bool `json:"probed,omitempty"`
 }
 
 // Namespace is a network namespace that is known by a path only.

@@ -147,7 +147,7 @@ func (p *hostPlan) findDial() {
 // target may have no address, as of a container that does not run.
 func (p *hostPlan) apply(h *remoteHost, c *agentConfig) bool {
 	if h != p.asker {
-		c.Source = ""
+		c.Probed, c.Source = c.Source != "", ""
 	}
 	for _, other := range p.hosts {
 		for _, e := range other.found.Target.Ends {

@@ -146,8 +146,12 @@ func TestHostPlan(t *testing.T) {
 			if took := p.apply(h1, one); took != (c.dial != "") || took && (one.Target != c.dial || one.Source != "cli" || !one.Foreign) {
 				t.Errorf("h1 takes part %v: %+v", took, one)
 			}
-			if !p.apply(h2, two) || two.Target != "web:80" || two.Source != "" || len(two.Also) != 0 {
+			if !p.apply(h2, two) || two.Target != "web:80" || two.Source != "" || !two.Probed || len(two.Also) != 0 {
 				t.Errorf("h2: %+v", two)
+			}
+			watcher := &agentConfig{Target: "web:80"}
+			if p.apply(h2, watcher); one.Probed && c.asker || watcher.Probed {
+				t.Errorf("probed: the asker %v, without a source %v", one.Probed, watcher.Probed)
 			}
 			if len(one.Also) != c.also {
 				t.Errorf("h1 watches %v too", one.Also)

@@ -60,7 +60,7 @@ func (s *session) watch(ctx context.Context, changed <-chan struct{}) {
 		case <-s.reached:
 			return
 		case <-silence.C:
-			if s.collector.events.Load() == 0 {
+			if s.collector.events.Load() == 0 && !s.t.cfg.share.Probed {
 				s.t.cfg.OnNote(s.hint())
 			}
 		case <-sampling.C:

@@ -41,18 +41,18 @@ func (a *analysis) commandIn(ns uint32, container, cmd string) string {
 // runs a command line there. Without reach it says where; host is "" if there is one host only. A comment
 // at the end of the command stays one.
 func OnHost(host, reach, cmd string) string {
-	bare, comment, commented := strings.Cut(cmd, "  # ")
+	bare, comment := shell.SplitComment(cmd)
 	switch {
 	case host == "":
 		return cmd
-	case reach != "" && commented:
+	case reach != "" && comment != "":
 		return reach + " " + quote(bare) + "  # " + comment
 	case reach != "":
-		return reach + " " + quote(cmd)
-	case commented:
+		return reach + " " + quote(bare)
+	case comment != "":
 		return bare + "  # on " + host + "; " + comment
 	}
-	return cmd + "  # on " + host
+	return bare + "  # on " + host
 }
 
 // commandThere is commandIn for a shell on the host that the namespace is on.

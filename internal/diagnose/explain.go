@@ -97,23 +97,29 @@ func explainers() []explainer {
 	}
 }
 
+// findings are what explains an end, the cause first; that nothing does, if so.
+func (a *analysis) findings(e *end, outcome path.Outcome) []*finding {
+	var out []*finding
+	for _, explain := range explainers() {
+		if f := explain(a, e); f != nil {
+			out = append(out, f)
+		}
+	}
+	if len(out) == 0 {
+		return []*finding{a.unexplained(e, outcome)}
+	}
+	return out
+}
+
 // explainEnd finds the cause of a flow that ended at e.
 func (a *analysis) explainEnd(e end) path.Verdict {
 	outcome := a.outcomeOf(&e)
-	var best *finding
-	for _, explain := range explainers() {
-		f := explain(a, &e)
-		switch {
-		case f == nil:
-		case best == nil:
-			best = f
-		case f.cause == best.cause:
-		default:
+	found := a.findings(&e, outcome)
+	best := found[0]
+	for _, f := range found[1:] {
+		if f.cause != best.cause {
 			best.evidence = append(best.evidence, "also seen: "+f.says)
 		}
-	}
-	if best == nil {
-		best = a.unexplained(&e, outcome)
 	}
 	if best.outcome == "" {
 		best.outcome = outcome

@@ -33,13 +33,7 @@ func (a *analysis) unheard(f *finding) {
 		return
 	}
 	f.outcome = path.Dropped
-	g := a.unexplained(x, a.outcomeOf(x))
-	for _, explain := range explainers() {
-		if other := explain(a, x); other != nil {
-			g = other
-			break
-		}
-	}
+	g := a.findings(x, a.outcomeOf(x))[0]
 	if g.cause == f.cause {
 		return // which says so
 	}

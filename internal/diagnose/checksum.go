@@ -51,7 +51,7 @@ func (a *analysis) countedChecksum(h *path.Hop) string {
 	case h.Stage == path.StageUDP && a.p.Proto == path.UDP:
 		counter, which = "UdpInCsumErrors", "UDP checksum"
 	}
-	if grew, _ := a.counter(h.NetNS, counter); !grew {
+	if a.grew(h.NetNS, counter) == 0 {
 		return ""
 	}
 	return which

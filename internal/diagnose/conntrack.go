@@ -34,18 +34,13 @@ func explainConntrack(a *analysis, e *end) *finding {
 	return nil
 }
 
-// grew returns by how much a counter of connection tracking grew.
-func (a *analysis) grew(ns uint32, name string) uint64 {
-	return a.space(ns).Counters["nf_conntrack_"+name]
-}
-
 // tableFull: no entry could be made (nf_conntrack_in counts a drop, and so does early_drop when it
 // could make room).
 func (a *analysis) tableFull(e *end) *finding {
 	ns := e.drop.NetNS
 	count, ok1 := a.sysctl(ns, "net.netfilter.nf_conntrack_count")
 	limit, ok2 := a.sysctl(ns, "net.netfilter.nf_conntrack_max")
-	drops, early := a.grew(ns, "drop"), a.grew(ns, "early_drop")
+	drops, early := a.grew(ns, "nf_conntrack_drop"), a.grew(ns, "nf_conntrack_early_drop")
 	if !ok1 || !ok2 || limit == 0 || count < limit*fullTable/100 || drops == 0 {
 		return nil
 	}
@@ -69,14 +64,14 @@ func (a *analysis) tableFull(e *end) *finding {
 // refusedAsInvalid: connection tracking discarded the packet as one that fits no connection.
 func (a *analysis) refusedAsInvalid(e *end) *finding {
 	ns := e.drop.NetNS
-	if a.grew(ns, "drop") == 0 || a.grew(ns, "invalid") == 0 {
+	if a.grew(ns, "nf_conntrack_drop") == 0 || a.grew(ns, "nf_conntrack_invalid") == 0 {
 		return nil
 	}
 	f := a.conntrackFinding(e, path.CauseConntrackInvalid)
 	f.says = fmt.Sprintf("%s was dropped in the %s hook (netfilter) of %s: connection tracking refused it as invalid",
 		a.subject(e), hookName(e.hook()), a.place(e.drop))
 	f.evidence = []string{fmt.Sprintf("connection tracking in %s called %s invalid during the flow",
-		a.place(e.drop), path.FormatCount(a.grew(ns, "invalid"), "packet"))}
+		a.place(e.drop), path.FormatCount(a.grew(ns, "nf_conntrack_invalid"), "packet"))}
 	f.remedy = []string{
 		a.command(e.drop, "conntrack -L -p "+string(a.p.Proto)+" --orig-dst "+a.p.Server.Addr().String()),
 		"sysctl -w net.netfilter.nf_conntrack_log_invalid=255  # the kernel's log then says why",
@@ -102,7 +97,7 @@ func asksForInvalid(p *firewall.Packet, c *firewall.Candidate) bool {
 // because it found no other, and the entry could not be inserted (__nf_conntrack_confirm).
 func (a *analysis) portsExhausted(e *end) *finding {
 	ns, t := e.drop.NetNS, a.sourceNAT()
-	failed := a.grew(ns, "insert_failed")
+	failed := a.grew(ns, "nf_conntrack_insert_failed")
 	if t == nil || failed == 0 {
 		return nil
 	}

@@ -5,16 +5,17 @@ import (
 	"strings"
 )
 
-// counter reports whether one of the counters of a namespace grew during the flow. known is false if
-// none of them was read.
-func (a *analysis) counter(ns uint32, names ...string) (grew, known bool) {
-	counters := a.space(ns).Counters
+// grew returns by how much counters of a namespace are known to have grown during the flow, all together.
+func (a *analysis) grew(ns uint32, names ...string) (n uint64) {
 	for _, name := range names {
-		n, ok := counters[name]
-		known = known || ok
-		grew = grew || n > 0
+		n += a.space(ns).Counters[name]
 	}
-	return grew, known
+	return n
+}
+
+// stood reports whether counters of a namespace are known not to have grown during the flow.
+func (a *analysis) stood(ns uint32, names ...string) bool {
+	return a.space(ns).Counters != nil && a.grew(ns, names...) == 0
 }
 
 // sysctl returns a numeric setting of a namespace. ok is false if it was not read.

@@ -86,8 +86,7 @@ func (a *analysis) onlyRulesDrop(hook path.Stage, h *path.Hop) bool {
 	case "FORWARD":
 		return true
 	case "INPUT":
-		grew, _ := a.counter(h.NetNS, "nf_conntrack_insert_failed", "nf_conntrack_drop")
-		return !grew
+		return a.stood(h.NetNS, "nf_conntrack_insert_failed", "nf_conntrack_drop")
 	case "PREROUTING":
 		return a.conntrackHasRoom(h.NetNS)
 	case "OUTPUT":

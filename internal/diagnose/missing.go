@@ -52,19 +52,18 @@ func protoNumber(p path.Proto) uint8 {
 	return 1
 }
 
-// missing returns what is missing in a namespace of what is for the packet. known is false if nothing
-// was compared there.
-func (a *analysis) missing(ns uint32, p *firewall.Packet) (list []expect.Missing, known bool) {
+// missing returns what is known to be missing in a namespace of what is for the packet.
+func (a *analysis) missing(ns uint32, p *firewall.Packet) (list []expect.Missing) {
 	x := a.space(ns).Expected
 	if x == nil || !p.Src.IsValid() || !p.Dst.IsValid() {
-		return nil, false
+		return nil
 	}
 	for _, m := range x.Missing {
 		if m.Covers(p) != firewall.No {
 			list = append(list, m)
 		}
 	}
-	return list, true
+	return list
 }
 
 // stopping returns those of a list whose absence stops packets.
@@ -118,8 +117,7 @@ func (a *analysis) forwardMissing(e *end) []expect.Missing {
 	if e.drop == nil || e.pkt == nil || hookName(e.hook()) != "FORWARD" || !isNetfilterDrop(e.drop) {
 		return nil
 	}
-	list, _ := a.missing(e.drop.NetNS, a.hookPacket(a.atHook(e), firewall.Forward))
-	return stopping(list, path.CauseDockerRulesMissing)
+	return stopping(a.missing(e.drop.NetNS, a.hookPacket(a.atHook(e), firewall.Forward)), path.CauseDockerRulesMissing)
 }
 
 // atHook returns the observation of the hook that dropped the packet that knows most of it.
@@ -180,8 +178,7 @@ func (a *analysis) dnatMissing(ns uint32) []expect.Missing {
 	if p == nil || !a.publishedIn(ns) {
 		return nil
 	}
-	list, _ := a.missing(ns, p)
-	return stopping(list, path.CauseNATMissing)
+	return stopping(a.missing(ns, p), path.CauseNATMissing)
 }
 
 // publishedIn reports whether the port asked for is published by the target, or the lost rule itself
@@ -266,8 +263,7 @@ func explainMasquerade(a *analysis, e *end) *finding {
 	}
 	out := a.hookPacket(h, firewall.Postrouting)
 	out.In, out.Out = n.Bridge, h.Device
-	list, _ := a.missing(h.NetNS, out)
-	list = stopping(list, path.CauseMasqueradeMissing)
+	list := stopping(a.missing(h.NetNS, out), path.CauseMasqueradeMissing)
 	f := &finding{cause: path.CauseMasqueradeMissing, where: whereOf(h, path.Request)}
 	if a.wayBackFails(e) != nil {
 		f.outcome = path.Lost // whatever was answered: it did not leave

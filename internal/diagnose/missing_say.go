@@ -133,8 +133,7 @@ func (a *analysis) missingWarnings() []path.Warning {
 			if !slices.Contains(spaces, h.NetNS) {
 				spaces = append(spaces, h.NetNS)
 			}
-			list, _ := a.missing(h.NetNS, a.hookPacket(h, firewall.Forward))
-			for _, m := range list {
+			for _, m := range a.missing(h.NetNS, a.hookPacket(h, firewall.Forward)) {
 				if m.Cause == path.CauseDockerRulesMissing && !hasString(found[h.NetNS], m.Sentence) {
 					found[h.NetNS] = append(found[h.NetNS], m.Sentence)
 				}

@@ -21,7 +21,7 @@ func explainReceiveBuffer(a *analysis, e *end) *finding {
 			return nil
 		}
 	}
-	grew, _ := a.counter(h.NetNS, counters...)
+	grew := a.grew(h.NetNS, counters...) > 0
 	if !sure && !grew {
 		return nil
 	}
@@ -95,7 +95,7 @@ func (a *analysis) overflow() *finding {
 			continue
 		}
 		full := l != nil && l.QueueMax > 0 && l.Queue > l.QueueMax
-		grew, _ := a.counter(ns, "TcpExtListenOverflows")
+		grew := a.grew(ns, "TcpExtListenOverflows") > 0
 		if !full && !grew {
 			continue
 		}

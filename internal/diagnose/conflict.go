@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -75,7 +76,7 @@ func (a *analysis) cannotStart() *finding {
 		}
 		f.evidence = append(f.evidence, a.ownerFact(c.netns, c.listener))
 		show := a.commandIn(c.netns, "", "ss -lnp "+ssPort(c.port.Proto, c.port.HostPort))
-		if !hasString(f.remedy, show) {
+		if !slices.Contains(f.remedy, show) {
 			f.remedy = append(f.remedy, show)
 		}
 	}

@@ -184,7 +184,13 @@ func explainLocalError(a *analysis, _ *end) *finding {
 	if internal := a.onlyInternal(); internal != "" && pr.Errno == "ENETUNREACH" {
 		return a.cannotLeave(f, internal)
 	}
-	switch {
+	a.wordLocalError(f, h, dst)
+	return f
+}
+
+// wordLocalError says what an error of sending from h to dst means.
+func (a *analysis) wordLocalError(f *finding, h *path.Hop, dst netip.Addr) {
+	switch pr := a.f.Probe; {
 	case pr.Errno == "EADDRNOTAVAIL" && dst.Is6() && !a.hasAddress6(h.NetNS):
 		f.cause = path.CauseNoRoute
 		f.says = fmt.Sprintf("nothing could be sent to %s, since %s has no IPv6 address", a.target(), a.asker())
@@ -208,7 +214,6 @@ func explainLocalError(a *analysis, _ *end) *finding {
 			a.asker(), a.target(), pr.Errno)
 		f.remedy = []string{a.command(h, "ip route"), a.command(h, "ip rule")}
 	}
-	return f
 }
 
 // hasAddress6 reports whether a namespace may have an IPv6 address beside its loopback's.

@@ -1,8 +1,9 @@
 package diagnose
 
 import (
-	"github.com/pathtrace/pathtrace/tracer/path"
 	"slices"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
 // phase is the part of an exchange that a packet belongs to.

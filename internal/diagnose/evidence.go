@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -13,7 +14,7 @@ func (a *analysis) evidence(e *end, f finding) []string {
 	var out []string
 	add := func(format string, args ...any) {
 		s := oneLine(fmt.Sprintf(format, args...))
-		if s != "" && !hasString(out, s) {
+		if s != "" && !slices.Contains(out, s) {
 			out = append(out, s)
 		}
 	}

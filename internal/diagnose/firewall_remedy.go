@@ -14,7 +14,7 @@ func (a *analysis) ruleRemedy(e *end, r *ruling, c *firewall.Candidate, cause pa
 	h := e.at()
 	switch cause {
 	case path.CauseNetworkIsolation:
-		return a.isolationRemedy(r, c)
+		return a.isolationRemedy(r)
 	case path.CauseDirectAccessBlocked:
 		return a.directRemedy(r)
 	}
@@ -208,7 +208,7 @@ func (a *analysis) firewalldAllow(h *path.Hop, p *firewall.Packet) []string {
 }
 
 // isolationRemedy brings both ends into one network, or says which option keeps them apart.
-func (a *analysis) isolationRemedy(r *ruling, c *firewall.Candidate) []string {
+func (a *analysis) isolationRemedy(r *ruling) []string {
 	src, dst := a.f.Source, a.f.Target
 	if r.packet.In == r.packet.Out {
 		return append([]string{"docker network create shared  # the present one was made with enable_icc=false"},

@@ -67,7 +67,7 @@ func (a *analysis) listChains(h *path.Hop, r *ruling) []string {
 			}
 			cmd = fmt.Sprintf("%s -L %s %s", tool, quote(c.Chain.Name), list)
 		}
-		if cmd = a.command(h, cmd); !hasString(out, cmd) && len(out) < fewChains {
+		if cmd = a.command(h, cmd); !slices.Contains(out, cmd) && len(out) < fewChains {
 			out = append(out, cmd)
 		}
 	}

@@ -102,7 +102,7 @@ func (a *analysis) listensElsewhere(ns uint32) []string {
 	var list []string
 	for _, l := range a.space(ns).Listeners {
 		at := l.Addr.String()
-		if l.Proto == a.p.Proto && l.Addr.Addr() != dockerDNS() && !hasString(list, at) {
+		if l.Proto == a.p.Proto && l.Addr.Addr() != dockerDNS() && !slices.Contains(list, at) {
 			list = append(list, at)
 		}
 	}
@@ -154,13 +154,13 @@ func (a *analysis) closedPort(e *end) *path.Hop {
 	if e.direction() != path.Request || e.phase != phaseRequest || e.hook() != "" || e.held != "" {
 		return nil
 	}
-	if e.drop != nil && (e.drop.Outer != nil || !hasString(noSocketReasons(), e.drop.Reason)) {
+	if e.drop != nil && (e.drop.Outer != nil || !slices.Contains(noSocketReasons(), e.drop.Reason)) {
 		return nil // not in a tunnel: there the port is the tunnel's
 	}
 	switch {
 	case e.reset != nil && a.p.Proto == path.TCP:
 		if fl := flagsOf(e.pkt.TCPFlags); !fl.syn || fl.ack ||
-			!hasString(noSocketReasons(), e.reset.Reason) {
+			!slices.Contains(noSocketReasons(), e.reset.Reason) {
 			return nil
 		}
 		return e.reset
@@ -191,15 +191,6 @@ func (a *analysis) cameBack(e *end) bool { return e.answered() || a.probeRefused
 
 // noSocketReasons are the drop and reset reasons that fit a closed port; older kernels give none.
 func noSocketReasons() []string { return []string{"", "NO_SOCKET", "NOT_SPECIFIED"} }
-
-func hasString(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
-}
 
 func (a *analysis) answerName(h *path.Hop) string {
 	if a.p.Proto == path.TCP {

@@ -14,7 +14,7 @@ import (
 // hookPacket is the packet of an observation as the rules of a hook saw it.
 func (a *analysis) hookPacket(h *path.Hop, hook firewall.Hook) *firewall.Packet {
 	p := &firewall.Packet{
-		Hook: hook, In: a.inDevice(h), Out: a.outDeviceOf(h), Proto: protoNumber(a.p.Proto),
+		Hook: hook, In: a.inDevice(h), Out: a.outDeviceOf(h), Proto: protoNumber(a.p.Proto, a.isV6(h)),
 		Src: h.SrcAddr.Addr().Unmap(), SrcPort: h.SrcAddr.Port(),
 		Dst: h.DstAddr.Addr().Unmap(), DstPort: h.DstAddr.Port(),
 		CT: &firewall.Conntrack{State: firewall.CTNew},
@@ -42,14 +42,16 @@ func (a *analysis) bridgeOf(h *path.Hop, device string) string {
 	return device
 }
 
-func protoNumber(p path.Proto) uint8 {
-	switch p {
-	case path.TCP:
-		return 6
-	case path.UDP:
-		return 17
+func protoNumber(p path.Proto, v6 bool) uint8 {
+	switch {
+	case p == path.TCP:
+		return protoTCP
+	case p == path.UDP:
+		return protoUDP
+	case v6:
+		return protoICMPv6
 	}
-	return 1
+	return protoICMP
 }
 
 // missing returns what is known to be missing in a namespace of what is for the packet.

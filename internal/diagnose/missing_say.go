@@ -75,7 +75,7 @@ func (a *analysis) restore(ns uint32, list []expect.Missing) []string {
 	out = append(out, "systemctl restart docker  # puts Docker's rules back; live-restore is on, the containers "+
 		"keep running")
 	for _, m := range x.Missing {
-		if m.OutlivesRestart() && !hasString(out, a.commandIn(ns, "", m.Command)) {
+		if m.OutlivesRestart() && !slices.Contains(out, a.commandIn(ns, "", m.Command)) {
 			out = append(out, a.commandIn(ns, "", m.Command)+"  # with live-restore a restart may leave this out")
 		}
 	}
@@ -134,7 +134,7 @@ func (a *analysis) missingWarnings() []path.Warning {
 				spaces = append(spaces, h.NetNS)
 			}
 			for _, m := range a.missing(h.NetNS, a.hookPacket(h, firewall.Forward)) {
-				if m.Cause == path.CauseDockerRulesMissing && !hasString(found[h.NetNS], m.Sentence) {
+				if m.Cause == path.CauseDockerRulesMissing && !slices.Contains(found[h.NetNS], m.Sentence) {
 					found[h.NetNS] = append(found[h.NetNS], m.Sentence)
 				}
 			}

@@ -128,15 +128,7 @@ func (w *want) forEnd(a *analysis, e *end) {
 	w.forDrop(e)
 	w.forLinks(a, e)
 	w.tracked(a)
-	if h := a.reached(e); h != nil && !a.hasDNAT() {
-		w.Rules = append(w.Rules, h.NetNS)
-	}
-	if t := a.sourceNAT(); t != nil && e.drop != nil && hookName(e.hook()) == "POSTROUTING" {
-		if src, err := netip.ParseAddrPort(t.To); err == nil {
-			w.NATPorts = append(w.NATPorts,
-				NATPortsQuery{NetNS: e.drop.NetNS, Proto: a.p.Proto, Src: src.Addr(), Dst: a.p.Target})
-		}
-	}
+	w.forEndTranslation(a, e)
 	w.forNAT(a)
 	w.forDiscovery(a, e)
 	w.forEndRules(e)
@@ -147,6 +139,19 @@ func (w *want) forEnd(a *analysis, e *end) {
 		w.forDrop(x)
 		w.forLinks(a, x)
 		w.forEndRules(x)
+	}
+}
+
+// forEndTranslation adds what tells why a request was not translated, or could not be.
+func (w *want) forEndTranslation(a *analysis, e *end) {
+	if h := a.reached(e); h != nil && !a.hasDNAT() {
+		w.Rules = append(w.Rules, h.NetNS)
+	}
+	if t := a.sourceNAT(); t != nil && e.drop != nil && hookName(e.hook()) == "POSTROUTING" {
+		if src, err := netip.ParseAddrPort(t.To); err == nil {
+			w.NATPorts = append(w.NATPorts,
+				NATPortsQuery{NetNS: e.drop.NetNS, Proto: a.p.Proto, Src: src.Addr(), Dst: a.p.Target})
+		}
 	}
 }
 

@@ -1,8 +1,9 @@
 package diagnose
 
 import (
-	"github.com/pathtrace/pathtrace/tracer/path"
 	"slices"
+
+	"github.com/pathtrace/pathtrace/tracer/path"
 )
 
 // served says whether a socket took the request and, where the protocol demands it, whether its

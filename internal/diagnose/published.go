@@ -47,7 +47,7 @@ func explainPublishedElsewhere(a *analysis, e *end) *finding {
 		if len(names) == 0 {
 			inside = p.ContainerPort
 		}
-		if !hasString(names, p.Container) {
+		if !slices.Contains(names, p.Container) {
 			names = append(names, p.Container)
 		}
 	}

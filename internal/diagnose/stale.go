@@ -3,7 +3,6 @@ package diagnose
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/pathtrace/pathtrace/internal/firewall"
 	"github.com/pathtrace/pathtrace/tracer/path"
@@ -61,12 +60,7 @@ func (a *analysis) leadsNow(ns uint32) (to netip.AddrPort, rule *firewall.Rule) 
 	if n.Rules == nil || n.Addrs == nil || p == nil {
 		return to, nil
 	}
-	p.AddrType = func(addr netip.Addr, typ, dev string) firewall.Truth {
-		if typ != "LOCAL" || dev != "" {
-			return firewall.Maybe
-		}
-		return firewall.Of(addr.IsLoopback() || slices.Contains(n.Addrs, addr))
-	}
+	p.AddrType = a.addrType(ns)
 	for _, s := range n.Rules.Walk(p).Steps {
 		if s.Rule == nil || s.Verdict.Kind != firewall.DNAT {
 			continue

@@ -60,8 +60,7 @@ func (a *analysis) unexplainedRefusal(e *end) *finding {
 	case e.rst != nil:
 		h := firstHop(e.rst)
 		f.where = whereOf(h, path.Reply)
-		f.says = fmt.Sprintf("%s came back to %s, first seen in %s%s", "a reset", a.asker(), a.place(h),
-			onDevice(h))
+		f.says = fmt.Sprintf("a reset came back to %s, first seen in %s%s", a.asker(), a.place(h), onDevice(h))
 	case e.err != nil:
 		h := icmpHop(e.err)
 		f.where = whereOf(h, path.Reply)

@@ -55,7 +55,8 @@ func OnHost(host, reach, cmd string) string {
 	return bare + "  # on " + host
 }
 
-// commandThere is commandIn for a shell on the host that the namespace is on.
+// commandThere is commandIn for a shell on the host that the namespace is on. A comment at the end of the
+// command stays its end.
 func (a *analysis) commandThere(ns uint32, n *Namespace, container, cmd string) string {
 	switch {
 	case n.Self:
@@ -66,7 +67,11 @@ func (a *analysis) commandThere(ns uint32, n *Namespace, container, cmd string) 
 		return fmt.Sprintf(`nsenter --net=/proc/"$(docker inspect -f '{{.State.Pid}}' %s)"/ns/net %s`,
 			quote(container), cmd)
 	case ns != 0 && len(a.f.Namespaces) > 0:
-		return cmd + "  # in " + a.spaceName(ns)
+		bare, comment := shell.SplitComment(cmd)
+		if comment != "" {
+			comment = "; " + comment
+		}
+		return bare + "  # in " + a.spaceName(ns) + comment
 	}
 	return cmd
 }

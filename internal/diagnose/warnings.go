@@ -2,6 +2,8 @@ package diagnose
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/pathtrace/pathtrace/tracer/path"
 )
@@ -11,12 +13,9 @@ func (a *analysis) warnings() []path.Warning {
 	var out []path.Warning
 	add := func(w path.Warning) {
 		w.Summary = oneLine(w.Summary)
-		for _, x := range out {
-			if x == w {
-				return
-			}
+		if !slices.Contains(out, w) {
+			out = append(out, w)
 		}
-		out = append(out, w)
 	}
 	for _, p := range a.p.Packets {
 		if w, ok := a.dropWarning(p); ok {
@@ -29,13 +28,9 @@ func (a *analysis) warnings() []path.Warning {
 	for _, w := range a.missingWarnings() {
 		add(w)
 	}
-	if w, ok := a.noAnswerWarning(); ok {
-		add(w)
-	}
-	if w, ok := a.duplicateWarning(); ok {
-		add(w)
-	}
-	for _, warn := range []func() (path.Warning, bool){a.conflictWarning, a.staleWarning} {
+	for _, warn := range []func() (path.Warning, bool){
+		a.noAnswerWarning, a.duplicateWarning, a.conflictWarning, a.staleWarning,
+	} {
 		if w, ok := warn(); ok {
 			add(w)
 		}
@@ -59,15 +54,8 @@ func (a *analysis) dropWarning(p *path.Packet) (path.Warning, bool) {
 	if e.drop == nil || !a.mattered(&e) {
 		return path.Warning{}, false
 	}
-	w := path.Warning{Cause: path.CauseUnexplainedDrop, Summary: a.unexplainedDrop(&e).says}
-	for _, explain := range explainers() {
-		if f := explain(a, &e); f != nil {
-			w.Cause, w.Summary = f.cause, f.says
-			break
-		}
-	}
-	w.Summary = oneLine(w.Summary + "; a later one got through")
-	return w, true
+	f := a.findings(&e, path.Dropped)[0]
+	return path.Warning{Cause: f.cause, Summary: oneLine(f.says + "; a later one got through")}, true
 }
 
 // mattered reports whether the drop cost the flow something: pure acknowledgements, segments that TCP
@@ -76,8 +64,8 @@ func (a *analysis) mattered(e *end) bool {
 	if a.p.Proto != path.TCP {
 		return true
 	}
-	switch r := e.drop.Reason; {
-	case len(r) > 4 && r[:4] == "TCP_":
+	switch {
+	case strings.HasPrefix(e.drop.Reason, "TCP_"):
 		return false
 	case flagsOf(e.pkt.TCPFlags).syn:
 		return !a.isSurplus(e)

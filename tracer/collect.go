@@ -18,11 +18,14 @@ const (
 	// pause is how long the collector waits when nothing is followed: then the first event wakes it.
 	// Each of its own wake-ups keeps Go's scheduler busy for a moment, which costs the traffic of others.
 	pause = time.Second
-	// rest is how long the collector lets events gather once it has taken all: an event that finds it
+	// shortRest is how long the collector lets events gather once it has taken all: an event that finds it
 	// waiting has to wake it, which costs the traffic several times what the event costs, and so does each
-	// wake-up from resting: at 80,000 events/s a rest of 1 ms took 27 % of a processor, one of 4 ms 16 %. The
-	// kernel's buffer holds what comes meanwhile several times over.
-	rest = 4 * time.Millisecond
+	// wake-up from resting: at 80,000 events/s a rest of 1 ms took 27 % of a processor, one of 4 ms 16 %.
+	// While events keep coming it rests up to longRest, as long as the kernel's buffer holds what comes
+	// meanwhile several times over.
+	shortRest, longRest = 4 * time.Millisecond, 16 * time.Millisecond
+	// steady is how many bytes have to wait after a rest for the next one to be longer: some 32 events.
+	steady = 8 << 10
 	// batch is how many events are taken before the time is told again.
 	batch = 4096
 )
@@ -43,6 +46,7 @@ type collector struct {
 	// asked takes what the tracker is asked while events are collected.
 	asked chan func(*flow.Tracker)
 
+	rest   time.Duration // the next one
 	stop   atomic.Bool
 	events atomic.Uint64
 	done   chan struct{}
@@ -55,7 +59,7 @@ type collector struct {
 func newCollector(reader *probe.Reader, tracker *flow.Tracker, onNetNS func(uint32)) *collector {
 	return &collector{
 		reader: reader, tracker: tracker, onNetNS: onNetNS,
-		done: make(chan struct{}), seen: map[uint32]bool{}, asked: make(chan func(*flow.Tracker), 1),
+		rest: shortRest, done: make(chan struct{}), seen: map[uint32]bool{}, asked: make(chan func(*flow.Tracker), 1),
 	}
 }
 
@@ -77,7 +81,8 @@ func (c *collector) run() {
 		}
 		c.answer()
 		if c.events.Load() != before && c.reader.Available() == 0 {
-			time.Sleep(rest)
+			time.Sleep(c.rest)
+			c.rest = nextRest(c.rest, c.reader.Available(), c.reader.Size())
 		}
 	}
 	c.reader.SetDeadline(time.Now())
@@ -86,6 +91,17 @@ func (c *collector) run() {
 	}
 	c.rec.mark(typeFlush)
 	c.tracker.Flush()
+}
+
+// nextRest returns how long to rest after a rest that left so many bytes of a buffer of that size waiting.
+func nextRest(last time.Duration, waiting, size int) time.Duration {
+	switch {
+	case waiting < steady, waiting > size/8:
+		return shortRest
+	case waiting > size/16:
+		return last
+	}
+	return min(2*last, longRest)
 }
 
 // setDeadline bounds the next wait for an event.

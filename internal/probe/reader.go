@@ -95,6 +95,9 @@ func (r *Reader) Flush() error { return r.ring.Flush() }
 // Available returns the number of bytes waiting in the ring buffer.
 func (r *Reader) Available() int { return r.ring.AvailableBytes() }
 
+// Size returns the size of the ring buffer in bytes.
+func (r *Reader) Size() int { return r.ring.BufferSize() }
+
 // Close ends a blocked Read.
 func (r *Reader) Close() error { return r.ring.Close() }
 

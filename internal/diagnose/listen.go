@@ -154,13 +154,12 @@ func (a *analysis) closedPort(e *end) *path.Hop {
 	if e.direction() != path.Request || e.phase != phaseRequest || e.hook() != "" || e.held != "" {
 		return nil
 	}
-	if e.drop != nil && (e.drop.Outer != nil || !slices.Contains(noSocketReasons(), e.drop.Reason)) {
+	if e.drop != nil && (e.drop.Outer != nil || !fitsClosedPort(e.drop)) {
 		return nil // not in a tunnel: there the port is the tunnel's
 	}
 	switch {
 	case e.reset != nil && a.p.Proto == path.TCP:
-		if fl := flagsOf(e.pkt.TCPFlags); !fl.syn || fl.ack ||
-			!slices.Contains(noSocketReasons(), e.reset.Reason) {
+		if fl := flagsOf(e.pkt.TCPFlags); !fl.syn || fl.ack || !fitsClosedPort(e.reset) {
 			return nil
 		}
 		return e.reset
@@ -176,7 +175,7 @@ func (a *analysis) closedPort(e *end) *path.Hop {
 // (before 5.17) give the function only, which drops what is malformed as well: a refusal beside it, which
 // the callers look for, tells them apart.
 func isNoSocket(h *path.Hop) bool {
-	if h.Reason != "" {
+	if hasReason(h) {
 		return h.Reason == "NO_SOCKET"
 	}
 	switch h.Function {
@@ -189,8 +188,8 @@ func isNoSocket(h *path.Hop) bool {
 // cameBack reports whether the refusal itself was seen on its way, or by the probe.
 func (a *analysis) cameBack(e *end) bool { return e.answered() || a.probeRefused() }
 
-// noSocketReasons are the drop and reset reasons that fit a closed port; older kernels give none.
-func noSocketReasons() []string { return []string{"", "NO_SOCKET", "NOT_SPECIFIED"} }
+// fitsClosedPort reports whether the reason of a drop or reset, if there is one, is that of a closed port.
+func fitsClosedPort(h *path.Hop) bool { return !hasReason(h) || h.Reason == "NO_SOCKET" }
 
 func (a *analysis) answerName(h *path.Hop) string {
 	if a.p.Proto == path.TCP {

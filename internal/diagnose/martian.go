@@ -32,7 +32,7 @@ func explainMartian(a *analysis, e *end) *finding {
 	src, dst := h.SrcAddr.Addr(), h.DstAddr.Addr()
 	why, remedy := "", []string{a.command(h, "ip -br address")}
 	reason := h.Reason
-	known := reason != "" && reason != "NOT_SPECIFIED"
+	known := hasReason(h)
 	switch {
 	case reason == "IP_LOCAL_SOURCE" || !known && a.carriedBy(h.NetNS, src) != nil:
 		why = fmt.Sprintf("its source address %s is one of %s's own", text(src), a.place(h))

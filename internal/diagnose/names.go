@@ -89,7 +89,7 @@ func (a *analysis) nameProblem() *finding {
 	case l.Server.Addr() == dockerDNS() && l.Status != LookupNotFound && l.Status != LookupFailed:
 		a.embeddedDown(f)
 	case l.Server.Addr() == dockerDNS() || a.f.Target.Container == "" || a.f.Source.Container == "":
-		f.remedy = []string{fmt.Sprintf("docker exec %s getent hosts %s", asker, l.Name)}
+		f.remedy = []string{fmt.Sprintf("docker exec %s getent hosts %s", asker, quote(l.Name))}
 	case a.onDefaultBridge():
 		f.says += "; on the default bridge network containers have no names"
 		f.remedy = []string{fmt.Sprintf("docker network create shared && docker network connect shared %s && "+
@@ -155,7 +155,7 @@ func (a *analysis) otherAddress(f *finding) *finding {
 	f.says = fmt.Sprintf("the name %s leads %s to %s, which is not an address of container %s", l.Name, a.asker(),
 		strings.Join(list, ", "), a.f.Target.Container)
 	f.evidence = []string{from}
-	f.remedy = []string{fmt.Sprintf("docker exec %s getent hosts %s", quote(a.f.Source.Container), l.Name)}
+	f.remedy = []string{fmt.Sprintf("docker exec %s getent hosts %s", quote(a.f.Source.Container), quote(l.Name))}
 	return f
 }
 

@@ -57,7 +57,7 @@ func unknownVNI(a *analysis, e *end) *finding {
 	there := a.tunnelsAt(h.NetNS, vtep.Port())
 	if h.Reason != "VXLAN_VNI_NOT_FOUND" {
 		has := slices.ContainsFunc(there, func(v *VXLAN) bool { return v.VNI == h.Outer.VNI })
-		if h.Reason != "" && h.Reason != "NOT_SPECIFIED" || len(there) == 0 || has {
+		if hasReason(h) || len(there) == 0 || has {
 			return nil
 		}
 	}
@@ -109,8 +109,7 @@ func noTunnelSocket(a *analysis, e *end) *finding {
 // vxlan_xmit has no such reason; kernels without reasons need the entries to be known.
 func noForwarding(a *analysis, e *end) *finding {
 	h := e.drop
-	if h == nil || h.Outer != nil || h.Function != "vxlan_xmit" || h.Reason != "NO_TX_TARGET" && h.Reason != "" &&
-		h.Reason != "NOT_SPECIFIED" {
+	if h == nil || h.Outer != nil || h.Function != "vxlan_xmit" || h.Reason != "NO_TX_TARGET" && hasReason(h) {
 		return nil
 	}
 	v := a.tunnelDevice(h)

@@ -26,7 +26,7 @@ func explainQueue(a *analysis, e *end) *finding {
 		if l == nil && h.Reason == "QDISC_DROP" {
 			return nil // the queue of a device that is down drops with the same reason
 		}
-	case h.Reason != "" && h.Reason != "NOT_SPECIFIED", h.Stage != path.StageQdisc || q == nil || q.Total:
+	case hasReason(h), h.Stage != path.StageQdisc || q == nil || q.Total:
 		return nil
 	}
 	kind, what := "", "queue"

@@ -51,7 +51,7 @@ func explainTooBig(a *analysis, e *end) *finding {
 // next device's MTU (is_skb_forwardable in net/core/dev.c). At layer 2 nobody sends an ICMP error.
 func (a *analysis) tooBigForLink(e *end) *finding {
 	h := e.drop
-	if h == nil || e.pkt == nil || h.Reason != "" && h.Reason != "NOT_SPECIFIED" && h.Reason != "PKT_TOO_BIG" {
+	if h == nil || e.pkt == nil || hasReason(h) && h.Reason != "PKT_TOO_BIG" {
 		return nil
 	}
 	l, ns := a.deviceOf(h), h.NetNS

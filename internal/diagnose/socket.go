@@ -54,7 +54,7 @@ func isUDPQueue(h *path.Hop) bool {
 	switch h.Function {
 	case "udp_queue_rcv_one_skb", "__udp_queue_rcv_skb", "udpv6_queue_rcv_one_skb",
 		"__udpv6_queue_rcv_skb", "__udp_enqueue_schedule_skb":
-		return h.Reason == "" || h.Reason == "NOT_SPECIFIED" || h.Reason == "PROTO_MEM"
+		return !hasReason(h) || h.Reason == "PROTO_MEM"
 	}
 	return false
 }

@@ -120,6 +120,10 @@ func onDevice(h *path.Hop) string {
 	return " on " + h.Device
 }
 
+// hasReason reports whether the kernel says why it discarded a packet. Before Linux 5.17 it never does,
+// later ones do at most places.
+func hasReason(h *path.Hop) bool { return h.Reason != "" && h.Reason != "NOT_SPECIFIED" }
+
 // byFunction says " by nft_do_chain (NETFILTER_DROP)", as far as it is known.
 func byFunction(h *path.Hop) string {
 	s := ""

@@ -40,6 +40,11 @@ func TestRepeatedRequest(t *testing.T) {
 			labtest.Eventually(t, "the SYN is sent again", func() bool { return sentAgain(t, d.Client) })
 			tool(t, d.Router, "ip link set "+lab.WebPortDev+" master "+lab.BridgeDevice)
 			labtest.Must(t, <-done)
+			labtest.Eventually(t, "every segment arrives", func() bool {
+				out := counter(t, d.Client, "snmp", "OutSegs") + counter(t, d.Client, "snmp", "RetransSegs")
+				back := counter(t, d.Web, "snmp", "OutSegs")
+				return counter(t, d.Web, "snmp", "InSegs") >= out && counter(t, d.Client, "snmp", "InSegs") >= back
+			})
 			f := onlyFlow(t, w.stop(t))
 			if n := checkPackets(t, f, path.Request, "S", wayToWeb); n < 2 {
 				t.Errorf("%d SYNs, want 2", n)
@@ -57,6 +62,7 @@ func TestRepeatedAnswers(t *testing.T) {
 	_, err := d.Router.AddRule(lab.Rule{Hook: lab.Forward, In: lab.BridgeDevice, Out: lab.RouterDevice})
 	labtest.Must(t, err)
 	to := netip.AddrPortFrom(d.RouterAddr, 7070).String()
+	before := counter(t, d.Router, "snmp", "InReceives")
 	w := watch(t, d.Lab, to, func(c *tracer.Config) { c.Proto, c.Timeout = path.UDP, labtest.Patience(10*time.Second) })
 	conn, err := d.Client.Dial(t.Context(), "udp", to)
 	labtest.Must(t, err)
@@ -65,7 +71,9 @@ func TestRepeatedAnswers(t *testing.T) {
 		_, err := conn.Write([]byte("the same"))
 		labtest.Must(t, err)
 	}
-	labtest.Eventually(t, "the answers are sent", func() bool { return counter(t, d.Web, "snmp", "OutDatagrams") >= count })
+	labtest.Eventually(t, "requests and answers reach the router", func() bool {
+		return counter(t, d.Router, "snmp", "InReceives") >= before+2*count
+	})
 	f := onlyFlow(t, w.stop(t))
 	for direction, way := range map[path.Direction]string{path.Request: wayToWeb, path.Reply: " web/eth0 router/veth-web router/br-demo"} {
 		if n := checkPackets(t, f, direction, "", way); n != count {

@@ -3,6 +3,7 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,7 +29,30 @@ var errReplaced = errors.New("the rule was replaced before its set was read")
 // fetcher reads what is in sets after the rules were read. It is safe for concurrent use.
 type fetcher struct {
 	inside func(func() error) error
+	sets   []*set     // of one reading, in the order of the kernel
 	mu     sync.Mutex // one question at a time
+	// end is behind the sets that were read last, ahead how many they were: where rule after rule asks for
+	// its set, each time twice as many are read.
+	end, ahead int
+}
+
+// nearby is how far behind the last ones a set is that counts as the next one.
+const nearby = 4
+
+// leave leaves a set to be read later.
+func (f *fetcher) leave(s *set) {
+	s.later, s.place = f, len(f.sets)
+	f.sets = append(f.sets, s)
+}
+
+// batch returns the sets that are to be read when one is asked for, that one first.
+func (f *fetcher) batch(s *set) []*set {
+	if s.place < f.end || s.place >= f.end+nearby {
+		f.ahead = 0
+	}
+	f.ahead = max(1, 2*f.ahead)
+	f.end = min(s.place+f.ahead, len(f.sets))
+	return slices.DeleteFunc(slices.Clone(f.sets[s.place:f.end]), func(s *set) bool { return !s.unread() })
 }
 
 // deferrable reports whether what is in the set can be read as well later: the kernel lets nobody change
@@ -49,44 +73,48 @@ func (s *set) fetch() {
 	if s.fetched.Load() {
 		return
 	}
-	for try := 1; ; try++ {
-		s.elems, s.exact, s.ranges, s.all = nil, nil, nil, nil
-		s.lost = f.inside(func() error { return s.read() })
-		if s.lost == nil || !changed(s.lost) || try == attempts {
-			break
-		}
+	list := f.batch(s)
+	err := f.read(list)
+	for try := 1; err != nil && (len(list) > 1 || changed(err) && try < attempts); try++ {
+		list = list[:1] // which may be there still
 		time.Sleep(time.Duration(try*try) * time.Millisecond)
+		err = f.read(list)
 	}
-	if errors.Is(s.lost, unix.ENOENT) {
-		s.lost = errReplaced
+	s.lost = err
+	for _, s := range list {
+		s.fetched.Store(true)
 	}
-	s.fetched.Store(true)
 }
 
-// read reads the elements in the calling thread's namespace, if the set is still there.
-func (s *set) read() error {
-	c, err := nfnl.Dial()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	before, err := generation(c)
-	if err != nil {
-		return err
-	}
-	if before != s.generation {
-		if err := s.stillThere(c); err != nil {
+// read reads the elements of sets, if they are still there.
+func (f *fetcher) read(list []*set) error {
+	return f.inside(func() error {
+		c, err := nfnl.Dial()
+		if err != nil {
 			return err
 		}
-	}
-	if err := elements(c, s); err != nil {
+		defer c.Close()
+		before, err := generation(c)
+		if err != nil {
+			return err
+		}
+		for _, s := range list {
+			if before != s.generation {
+				if err := s.stillThere(c); err != nil {
+					return err
+				}
+			}
+			s.elems, s.exact, s.ranges, s.all = nil, nil, nil, nil
+			if err := elements(c, s); err != nil {
+				return err
+			}
+		}
+		after, err := generation(c)
+		if err == nil && after != before {
+			err = nfnl.ErrInterrupted
+		}
 		return err
-	}
-	after, err := generation(c)
-	if err == nil && after != before {
-		err = nfnl.ErrInterrupted
-	}
-	return err
+	})
 }
 
 // stillThere compares the handles of the set and its table with those that they had when they were read:
@@ -108,11 +136,11 @@ func (s *set) stillThere(c *nfnl.Conn) error {
 			handle = a.U64(q.attr)
 			return nil
 		})
-		if err != nil {
-			return err
-		}
-		if handle != q.want {
+		switch {
+		case errors.Is(err, unix.ENOENT), err == nil && handle != q.want:
 			return errReplaced
+		case err != nil:
+			return err
 		}
 	}
 	return nil

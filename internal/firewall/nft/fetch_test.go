@@ -61,8 +61,8 @@ func TestSetsWhenAsked(t *testing.T) {
 				t.Errorf("want %s, got %s", want[i].Text(), got[i].Text())
 			}
 		}
-		if fetched != rules {
-			t.Errorf("%d sets were read in all, want %d", fetched, rules)
+		if fetched > 30 {
+			t.Errorf("the namespace was entered %d times for %d rules, one after the other", fetched, rules)
 		}
 	})
 }
@@ -138,6 +138,28 @@ func TestSetsAfterChange(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSetsBesideGone checks that a set that is gone costs none of those that are read together with it.
+func TestSetsBesideGone(t *testing.T) {
+	const gone = 14
+	inside(t, func() {
+		run(t, manySets(200), "nft", "-f", "-")
+		fetched := 0
+		rules := chainOf(t, &fetched)
+		run(t, fmt.Sprintf("delete rule ip t c handle %d", rules[gone].Handle), "nft", "-f", "-")
+		p := web()
+		for i := 10; i < 20; i++ {
+			p.Src, p.DstPort = netip.MustParseAddr(fmt.Sprintf("10.0.0.%d", i-1)), uint16(i)
+			want := yes
+			if i == gone {
+				want = firewall.Maybe
+			}
+			if j := rules[i].Body.Judge(p); j.Match != want {
+				t.Errorf("rule %d: judged %+v, want %v", i, j, want)
+			}
+		}
+	})
 }
 
 // TestSetsUnreachable checks that a namespace that is gone leaves its sets open, and says so.

@@ -245,7 +245,7 @@ func (f *ruleset) deferSets(all []*set) []*set {
 	}
 	for _, s := range all {
 		if s.deferrable() {
-			s.later = f.later
+			f.later.leave(s)
 		}
 	}
 	f.links.read()

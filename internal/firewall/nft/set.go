@@ -54,6 +54,7 @@ type set struct {
 	// later, if not nil, reads the elements when they are asked for; fetched says that it has, lost why
 	// it could not.
 	later   *fetcher
+	place   int // among its sets
 	fetched atomic.Bool
 	lost    error
 }

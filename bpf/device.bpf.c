@@ -8,11 +8,17 @@
  * see every device, also veth, bridge and VXLAN, in every namespace, and they cannot be skipped by
  * recursion as kprobes can.
  *
+ * Where nobody asks how long packets wait, qdisc_enqueue (5.14) stands for net_dev_queue: a device that has
+ * no queueing discipline, as veth, bridge and VXLAN devices have none, gives what it is handed to its driver
+ * at once, so that net_dev_start_xmit tells the same. It sees nothing of an empty queue that is bypassed.
+ *
  * Not seen here: XDP (before the skb exists), packets that a driver drops after start_xmit, and
  * hardware offload. At netif_receive_skb the network header is not set yet; it is where data points.
  */
 #include "include/emit.h"
 #include <bpf/bpf_tracing.h>
+
+#define TCQ_F_NOLOCK 0x100 /* include/net/sch_generic.h */
 
 /* Out of line, so that the miss carries neither its stack nor its registers. */
 OUT_OF_LINE int report(struct sk_buff *skb, __u32 l3, struct net_device *dev, __u8 hook)
@@ -42,6 +48,21 @@ int BPF_PROG(net_dev_queue, struct sk_buff *skb)
 {
 	__u32 l3 = skb->network_header;
 
+	return wanted(skb, l3) ? report(skb, l3, skb_dev(skb), HOOK_DEV_QUEUE) : 0;
+}
+
+/*
+ * A discipline without a lock (pfifo_fast) may have given the packet away before the tracepoint tells of it:
+ * its memory is not looked at.
+ */
+SEC("tp_btf/qdisc_enqueue")
+int BPF_PROG(qdisc_enqueue, struct Qdisc *qdisc, void *txq, struct sk_buff *skb)
+{
+	__u32 l3;
+
+	if (qdisc->flags & TCQ_F_NOLOCK)
+		return 0;
+	l3 = skb->network_header;
 	return wanted(skb, l3) ? report(skb, l3, skb_dev(skb), HOOK_DEV_QUEUE) : 0;
 }
 

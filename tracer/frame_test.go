@@ -182,7 +182,7 @@ func (o option) check(t *testing.T, d *lab.Demo, across bool) {
 	checkTrace(t, d.Lab, got)
 	f := got.flows[0]
 	checkVerdict(t, f.Verdict, path.Delivered, "")
-	checkWay(t, "request of "+name, first(f.Path, path.Request), strings.Split(request, "\n"))
+	checkWay(t, "request of "+name, first(f.Path, path.Request), watchedWay(request))
 	plain := 60
 	if o.v6 {
 		plain = 80

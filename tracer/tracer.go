@@ -101,6 +101,7 @@ func (t *Tracer) openKernel(ports <-chan []uint16) error {
 		AllPackets: t.cfg.AllPackets || t.cfg.Source != "",
 		Exact:      t.cfg.Source != "",
 		Streams:    t.streams(),
+		OnlyQueued: !t.cfg.AllPackets && t.cfg.Source == "",
 		RingSize:   t.cfg.Buffer,
 	}
 	if t.cfg.Packets {

@@ -58,8 +58,8 @@ func TestWatchMany(t *testing.T) {
 	for _, f := range o.flows {
 		checkVerdict(t, f.Verdict, path.Delivered, "")
 		verdicts[f.Path.Client]++
-		checkWay(t, "request", first(f.Path, path.Request), strings.Split(ways()[0].request, "\n"))
-		checkWay(t, "reply", first(f.Path, path.Reply), strings.Split(ways()[0].reply, "\n"))
+		checkWay(t, "request", first(f.Path, path.Request), watchedWay(ways()[0].request))
+		checkWay(t, "reply", first(f.Path, path.Reply), watchedWay(ways()[0].reply))
 	}
 	for end := range ends {
 		if got := verdicts[end]; got != 1 {

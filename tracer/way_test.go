@@ -3,6 +3,7 @@ package tracer_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,6 +43,11 @@ router veth-app qdisc queue
 router veth-app device transmit
 app eth0 device receive`
 )
+
+// watchedWay is what a watch sees of a way: it is not told of what a device without a queue is given.
+func watchedWay(way string) []string {
+	return slices.DeleteFunc(strings.Split(way, "\n"), func(line string) bool { return strings.HasSuffix(line, " qdisc queue") })
+}
 
 // way is one route through the demo's network.
 type way struct {

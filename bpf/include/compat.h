@@ -33,45 +33,46 @@ static __always_inline __u64 word_at(const void *at)
 	return t->tv_sec;
 }
 
-/* Four at a time behind a structure of four: every cast leaves three instructions behind. */
-static __always_inline void cast_words(__u64 *to, const void *from, int n)
+/* An address taken for that of a structure that begins with seven double words, and that every kernel's BTF has. */
+static __always_inline const struct sysinfo *cast_words(const void *at)
 {
-	const struct itimerspec64 *t;
+	return bpf_rdonly_cast(at, bpf_core_type_id_kernel(struct sysinfo));
+}
 
-	for (int i = 0; i < n; i += 4) {
-		t = bpf_rdonly_cast(from + i * 8, bpf_core_type_id_kernel(struct itimerspec64));
-		to[i] = t->it_interval.tv_sec;
-		if (i + 1 < n)
-			to[i + 1] = t->it_interval.tv_nsec;
-		if (i + 2 < n)
-			to[i + 2] = t->it_value.tv_sec;
-		if (i + 3 < n)
-			to[i + 3] = t->it_value.tv_nsec;
+/* The double word number i, 0 to 6, a constant. */
+static __always_inline __u64 cast_word(const struct sysinfo *words, const int i)
+{
+	switch (i) {
+	case 0:
+		return words->uptime;
+	case 1:
+		return words->loads[0];
+	case 2:
+		return words->loads[1];
+	case 3:
+		return words->loads[2];
+	case 4:
+		return words->totalram;
+	case 5:
+		return words->freeram;
+	default:
+		return words->sharedram;
 	}
 }
 
-/* Copies n double words of memory without a type. False if it is not there. */
-static __always_inline bool read_words(__u64 *to, const void *from, int n)
+/* Copies n double words, a constant, of memory without a type. False if it is not there. */
+static __always_inline bool read_words(__u64 *to, const void *from, const int n)
 {
+	const struct sysinfo *words;
+
 	if (!can_cast())
 		return bpf_probe_read_kernel(to, n * 8, from) == 0;
-	cast_words(to, from, n);
-	return true;
-}
-
-/* The same for few words that can then stay in registers: the helper writes to others. */
-static __always_inline bool load_words(__u64 *to, const void *from, int n)
-{
-	__u64 copied[6];
-
-	if (can_cast()) {
-		cast_words(to, from, n);
-		return true;
+	words = cast_words(from);
+	for (int i = 0; i < n; i++) {
+		if (i && i % 7 == 0)
+			words = cast_words(from + i * 8);
+		to[i] = cast_word(words, i % 7);
 	}
-	if (bpf_probe_read_kernel(copied, n * 8, from))
-		return false;
-	for (int i = 0; i < n; i++)
-		to[i] = copied[i];
 	return true;
 }
 

@@ -88,79 +88,86 @@ static __always_inline enum sight sight_of(const struct sk_buff *skb, __u32 l4, 
 }
 
 /*
+ * The first double words of a packet, from the IP header on: read where they are, one by one as they are
+ * asked for, or copied before. Which it is, the compiler knows.
+ */
+struct head {
+	const struct sysinfo *there;
+	const __u64 *copied; /* NULL: not copied */
+};
+
+static __always_inline __u64 word_of(const struct head h, const int i)
+{
+	return h.copied ? h.copied[i] : cast_word(h.there, i);
+}
+
+/*
  * Anything but a plain TCP or UDP header goes to the parser. Double words of an IPv4 header (RFC 791,
  * 3.1): 0 version and length .. fragment offset; 1 ttl, protocol, checksum, source; 2 destination
  * and, without options, the ports; 4 TCP's offset, flags, ...
  */
-static __always_inline enum sight look_v4(const struct sk_buff *skb, __u32 l3, const enum looker at)
+static __always_inline enum sight judge_v4(const struct sk_buff *skb, __u32 l3, const struct head h,
+					   const enum looker at)
 {
-	__u64 w[5], first;
+	__u64 first = bpf_be64_to_cpu(word_of(h, 0)), second, third;
 	__u8 proto;
 
-	if (!load_words(w, skb->head + l3, at == AT_DEVICE ? 5 : 3))
-		return STRANGER;
-	first = bpf_be64_to_cpu(w[0]);
 	if (first >> 56 != 0x45 || first & (IP_MF | IP_OFFSET))
 		return CANDIDATE;
-	proto = w[1] >> 8;
+	second = word_of(h, 1);
+	proto = second >> 8;
+	if (at == AT_DEVICE && proto == IPPROTO_TCP && l3 + 40 <= skb->tail &&
+	    passes(word_of(h, 4) >> 8))
+		return PASSING;
 	if (!is_plain_transport(proto))
 		return proto == IPPROTO_ICMP ? CANDIDATE : STRANGER;
-	if (at == AT_DEVICE && proto == IPPROTO_TCP && l3 + 40 <= skb->tail && passes(w[4] >> 8))
-		return PASSING;
-	return sight_of(skb, l3 + 20, fold_v4(w[1] >> 32), fold_v4(w[2]), w[2] >> 32, proto);
+	third = word_of(h, 2);
+	return sight_of(skb, l3 + 20, fold_v4(second >> 32), fold_v4(third), third >> 32, proto);
 }
 
-/* What counts of a plain IPv6 header; the addresses with their halves folded into one double word. */
-struct ends_v6 {
-	__u64 first; /* version .. next header, hop limit */
-	__u64 source;
-	__u64 dest;
-	__u32 ports; /* if there are no extension headers */
-	__u8 flags; /* if it is TCP, and a device looks */
-};
-
 /*
- * Double words of an IPv6 header (RFC 8200, 3): 0 version .. hop limit; 1-2 source; 3-4 destination; 5 the
- * ports; 6 TCP's acknowledgment, offset, flags. Each is folded as it is read: they would not all stay in
- * registers.
+ * Double words of an IPv6 header (RFC 8200, 3): 0 version .. next header, hop limit; 1-2 source; 3-4
+ * destination; 5 the ports, if there are no extension headers; 6 TCP's acknowledgment, offset, flags.
  */
-static __always_inline bool read_v6(struct ends_v6 *e, const void *header, const enum looker at)
+static __always_inline enum sight judge_v6(const struct sk_buff *skb, __u32 l3, const struct head h,
+					   const enum looker at)
 {
-	const struct itimerspec64 *t;
-	__u64 w[7] = {};
+	__u8 proto = word_of(h, 0) >> 48;
+	__u64 source, dest;
 
-	if (can_cast()) {
-		t = bpf_rdonly_cast(header, bpf_core_type_id_kernel(struct itimerspec64));
-		e->first = t->it_interval.tv_sec;
-		e->source = t->it_interval.tv_nsec;
-		e->source ^= t->it_value.tv_sec;
-		e->dest = t->it_value.tv_nsec;
-		t = bpf_rdonly_cast(header + 32, bpf_core_type_id_kernel(struct itimerspec64));
-		e->dest ^= t->it_interval.tv_sec;
-		e->ports = t->it_interval.tv_nsec;
-		e->flags = at == AT_DEVICE ? t->it_value.tv_sec >> 40 : 0;
-		return true;
-	}
-	if (bpf_probe_read_kernel(w, at == AT_DEVICE ? 56 : 48, header))
-		return false;
-	*e = (struct ends_v6){ w[0], w[1] ^ w[2], w[3] ^ w[4], w[5], w[6] >> 40 };
-	return true;
+	if (at == AT_DEVICE && proto == IPPROTO_TCP && l3 + 60 <= skb->tail &&
+	    passes(word_of(h, 6) >> 40))
+		return PASSING;
+	if (!is_plain_transport(proto))
+		return CANDIDATE;
+	source = word_of(h, 1) ^ word_of(h, 2);
+	dest = word_of(h, 3) ^ word_of(h, 4);
+	return sight_of(skb, l3 + 40, source ^ source >> 32, dest ^ dest >> 32, word_of(h, 5),
+			proto);
+}
+
+static __always_inline enum sight look_v4(const struct sk_buff *skb, __u32 l3, const enum looker at)
+{
+	const void *header = skb->head + l3;
+	__u64 w[5];
+
+	if (can_cast())
+		return judge_v4(skb, l3, (struct head){ .there = cast_words(header) }, at);
+	if (bpf_probe_read_kernel(w, at == AT_DEVICE ? 40 : 24, header))
+		return STRANGER;
+	return judge_v4(skb, l3, (struct head){ .copied = w }, at);
 }
 
 static __always_inline enum sight look_v6(const struct sk_buff *skb, __u32 l3, const enum looker at)
 {
-	struct ends_v6 e;
-	__u8 proto;
+	const void *header = skb->head + l3;
+	__u64 w[7];
 
-	if (!read_v6(&e, skb->head + l3, at))
+	if (can_cast())
+		return judge_v6(skb, l3, (struct head){ .there = cast_words(header) }, at);
+	if (bpf_probe_read_kernel(w, at == AT_DEVICE ? 56 : 48, header))
 		return STRANGER;
-	proto = e.first >> 48;
-	if (!is_plain_transport(proto))
-		return CANDIDATE;
-	if (at == AT_DEVICE && proto == IPPROTO_TCP && l3 + 60 <= skb->tail && passes(e.flags))
-		return PASSING;
-	return sight_of(skb, l3 + 40, e.source ^ e.source >> 32, e.dest ^ e.dest >> 32, e.ports,
-			proto);
+	return judge_v6(skb, l3, (struct head){ .copied = w }, at);
 }
 
 static __always_inline enum sight look_from(struct sk_buff *skb, __u32 l3, const enum looker at)

@@ -90,9 +90,12 @@ struct timespec64 {
 	long tv_nsec;
 };
 
-struct itimerspec64 {
-	struct timespec64 it_interval;
-	struct timespec64 it_value;
+struct sysinfo {
+	unsigned long uptime;
+	unsigned long loads[3];
+	unsigned long totalram;
+	unsigned long freeram;
+	unsigned long sharedram;
 };
 
 struct sock_common {
@@ -171,6 +174,10 @@ struct sk_buff {
 	unsigned char *head;
 	unsigned char *data;
 	struct skb_ext *extensions;
+};
+
+struct Qdisc {
+	unsigned int flags;
 };
 
 struct skb_shared_info {

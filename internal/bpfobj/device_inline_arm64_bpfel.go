@@ -26,6 +26,7 @@ const (
 	DeviceInlineProgNetDevQueue     = "net_dev_queue"
 	DeviceInlineProgNetDevStartXmit = "net_dev_start_xmit"
 	DeviceInlineProgNetifReceiveSkb = "netif_receive_skb"
+	DeviceInlineProgQdiscEnqueue    = "qdisc_enqueue"
 	DeviceInlineVarConfig           = "config"
 	DeviceInlineVarMarks            = "marks"
 	DeviceInlineVarReaderSleeps     = "reader_sleeps"
@@ -76,6 +77,7 @@ type DeviceInlineProgramSpecs struct {
 	NetDevQueue     *ebpf.ProgramSpec `ebpf:"net_dev_queue"`
 	NetDevStartXmit *ebpf.ProgramSpec `ebpf:"net_dev_start_xmit"`
 	NetifReceiveSkb *ebpf.ProgramSpec `ebpf:"netif_receive_skb"`
+	QdiscEnqueue    *ebpf.ProgramSpec `ebpf:"qdisc_enqueue"`
 }
 
 // DeviceInlineMapSpecs contains maps before they are loaded into the kernel.
@@ -160,6 +162,7 @@ type DeviceInlinePrograms struct {
 	NetDevQueue     *ebpf.Program `ebpf:"net_dev_queue"`
 	NetDevStartXmit *ebpf.Program `ebpf:"net_dev_start_xmit"`
 	NetifReceiveSkb *ebpf.Program `ebpf:"netif_receive_skb"`
+	QdiscEnqueue    *ebpf.Program `ebpf:"qdisc_enqueue"`
 }
 
 func (p *DeviceInlinePrograms) Close() error {
@@ -167,6 +170,7 @@ func (p *DeviceInlinePrograms) Close() error {
 		p.NetDevQueue,
 		p.NetDevStartXmit,
 		p.NetifReceiveSkb,
+		p.QdiscEnqueue,
 	)
 }
 

@@ -153,6 +153,7 @@ const (
 	DeviceProgNetDevQueue     = "net_dev_queue"
 	DeviceProgNetDevStartXmit = "net_dev_start_xmit"
 	DeviceProgNetifReceiveSkb = "netif_receive_skb"
+	DeviceProgQdiscEnqueue    = "qdisc_enqueue"
 	DeviceVarConfig           = "config"
 	DeviceVarMarks            = "marks"
 	DeviceVarReaderSleeps     = "reader_sleeps"
@@ -203,6 +204,7 @@ type DeviceProgramSpecs struct {
 	NetDevQueue     *ebpf.ProgramSpec `ebpf:"net_dev_queue"`
 	NetDevStartXmit *ebpf.ProgramSpec `ebpf:"net_dev_start_xmit"`
 	NetifReceiveSkb *ebpf.ProgramSpec `ebpf:"netif_receive_skb"`
+	QdiscEnqueue    *ebpf.ProgramSpec `ebpf:"qdisc_enqueue"`
 }
 
 // DeviceMapSpecs contains maps before they are loaded into the kernel.
@@ -281,6 +283,7 @@ type DevicePrograms struct {
 	NetDevQueue     *ebpf.Program `ebpf:"net_dev_queue"`
 	NetDevStartXmit *ebpf.Program `ebpf:"net_dev_start_xmit"`
 	NetifReceiveSkb *ebpf.Program `ebpf:"netif_receive_skb"`
+	QdiscEnqueue    *ebpf.Program `ebpf:"qdisc_enqueue"`
 }
 
 func (p *DevicePrograms) Close() error {
@@ -288,6 +291,7 @@ func (p *DevicePrograms) Close() error {
 		p.NetDevQueue,
 		p.NetDevStartXmit,
 		p.NetifReceiveSkb,
+		p.QdiscEnqueue,
 	)
 }
 

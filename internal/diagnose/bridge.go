@@ -110,7 +110,7 @@ func (a *analysis) sentFrom(e *end, h *path.Hop) *path.Hop {
 	var found *path.Hop
 	for i := range e.pkt.Hops {
 		x := &e.pkt.Hops[i]
-		if isRouted(x) {
+		if isRouted(e.pkt, i) {
 			found = x
 		}
 		if x == h {
@@ -128,18 +128,26 @@ func sentInto(p *path.Packet, ns uint32) *path.Hop {
 		switch x := &p.Hops[i]; {
 		case onPath(x) && x.NetNS == ns:
 			return found
-		case isRouted(x):
+		case isRouted(p, i):
 			found = x
 		}
 	}
 	return nil
 }
 
-// isRouted reports whether the hop is one of a packet that its sender or a router sends on.
-func isRouted(x *path.Hop) bool {
-	return onPath(x) && (x.Stage == path.StageOutput || x.Stage == path.StagePostrouting || isLookup(x) ||
-		x.Stage == path.StageQdisc && x.Bridge == "")
+// isRouted reports whether hop i is one of a packet that its sender or a router sends on. What a device hands
+// to the one below it is not.
+func isRouted(p *path.Packet, i int) bool {
+	x := &p.Hops[i]
+	if !onPath(x) || x.Stage == path.StageOutput || x.Stage == path.StagePostrouting || isLookup(x) {
+		return onPath(x)
+	}
+	fromStack := x.Stage == path.StageQdisc || i == 0 || p.Hops[i-1].Action != path.ActionTransmit
+	return isSent(x) && fromStack && x.Bridge == ""
 }
+
+// isSent reports whether a device was given the packet to send.
+func isSent(x *path.Hop) bool { return x.Stage == path.StageQdisc || x.Action == path.ActionTransmit }
 
 // sendingPlug returns the device by which the packet was sent on its last leg.
 func (a *analysis) sendingPlug(e *end, h *path.Hop) (plug, bool) {

@@ -68,7 +68,7 @@ func (w *want) forLinks(a *analysis, e *end) {
 	w.Tables = append(w.Tables, h.NetNS)
 	if e.pkt != nil && e.direction() == path.Request {
 		for i := range e.pkt.Hops {
-			if x := &e.pkt.Hops[i]; isRouted(x) && x.Stage != path.StageQdisc {
+			if x := &e.pkt.Hops[i]; isRouted(e.pkt, i) && !isSent(x) {
 				w.Tables = append(w.Tables, x.NetNS) // was it sent the right way?
 			}
 		}

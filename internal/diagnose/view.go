@@ -187,7 +187,7 @@ func isLocalStart(h *path.Hop) bool {
 		path.StageTCP, path.StageUDP, path.StageICMP:
 		return true
 	}
-	return h.Action == path.ActionSend || h.Action == path.ActionQueue
+	return h.Action == path.ActionSend || isSent(h)
 }
 
 // space returns what was read of a namespace; the zero value if nothing was.

@@ -111,7 +111,7 @@ func interval(rounds []float64) string {
 func hooksAlone(t *testing.T, namespaces []string) func() {
 	t.Helper()
 	var y yardstick
-	y.attach(t, "skb_copy_datagram_iovec", "sk_data_ready")
+	y.attach(t, "net_dev_queue", "skb_copy_datagram_iovec", "sk_data_ready")
 	for _, path := range namespaces {
 		ns, err := netns.Open(path)
 		check(t, err)

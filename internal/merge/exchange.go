@@ -150,7 +150,7 @@ func startsHere(p *path.Path, d path.Direction) bool {
 				continue
 			}
 			return h.Stage == path.StageOutput || h.Stage == path.StageSocket || h.Action == path.ActionSend ||
-				h.Action == path.ActionQueue
+				h.Action == path.ActionQueue || h.Action == path.ActionTransmit
 		}
 	}
 	return false

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"testing"
 	"time"
@@ -473,5 +474,42 @@ func TestSleep(t *testing.T) {
 	}()
 	if err := read(); !IsTimeout(err) {
 		t.Errorf("Read after Flush: %v", err)
+	}
+}
+
+// TestOnlyQueued: of what is sent, only what a queueing discipline keeps is reported as queued.
+func TestOnlyQueued(t *testing.T) {
+	l := labtest.New(t, lab.Options{})
+	ns := labtest.Namespace(t, l, "a")
+	s := load(t, Config{OnlyQueued: true})
+	if s.Programs()["qdisc_enqueue"] == nil {
+		t.Skip("this kernel does not tell what a queueing discipline keeps")
+	}
+	r, err := s.Reader()
+	labtest.Must(t, err)
+	t.Cleanup(func() { r.Close() })
+	a, b := open(t, ns, "127.0.0.1:0"), open(t, ns, "127.0.0.1:0")
+	labtest.Must(t, s.Watch(Endpoint{Addr: b.addr(), Proto: wire.ProtoUDP}))
+	for _, q := range []struct {
+		name, command string
+		queued        int
+	}{
+		{"none", "true", 0},
+		{"one that can be passed by", "tc qdisc replace dev lo root pfifo", 0},
+		{"one that keeps each", "tc qdisc replace dev lo root tbf rate 1gbit burst 100000 limit 100000", 1},
+		{"one without a lock", "tc qdisc replace dev lo root pfifo_fast", 0},
+	} {
+		if err := ns.Do(exec.Command("sh", "-c", q.command).Run); err != nil {
+			t.Logf("not tried: %s: %v", q.command, err)
+			continue
+		}
+		a.send(t, b)
+		at := map[wire.Hook]int{}
+		for _, e := range drain(t, r, ns.Inode) {
+			at[e.Hook]++
+		}
+		if at[wire.DevQueue] != q.queued || at[wire.DevXmit] != 1 || at[wire.DevReceive] != 1 {
+			t.Errorf("discipline: %s: got %v, want it queued %d times, transmitted and received", q.name, at, q.queued)
+		}
 	}
 }

@@ -27,6 +27,10 @@ type Config struct {
 	// Streams: all of them are of TCP. Hooks that only datagrams report from are left out: the kernel enters
 	// a program for each segment of everybody's, too.
 	Streams bool
+	// OnlyQueued: of what devices are given to send, it is enough to be told of the packets that a queueing
+	// discipline keeps. A device without one, as those of containers are, passes each to its driver at once,
+	// which says the same, and the kernel enters one program less for each packet of everybody's.
+	OnlyQueued bool
 	// VXLANPorts are the UDP ports whose packets are looked into, four at most; empty means 4789.
 	VXLANPorts []uint16
 	// Snaplen is how many bytes of each packet are copied into its event, 65,535 at most; 0 means none.

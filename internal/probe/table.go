@@ -36,6 +36,8 @@ type Variant struct {
 	Kind     Kind
 	Family   string   // object that holds the programs
 	Programs []string // all of them are attached
+	// OnlyQueued: for a trace that says so (Config.OnlyQueued), and no other.
+	OnlyQueued bool
 	// Fits reports whether this kernel offers it, and if not, why in a few words.
 	Fits func(*kernel.Facts) (bool, string)
 }
@@ -51,6 +53,10 @@ func tableFor(cfg Config) []Hook {
 	if cfg.Streams {
 		table = slices.DeleteFunc(table, func(h Hook) bool { return h.Datagrams })
 	}
+	for i := range table {
+		h := &table[i]
+		h.Variants = slices.DeleteFunc(h.Variants, func(v Variant) bool { return v.OnlyQueued && !cfg.OnlyQueued })
+	}
 	return table
 }
 
@@ -59,9 +65,11 @@ func packetHooks() []Hook {
 	return []Hook{
 		{
 			Name: "net_dev_queue", Required: true,
-			Sees:     "a packet handed to a device's queueing discipline",
-			Without:  "where packets are sent from",
-			Variants: tracepoint("device", "net_dev_queue", "net_dev_queue", 0),
+			Sees:    "a packet handed to a device's queueing discipline",
+			Without: "where packets are sent from",
+			Variants: append(
+				onlyQueued(tracepoint("device", "qdisc_enqueue", "qdisc_enqueue", 0)),
+				tracepoint("device", "net_dev_queue", "net_dev_queue", 0)...),
 		},
 		{
 			Name: "net_dev_start_xmit", Required: true,
@@ -169,6 +177,13 @@ func tracepoint(family, name, program string, args int) []Variant {
 		return []Variant{v}
 	}
 	return withInline(v)
+}
+
+func onlyQueued(variants []Variant) []Variant {
+	for i := range variants {
+		variants[i].OnlyQueued = true
+	}
+	return variants
 }
 
 // trampolines is the function that BPF trampolines on kernel functions need.

@@ -40,7 +40,7 @@ OUT_OF_LINE int report(struct sk_buff *skb, __u32 l3, struct net_device *dev, __
 
 static __always_inline bool wanted(struct sk_buff *skb, __u32 l3)
 {
-	return look_from(skb, l3, AT_DEVICE) == CANDIDATE;
+	return look_at_device(skb, l3) == CANDIDATE;
 }
 
 SEC("tp_btf/net_dev_queue")

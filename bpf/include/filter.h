@@ -146,45 +146,62 @@ static __always_inline enum sight judge_v6(const struct sk_buff *skb, __u32 l3, 
 			proto);
 }
 
-static __always_inline enum sight look_v4(const struct sk_buff *skb, __u32 l3, const enum looker at)
+/*
+ * room is for what has to be copied, no more than is read: all programs that call each other have 512 bytes of
+ * stack together.
+ */
+#define ROOM_AT_HOOK 6
+#define ROOM_AT_DEVICE 7
+
+static __always_inline enum sight look_v4(const struct sk_buff *skb, __u32 l3, __u64 *room,
+					  const enum looker at)
 {
 	const void *header = skb->head + l3;
-	__u64 w[5];
 
 	if (can_cast())
 		return judge_v4(skb, l3, (struct head){ .there = cast_words(header) }, at);
-	if (bpf_probe_read_kernel(w, at == AT_DEVICE ? 40 : 24, header))
+	if (bpf_probe_read_kernel(room, at == AT_DEVICE ? 40 : 24, header))
 		return STRANGER;
-	return judge_v4(skb, l3, (struct head){ .copied = w }, at);
+	return judge_v4(skb, l3, (struct head){ .copied = room }, at);
 }
 
-static __always_inline enum sight look_v6(const struct sk_buff *skb, __u32 l3, const enum looker at)
+static __always_inline enum sight look_v6(const struct sk_buff *skb, __u32 l3, __u64 *room,
+					  const enum looker at)
 {
 	const void *header = skb->head + l3;
-	__u64 w[7];
 
 	if (can_cast())
 		return judge_v6(skb, l3, (struct head){ .there = cast_words(header) }, at);
-	if (bpf_probe_read_kernel(w, at == AT_DEVICE ? 56 : 48, header))
+	if (bpf_probe_read_kernel(room, at == AT_DEVICE ? 56 : 48, header))
 		return STRANGER;
-	return judge_v6(skb, l3, (struct head){ .copied = w }, at);
+	return judge_v6(skb, l3, (struct head){ .copied = room }, at);
 }
 
-static __always_inline enum sight look_from(struct sk_buff *skb, __u32 l3, const enum looker at)
+static __always_inline enum sight look_from(struct sk_buff *skb, __u32 l3, __u64 *room,
+					    const enum looker at)
 {
 	__be16 proto = skb->protocol;
 
 	if (proto == bpf_htons(ETH_P_IP))
-		return look_v4(skb, l3, at);
+		return look_v4(skb, l3, room, at);
 	if (proto == bpf_htons(ETH_P_IPV6))
-		return look_v6(skb, l3, at);
+		return look_v6(skb, l3, room, at);
 	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD) ? CANDIDATE
 										   : STRANGER;
 }
 
 static __always_inline enum sight look(struct sk_buff *skb, __u32 l3)
 {
-	return look_from(skb, l3, AT_HOOK);
+	__u64 room[ROOM_AT_HOOK];
+
+	return look_from(skb, l3, room, AT_HOOK);
+}
+
+static __always_inline enum sight look_at_device(struct sk_buff *skb, __u32 l3)
+{
+	__u64 room[ROOM_AT_DEVICE];
+
+	return look_from(skb, l3, room, AT_DEVICE);
 }
 
 static __always_inline bool candidate(struct sk_buff *skb, __u32 l3)

@@ -96,12 +96,13 @@ func (t *Tracer) open(ctx context.Context) error {
 // openKernel reads the kernel's types while what does not need them is prepared. The UDP ports of
 // VXLAN come in by ports.
 func (t *Tracer) openKernel(ports <-chan []uint16) error {
+	streams, every := t.streams(), t.cfg.AllPackets || t.cfg.Source != ""
 	cfg := probe.Config{
 		// One probe is a handful of packets: all of them tell more and cost nothing.
-		AllPackets: t.cfg.AllPackets || t.cfg.Source != "",
+		AllPackets: every,
 		Exact:      t.cfg.Source != "",
-		Streams:    t.streams(),
-		OnlyQueued: !t.cfg.AllPackets && t.cfg.Source == "",
+		Streams:    streams,
+		OnlyQueued: streams && !every,
 		RingSize:   t.cfg.Buffer,
 	}
 	if t.cfg.Packets {

@@ -60,6 +60,9 @@ func TestIPVS(t *testing.T) {
 			checkVerdict(t, f.Verdict, path.Delivered, "")
 			checkWay(t, "request", first(f.Path, path.Request), b.request)
 			checkWay(t, "reply", first(f.Path, path.Reply), b.reply)
+			if t.Failed() {
+				logPackets(t, f.Path)
+			}
 		})
 	}
 }

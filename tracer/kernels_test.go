@@ -118,6 +118,7 @@ func (s scenario) check(t *testing.T) {
 	labtest.Must(t, err)
 	if got != string(want) {
 		t.Errorf("got\n%s\nwant\n%s\nbecause %s", got, want, strings.Join(o.flows[0].Verdict.Evidence, "\n\t"))
+		logPackets(t, o.flows[0].Path)
 	}
 }
 

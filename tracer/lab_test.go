@@ -150,6 +150,18 @@ func first(p *path.Path, d path.Direction) *path.Packet {
 	return &path.Packet{}
 }
 
+// logPackets tells every hop of every packet, for a test that failed where it cannot be tried again.
+func logPackets(t *testing.T, p *path.Path) {
+	t.Helper()
+	for _, packet := range p.Packets {
+		t.Logf("packet %d of the %s, flags %q, retransmission %v", packet.ID, packet.Direction, packet.TCPFlags, packet.Retransmission)
+		for i := range packet.Hops {
+			h := &packet.Hops[i]
+			t.Logf("\t%d %s %s > %s copy %v noise %v %s", h.TimeNS, line(h), h.Src, h.Dst, h.Copy, h.Noise, h.Reason)
+		}
+	}
+}
+
 // checkWay fails unless the packet's hops contain all of want, in that order.
 func checkWay(t *testing.T, what string, p *path.Packet, want []string) {
 	t.Helper()

@@ -21,8 +21,12 @@ import (
 // beside is what runs beside a transfer; it returns when it is attached, and what ends it.
 type beside func() (end func())
 
-// transferred is how long a transfer is measured with one thing beside it.
-const transferred = 500 * time.Millisecond
+// transferred is how long a transfer is measured with one thing beside it, settling how long that is waited for:
+// the kernel frees what was beside it before, and what a start used, in the background.
+const (
+	transferred = 500 * time.Millisecond
+	settling    = time.Second
+)
 
 // throughput lets two containers transfer with nothing, pathtrace, programs that do nothing on the same hooks,
 // and tcpdump beside, in turns. What counts is the ratio to nothing beside within a round: the machine changes
@@ -50,6 +54,7 @@ func (b *bench) throughput(t *testing.T, h *host, web, client, server *container
 		end := d.begin()
 		for _, v := range variants {
 			endBeside := v.beside()
+			time.Sleep(settling)
 			bits, ns := d.measure()
 			endBeside()
 			rate[v.name], cost[v.name] = append(rate[v.name], bits), append(cost[v.name], ns)

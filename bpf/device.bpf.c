@@ -43,12 +43,17 @@ static __always_inline bool wanted(struct sk_buff *skb, __u32 l3)
 	return look_at_device(skb, l3) == CANDIDATE;
 }
 
-SEC("tp_btf/net_dev_queue")
-int BPF_PROG(net_dev_queue, struct sk_buff *skb)
+static __always_inline int report_queued(struct sk_buff *skb)
 {
 	__u32 l3 = skb->network_header;
 
 	return wanted(skb, l3) ? report(skb, l3, skb_dev(skb), HOOK_DEV_QUEUE) : 0;
+}
+
+SEC("tp_btf/net_dev_queue")
+int BPF_PROG(net_dev_queue, struct sk_buff *skb)
+{
+	return report_queued(skb);
 }
 
 /*
@@ -58,12 +63,7 @@ int BPF_PROG(net_dev_queue, struct sk_buff *skb)
 SEC("tp_btf/qdisc_enqueue")
 int BPF_PROG(qdisc_enqueue, struct Qdisc *qdisc, void *txq, struct sk_buff *skb)
 {
-	__u32 l3;
-
-	if (qdisc->flags & TCQ_F_NOLOCK)
-		return 0;
-	l3 = skb->network_header;
-	return wanted(skb, l3) ? report(skb, l3, skb_dev(skb), HOOK_DEV_QUEUE) : 0;
+	return qdisc->flags & TCQ_F_NOLOCK ? 0 : report_queued(skb);
 }
 
 SEC("tp_btf/net_dev_start_xmit")

@@ -14,15 +14,33 @@ import (
 // together, field by field. The hops of a flow are at few places and have few ends: the fields that tell them
 // are copied from the last hops that had the same. The zero value is ready to use; the hops may not change
 // meanwhile.
-type hopLines struct {
-	places, ends [8]piece
-	place, end   int // to be replaced
+type hopLines struct{ places, ends pieces }
+
+// pieces are where fields of the last hops that had others than those before stand in what was appended.
+type pieces struct {
+	list [8]piece
+	next int // to be replaced
 }
 
 // piece is where fields of a hop stand in what was appended.
 type piece struct {
 	of       *path.Hop // nil: there is none
 	from, to int
+}
+
+// find returns the piece of a hop with the same fields, nil if there is none.
+func (p *pieces) find(h *path.Hop, same func(a, b *path.Hop) bool) *piece {
+	for i := range p.list {
+		if of := p.list[i].of; of != nil && same(of, h) {
+			return &p.list[i]
+		}
+	}
+	return nil
+}
+
+func (p *pieces) add(h *path.Hop, from, to int) {
+	p.list[p.next] = piece{h, from, to}
+	p.next = (p.next + 1) % len(p.list)
 }
 
 // append appends a hop to what was appended before.
@@ -48,10 +66,8 @@ func (l *hopLines) append(b []byte, h *path.Hop) []byte {
 }
 
 func (l *hopLines) appendPlace(b []byte, h *path.Hop) []byte {
-	for i := range l.places {
-		if p := &l.places[i]; p.of != nil && p.of.NetNS == h.NetNS && p.of.Device == h.Device && samePlace(p.of, h) {
-			return append(b, b[p.from:p.to]...)
-		}
+	if p := l.places.find(h, samePlace); p != nil {
+		return append(b, b[p.from:p.to]...)
 	}
 	from := len(b)
 	b = appendSet(b, `,"host":`, h.Host)
@@ -61,32 +77,30 @@ func (l *hopLines) appendPlace(b []byte, h *path.Hop) []byte {
 	b = appendSet(b, `,"network":`, h.Network)
 	b = appendSet(b, `,"device":`, h.Device)
 	b = appendSet(b, `,"device_kind":`, h.DeviceKind)
-	l.places[l.place] = piece{h, from, len(b)}
-	l.place = (l.place + 1) % len(l.places)
+	l.places.add(h, from, len(b))
 	return b
 }
 
-// samePlace compares what is not compared before.
 func samePlace(a, b *path.Hop) bool {
-	return a.Host == b.Host && a.Namespace == b.Namespace && a.Container == b.Container && a.Network == b.Network &&
-		a.DeviceKind == b.DeviceKind
+	return a.NetNS == b.NetNS && a.Device == b.Device && a.Host == b.Host && a.Namespace == b.Namespace &&
+		a.Container == b.Container && a.Network == b.Network && a.DeviceKind == b.DeviceKind
 }
 
 func (l *hopLines) appendEnds(b []byte, h *path.Hop) []byte {
-	for i := range l.ends {
-		if p := &l.ends[i]; p.of != nil && p.of.Src == h.Src && p.of.Dst == h.Dst &&
-			p.of.SrcName == h.SrcName && p.of.DstName == h.DstName {
-			return append(b, b[p.from:p.to]...)
-		}
+	if p := l.ends.find(h, sameEnds); p != nil {
+		return append(b, b[p.from:p.to]...)
 	}
 	from := len(b)
 	b = appendSet(b, `,"src":`, h.Src)
 	b = appendSet(b, `,"dst":`, h.Dst)
 	b = appendSet(b, `,"src_name":`, h.SrcName)
 	b = appendSet(b, `,"dst_name":`, h.DstName)
-	l.ends[l.end] = piece{h, from, len(b)}
-	l.end = (l.end + 1) % len(l.ends)
+	l.ends.add(h, from, len(b))
 	return b
+}
+
+func sameEnds(a, b *path.Hop) bool {
+	return a.Src == b.Src && a.Dst == b.Dst && a.SrcName == b.SrcName && a.DstName == b.DstName
 }
 
 // appendAdditions appends the fields that were added to the first contract.
@@ -162,8 +176,9 @@ func appendText(b []byte, key, value string) []byte {
 	return append(b, '"')
 }
 
-// isPlain reports whether a string is ASCII that stands in JSON as it is. It looks at eight bytes at a time: of bytes below 0x80, subtracting borrows from the top bit
-// only where a byte is less than what is subtracted, or is behind such a one.
+// isPlain reports whether a string is ASCII that stands in JSON as it is. It looks at eight bytes at a time: of
+// bytes below 0x80, subtracting borrows from the top bit only where a byte is less than what is subtracted, or
+// is behind such a one.
 func isPlain(s string) bool {
 	const ones, tops = 0x0101010101010101, 0x8080808080808080
 	for ; len(s) >= 8; s = s[8:] {

@@ -138,12 +138,18 @@ func sentInto(p *path.Packet, ns uint32) *path.Hop {
 // isRouted reports whether hop i is one of a packet that its sender or a router sends on. What a device hands
 // to the one below it is not.
 func isRouted(p *path.Packet, i int) bool {
-	x := &p.Hops[i]
-	if !onPath(x) || x.Stage == path.StageOutput || x.Stage == path.StagePostrouting || isLookup(x) {
-		return onPath(x)
+	switch x := &p.Hops[i]; {
+	case !onPath(x):
+		return false
+	case x.Stage == path.StageOutput, x.Stage == path.StagePostrouting, isLookup(x):
+		return true
+	case x.Bridge != "":
+		return false
+	case x.Stage == path.StageQdisc:
+		return true
+	default:
+		return x.Action == path.ActionTransmit && (i == 0 || p.Hops[i-1].Action != path.ActionTransmit)
 	}
-	fromStack := x.Stage == path.StageQdisc || i == 0 || p.Hops[i-1].Action != path.ActionTransmit
-	return isSent(x) && fromStack && x.Bridge == ""
 }
 
 // isSent reports whether a device was given the packet to send.

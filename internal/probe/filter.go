@@ -73,7 +73,7 @@ func (s *Set) UnwatchAddr(addr netip.Addr) error {
 // Follow adds an exact tuple and its inverse to the filter.
 func (s *Set) Follow(t wire.Tuple) error {
 	for _, t := range []wire.Tuple{t, t.Inverse()} {
-		if err := s.put(s.maps["flows"], tupleKey(t)); err != nil {
+		if err := s.put(s.maps["flows"], keyBytes(t)); err != nil {
 			return fmt.Errorf("follow %s → %s: %w", t.Src, t.Dst, err)
 		}
 		if err := s.mark(Endpoint{Addr: t.Dst, Proto: t.Proto}, flowMark); err != nil {

@@ -31,27 +31,20 @@ func (h *host) crowd(t *testing.T) {
 }
 
 // crowdTable makes a table of nftables of the same kind.
-func (h *host) crowdTable(t *testing.T) {
-	t.Helper()
-	var b strings.Builder
-	b.WriteString("table inet crowd {\n chain f {\n  type filter hook forward priority 10;\n")
-	for i := range manyRules {
-		fmt.Fprintf(&b, "  ip saddr 198.51.%d.%d tcp dport %d counter drop\n", i/250, i%250, 1000+i)
-	}
-	b.WriteString("  tcp dport 80 counter drop comment \"last\"\n }\n}\n")
-	h.feed(t, b.String(), "nft", "-f", "-")
-	t.Cleanup(func() { h.do(t, "nft", "delete", "table", "inet", "crowd") })
-}
+func (h *host) crowdTable(t *testing.T) { h.crowdOf(t, "%d", "80") }
 
-// crowdSets makes a table of which each rule has a set of its own, the last one, too.
-func (h *host) crowdSets(t *testing.T) {
+// crowdSets makes one of which each rule has a set of its own, the last one, too.
+func (h *host) crowdSets(t *testing.T) { h.crowdOf(t, "{ 80, %d }", "{ 80, 81 }") }
+
+// crowdOf makes a table of rules that match ports, each with a number of its own in ports, and of one more.
+func (h *host) crowdOf(t *testing.T, ports, last string) {
 	t.Helper()
 	var b strings.Builder
 	b.WriteString("table inet crowd {\n chain f {\n  type filter hook forward priority 10;\n")
 	for i := range manyRules {
-		fmt.Fprintf(&b, "  ip saddr 198.51.%d.%d tcp dport { 80, %d } counter drop\n", i/250, i%250, 1000+i)
+		fmt.Fprintf(&b, "  ip saddr 198.51.%d.%d tcp dport "+ports+" counter drop\n", i/250, i%250, 1000+i)
 	}
-	b.WriteString("  tcp dport { 80, 81 } counter drop comment \"last\"\n }\n}\n")
+	fmt.Fprintf(&b, "  tcp dport %s counter drop comment \"last\"\n }\n}\n", last)
 	h.feed(t, b.String(), "nft", "-f", "-")
 	t.Cleanup(func() { h.do(t, "nft", "delete", "table", "inet", "crowd") })
 }

@@ -46,6 +46,9 @@ func Load() (*Facts, error) {
 // Settle.
 func (f *Facts) Cache() *btf.Cache { return f.cache }
 
+// Types describes the core kernel's types, without those of modules; nil after Settle.
+func (f *Facts) Types() *btf.Spec { return f.spec }
+
 // Settle reads the names that may be asked for later and lets go of the type information, which takes
 // several megabytes. Afterwards only DropReason, ResetReason, Symbol, HasSymbol and TakesMemory know
 // anything. It must not run beside other methods.

@@ -169,8 +169,11 @@ func (s *Set) loadFamily(cfg Config, family string, programs []string) error {
 			replace[name] = m
 		}
 	}
+	// Every type that is asked for is the core kernel's. Without KernelTypes the types of all modules are read,
+	// too, and cilium/ebpf does not lock those of the kernel for them: programs are loaded side by side.
 	coll, err := ebpf.NewCollectionWithOptions(&part, ebpf.CollectionOptions{
 		MapReplacements: replace, Cache: cfg.Facts.Cache(),
+		Programs: ebpf.ProgramOptions{KernelTypes: cfg.Facts.Types()},
 	})
 	if err != nil {
 		return err

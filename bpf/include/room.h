@@ -100,7 +100,7 @@ static __always_inline void leave_room(struct packet **p)
 #define CHECKED_ONCE __noinline
 #define OUT_OF_LINE static __noinline
 #define PACKET(p, hook) struct packet p##_room, *p = &p##_room
-#define INET(ip, p) struct inet ip##_room, *ip = &ip##_room
+#define INET(ip, p) struct inet ip##_room = {}, *ip = &ip##_room /* 5.15 takes no pointer to what is not set */
 
 #endif
 

@@ -16,9 +16,10 @@ apt_private() {
 		-o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=3 "$@"
 }
 
-# Downloads the newest package that fits a pattern, for an architecture, into the current folder.
+# Downloads the newest package that fits a pattern, for an architecture, into the current folder; and the
+# two that Debian puts a kernel's files into since 7.
 download() {
-	local release=$1 pattern=$2 arch=$3 from package
+	local release=$1 pattern=$2 arch=$3 from package part
 	from=$(mirror)
 	if [ -z "$from" ]; then
 		apt-get update -qq
@@ -37,5 +38,10 @@ download() {
 		return 1
 	fi
 	apt_private apt-get "$release" download "$package"
+	for part in "${package/linux-image-/linux-binary-}" "${package/linux-image-/linux-modules-}"; do
+		if [ "$part" != "$package" ] && [ -n "$(apt_private apt-cache "$release" pkgnames "$part")" ]; then
+			apt_private apt-get "$release" download "$part"
+		fi
+	done
 	rm -rf "$dir/lists-$release" "$dir/cache-$release" "$dir/$release.list"
 }

@@ -10,13 +10,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Name, where it comes from (a release of Debian, or the path of a .deb), and the name of the package
-# as an extended regular expression: versions vanish from mirrors, the newest is taken. One line adds one.
+# Name, where it comes from (a release of Debian, the path of a .deb, or that of a folder with several), and
+# the name of the package as an extended regular expression: versions vanish from mirrors, the newest is
+# taken. One line adds one.
 kernels='
 5.10 bullseye linux-image-5\.10\.0-[0-9]+-amd64
 6.1  bookworm linux-image-6\.1\.0-[0-9]+-amd64
 6.12 trixie   linux-image-6\.12\.[0-9.]+(\+deb13)?-amd64
 arm64 trixie  linux-image-6\.12\.[0-9.]+(\+deb13)?-arm64
+newest trixie-backports linux-image-[0-9.]+\+deb13-amd64
 '
 # Name, what is done (job_KIND below), and with which kernels.
 list='
@@ -37,6 +39,7 @@ asked='
 bench  bench  6.12
 swarm  swarm  6.12
 arm64  arm64  arm64
+newest tests  newest
 '
 tests=${KERNELS_TESTS:-'^(TestKernels|TestVXLAN|TestTooBig|TestPackets.*|TestIPVS|TestDatagrams|TestRepeatedAnswers)$'}
 limit=${KERNELS_LIMIT:-1200} # seconds a machine may take
@@ -46,7 +49,7 @@ if [ "$(uname -m)" != x86_64 ]; then
 	echo "kernels.sh: the virtual machines are amd64 ones, this machine is $(uname -m): not run." >&2
 	exit 1
 fi
-scripts/apt-need.sh qemu-system-x86_64:qemu-system-x86 cpio:cpio depmod:kmod xz:xz-utils \
+scripts/apt-need.sh qemu-system-x86_64:qemu-system-x86 cpio:cpio depmod:kmod xz:xz-utils zstd:zstd \
 	busybox:busybox-static iptables-legacy:iptables ip:iproute2 ipvsadm:ipvsadm \
 	sshd:openssh-server ssh:openssh-client
 mkdir -p .cache/kernels

@@ -21,10 +21,12 @@ unpack_modules() {
 	for m in "${@:5}"; do
 		modprobe -d "$base" -S "$version" --show-depends "$m" 2>/dev/null || true
 	done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r file; do
-		plain=$(basename "$file" .xz)
+		plain=$(basename "$file")
+		plain=${plain%.xz} plain=${plain%.zst}
 		[ ! -e "$to/$plain" ] || continue
 		case $file in
 		*.xz) xz -dc "$file" ;;
+		*.zst) zstd -dcq "$file" ;;
 		*) cat "$file" ;;
 		esac >"$to/$plain"
 		echo "$plain" >>"$to/$order"
@@ -39,9 +41,9 @@ arch_of() {
 	esac
 }
 
-# Makes NAME/vmlinuz and NAME/modules.cpio of a kernel's package, unless they are there.
+# Makes NAME/vmlinuz and NAME/modules.cpio of a kernel's packages, unless they are there.
 fetch() {
-	local name=$1 source=$2 pattern=$3 tmp base version
+	local name=$1 source=$2 pattern=$3 tmp base version package
 	if [ -e "$dir/$name/modules.cpio" ] && [ "$(cat "$dir/$name/modules.list" 2>/dev/null)" = "$modules $more" ]; then
 		return 0
 	fi
@@ -49,9 +51,12 @@ fetch() {
 	tmp=$(mktemp -d "$dir/work.XXXXXX")
 	case $source in
 	*.deb) cp "$source" "$tmp" ;;
+	*/*) cp "$source"/*.deb "$tmp" ;;
 	*) (cd "$tmp" && download "$source" "$pattern" "$(arch_of "$name")") ;;
 	esac
-	dpkg-deb -x "$tmp"/*.deb "$tmp/tree"
+	for package in "$tmp"/*.deb; do
+		dpkg-deb -x "$package" "$tmp/tree"
+	done
 	base=$tmp/tree
 	[ -d "$base/lib/modules" ] || base=$tmp/tree/usr
 	version=$(ls "$base/lib/modules")
@@ -62,7 +67,7 @@ fetch() {
 	# shellcheck disable=SC2086
 	unpack_modules "$base" "$version" "$tmp/root/modules" more $more
 	mkdir -p "$dir/$name"
-	cp "$tmp"/tree/boot/vmlinuz-* "$dir/$name/vmlinuz"
+	cp "$(find "$tmp/tree/boot" "$base/lib/modules/$version" -maxdepth 1 -name 'vmlinuz*' 2>/dev/null | head -n 1)" "$dir/$name/vmlinuz"
 	echo "$version" >"$dir/$name/version"
 	archive "$tmp/root" >"$tmp/modules.cpio"
 	mv "$tmp/modules.cpio" "$dir/$name/modules.cpio"

@@ -246,7 +246,8 @@ static __always_inline bool passed(struct sk_buff *skb, const struct nf_hook_sta
 
 /*
  * A packet without translation that was not ours as it entered is not ours now: it costs no look at
- * its headers. A translated one of an existing connection costs the same look as anywhere.
+ * its headers. A translated one of an existing connection costs the same look as at a device: in
+ * mid-connection it is let go, whoever's it is.
  */
 static __always_inline int leave_hook(struct sk_buff *skb, const struct nf_hook_state *state)
 {
@@ -260,7 +261,7 @@ static __always_inline int leave_hook(struct sk_buff *skb, const struct nf_hook_
 	status = ct_status(skb_ct(skb));
 	if (!(status & IPS_NAT_MASK))
 		return 0;
-	if (status & IPS_CONFIRMED && look(skb, skb->network_header) != CANDIDATE)
+	if (status & IPS_CONFIRMED && look_at_device(skb, skb->network_header) != CANDIDATE)
 		return 0;
 	return report_leave(skb, state);
 }

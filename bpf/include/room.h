@@ -100,7 +100,8 @@ static __always_inline void leave_room(struct packet **p)
 #define CHECKED_ONCE __noinline
 #define OUT_OF_LINE static __noinline
 #define PACKET(p, hook) struct packet p##_room, *p = &p##_room
-#define INET(ip, p) struct inet ip##_room = {}, *ip = &ip##_room /* 5.15 takes no pointer to what is not set */
+/* Set: Linux 5.12 to 5.16 take no pointer to stack that is not, where a function gets one. */
+#define INET(ip, p) struct inet ip##_room = {}, *ip = &ip##_room
 
 #endif
 

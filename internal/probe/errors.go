@@ -3,6 +3,7 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -30,6 +31,23 @@ func explain(err error) error {
 			"(a security module, or a container's seccomp profile): %w", err)
 	}
 	return err
+}
+
+// explainMap says why a map could not be made. A kernel that has the ring buffer (5.8) takes all of ours.
+func explainMap(name string, err error) error {
+	if !hasRingBuffer() {
+		return kernel.UnsupportedError(fmt.Sprintf("this kernel (%s) cannot be traced: it has no BPF ring buffer: "+
+			"pathtrace needs Linux 5.10 or newer", kernel.Release()))
+	}
+	return fmt.Errorf("create map %s: %w", name, explain(err))
+}
+
+func hasRingBuffer() bool {
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.RingBuf, MaxEntries: uint32(os.Getpagesize())})
+	if err == nil {
+		m.Close()
+	}
+	return !errors.Is(err, unix.EINVAL)
 }
 
 // shortVerifierError is a verifier error whose text is one line.

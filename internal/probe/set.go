@@ -144,7 +144,7 @@ func (s *Set) createMaps(cfg Config) error {
 		}
 		if s.maps[name], err = ebpf.NewMap(m); err != nil {
 			delete(s.maps, name)
-			return fmt.Errorf("create map %s: %w", name, explain(err))
+			return explainMap(name, err)
 		}
 	}
 	if s.marks, err = s.maps[marksMap].Memory(); err != nil {

@@ -5,8 +5,8 @@
  * net_dev_queue is in __dev_queue_xmit before the queueing discipline, net_dev_start_xmit right
  * before the driver, netif_receive_skb in __netif_receive_skb_core before taps and the bridge
  * (net/core/dev.c). All three exist since 3.12 or earlier, and as BTF tracepoints since 5.5. They
- * see every device, also veth, bridge and VXLAN, in every namespace, and they cannot be skipped by
- * recursion as kprobes can.
+ * see every device, also veth, bridge and VXLAN, in every namespace, and are never skipped because
+ * one runs already: softirqs are off or running at all of them, and nothing preempts there.
  *
  * Where nobody asks how long packets wait, qdisc_enqueue (5.14) stands for net_dev_queue: a device that has
  * no queueing discipline, as veth, bridge and VXLAN devices have none, gives what it is handed to its driver

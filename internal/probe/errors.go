@@ -36,10 +36,13 @@ func explain(err error) error {
 // explainMap says why a map could not be made. A kernel that has the ring buffer (5.8) takes all of ours.
 func explainMap(name string, err error) error {
 	if !hasRingBuffer() {
-		return kernel.UnsupportedError(fmt.Sprintf("this kernel (%s) cannot be traced: it has no BPF ring buffer: "+
-			"pathtrace needs Linux 5.10 or newer", kernel.Release()))
+		return untraceable("it has no BPF ring buffer: pathtrace needs Linux 5.10 or newer")
 	}
 	return fmt.Errorf("create map %s: %w", name, explain(err))
+}
+
+func untraceable(why string) error {
+	return kernel.UnsupportedError(fmt.Sprintf("this kernel (%s) cannot be traced: %s", kernel.Release(), why))
 }
 
 func hasRingBuffer() bool {

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pathtrace/pathtrace/internal/kernel"
@@ -22,7 +24,7 @@ type choice struct {
 func refuse(choices []choice) error {
 	for _, c := range choices {
 		if c.err != nil && c.hook.Required {
-			return kernel.UnsupportedError(fmt.Sprintf("this kernel (%s) cannot be traced: %v", kernel.Release(), c.err))
+			return untraceable(c.err.Error())
 		}
 	}
 	return nil
@@ -230,5 +232,34 @@ func (s *Set) configure(cfg Config, spec *ebpf.CollectionSpec) error {
 			m.MaxEntries, m.Flags = shared.MaxEntries(), shared.Flags()
 		}
 	}
+	if !cfg.Facts.HasFunction(rdonlyCast) {
+		for _, p := range spec.Programs {
+			dropKfunc(p.Instructions, rdonlyCast)
+		}
+	}
 	return nil
+}
+
+// rdonlyCast is the one kernel function that programs call, since 6.2 (bpf/include/compat.h).
+const rdonlyCast = "bpf_rdonly_cast"
+
+// dropKfunc makes a weak kernel function one that is not there: its address is 0, its calls are never reached. For
+// each place that names it cilium/ebpf would look through the types of all modules, to come to the same.
+func dropKfunc(instructions asm.Instructions, name string) {
+	for i, ins := range instructions {
+		if ins.Reference() != name {
+			continue
+		}
+		plain := asm.FnUnspec.Call()
+		if !ins.IsKfuncCall() {
+			plain = asm.LoadImm(ins.Dst, 0, asm.DWord)
+		}
+		if symbol := ins.Symbol(); symbol != "" {
+			plain = plain.WithSymbol(symbol)
+		}
+		if f := btf.FuncMetadata(&ins); f != nil {
+			plain = btf.WithFuncMetadata(plain, f)
+		}
+		instructions[i] = plain
+	}
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 
 	"github.com/pathtrace/pathtrace/internal/bpfobj"
 	"github.com/pathtrace/pathtrace/internal/wire"
@@ -33,6 +35,32 @@ func specs(t *testing.T) map[string]*ebpf.ProgramSpec {
 		}
 	}
 	return all
+}
+
+// TestDropKfunc: nothing names the kernel function any more, and every function of a program is still there.
+func TestDropKfunc(t *testing.T) {
+	functions := func(instructions asm.Instructions) (names []string) {
+		for _, ins := range instructions {
+			if f := btf.FuncMetadata(&ins); f != nil {
+				names = append(names, f.Name+" "+ins.Symbol())
+			}
+		}
+		return names
+	}
+	named := func(ins asm.Instruction) bool { return ins.Reference() == rdonlyCast }
+	for name, p := range specs(t) {
+		before := functions(p.Instructions)
+		if !slices.ContainsFunc(p.Instructions, named) {
+			t.Errorf("program %s does not name %s", name, rdonlyCast)
+		}
+		dropKfunc(p.Instructions, rdonlyCast)
+		if slices.ContainsFunc(p.Instructions, named) {
+			t.Errorf("program %s still names %s", name, rdonlyCast)
+		}
+		if after := functions(p.Instructions); !slices.Equal(after, before) {
+			t.Errorf("program %s has the functions %q, want %q", name, after, before)
+		}
+	}
 }
 
 // TestTableNamesEveryProgram: every program is attached by the table, from the object it is in.
